@@ -1,0 +1,195 @@
+"""Ids to vectors: a Triton Python-backend step that runs the padding-free network in ONNX Runtime.
+
+`input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask` INT32 [N, S] to `token_embeddings` FP32 [N, S, D],
+`pooled` FP32 [N, 4, D] (mean, max, first, last) and `pooler_output` FP32 [N, H]. The rows of all the requests of a
+batch are sorted by length and computed in slices of at most `token_budget` tokens, side by side on the cores.
+"""
+
+import json
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
+
+
+class BadRequest(Exception):
+    """What is wrong with a request, for the one who sent it."""
+
+
+class Job:
+    """A request that has been read, and its outputs, zero until rows are put into them."""
+
+    def __init__(self, inputs, wanted, shapes):
+        self.inputs = inputs  # one INT32 [N, S] array for each of INPUTS
+        rows, width = inputs[0].shape
+        self.outputs = {
+            name: np.zeros((rows, width, *shape) if name == "token_embeddings" else (rows, *shape), np.float32)
+            for name, shape in shapes.items()
+            if name in wanted
+        }
+        self.wants_tokens = "token_embeddings" in wanted
+        self.error = None
+        mask = inputs[INPUTS.index("attention_mask")]
+        lengths = (mask * np.arange(1, width + 1)).max(axis=1, initial=0)
+        self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
+
+    def response(self):
+        """What Triton gets for this request."""
+        if self.error:
+            return pb_utils.InferenceResponse(error=self.error)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in self.outputs.items()])
+
+
+class Row(NamedTuple):
+    """One row that holds a token."""
+
+    job: Job
+    index: int
+    length: int  # without the padding on its right
+
+
+class TritonPythonModel:
+    """The step itself; Triton calls initialize once and execute with the requests of a batch."""
+
+    def initialize(self, args):
+        """Loads the network of this version twice: for one slice on all cores, and for a slice a core.
+
+        Several slices side by side, one thread each, are faster than one after the other on all cores; a lone slice
+        is the other way round.
+        """
+        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        if not os.path.exists(path):
+            raise pb_utils.TritonModelException(
+                f"{path} is missing: fill the model repository with `python -m export CHECKPOINT`"
+            )
+        settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
+        self.threads = int(settings["threads"]) or len(os.sched_getaffinity(0))
+        self.token_budget = int(settings["token_budget"])
+        self.wide = _session(path, self.threads)
+        self.narrow = _session(path, 1) if self.threads > 1 else self.wide
+        self.pool = ThreadPoolExecutor(self.threads)
+        self.shapes = {output.name: output.shape[1:] for output in self.wide.get_outputs()}
+        limits = self.wide.get_modelmeta().custom_metadata_map
+        self.limits = {
+            "input_ids": int(limits["vocab_size"]),
+            "attention_mask": 2,
+            "token_type_ids": int(limits["type_vocab_size"]),
+            "pooling_mask": 2,
+        }
+        self.max_positions = int(limits["max_position_embeddings"])
+
+        labels = {"model": settings["family"]}
+        self.metric_families = [  # a Metric lives only as long as its family
+            pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+            for name, description in (
+                ("bert_tokens_total", "Tokens computed by the network"),
+                ("bert_padded_tokens_total", "Tokens that padding each batch to its longest row would have computed"),
+            )
+        ]
+        self.tokens, self.padded_tokens = (family.Metric(labels=labels) for family in self.metric_families)
+
+    def execute(self, requests):
+        """Computes all the requests of a batch together; a wrong one gets an error of its own."""
+        responses = [None] * len(requests)
+        jobs = {}
+        for index, request in enumerate(requests):
+            try:
+                jobs[index] = self._read(request)
+            except BadRequest as error:
+                responses[index] = pb_utils.InferenceResponse(
+                    error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+                )
+        rows = [row for job in jobs.values() for row in job.rows]
+        if rows:
+            self._compute(rows)
+        for index, job in jobs.items():
+            responses[index] = job.response()
+        return responses
+
+    def finalize(self):
+        """Waits for what still runs."""
+        self.pool.shutdown()
+
+    def _read(self, request):
+        tensors = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS}
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        for name, shape in shapes.items():
+            if shape != shapes["input_ids"]:
+                raise BadRequest(f"{name} has shape {shape}, input_ids {shapes['input_ids']}; they must be equal")
+        for name, tensor in tensors.items():
+            real = tensor if name == "attention_mask" else tensor * tensors["attention_mask"]
+            if tensor.size and not (real.min() >= 0 and real.max() < self.limits[name]):
+                raise BadRequest(f"{name} has values outside 0 to {self.limits[name] - 1}")
+        job = Job(list(tensors.values()), request.requested_output_names(), self.shapes)
+        longest = max((row.length for row in job.rows), default=0)
+        if longest > self.max_positions:
+            raise BadRequest(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
+        return job
+
+    def _compute(self, rows):
+        longest = max(row.length for row in rows)
+        total = sum(row.length for row in rows)
+        self.tokens.increment(total)
+        self.padded_tokens.increment(longest * len(rows))
+        slices = _slices(rows, total, self.threads, self.token_budget)
+        if len(slices) == 1:
+            self._run(self.wide, slices[0])
+        else:
+            list(self.pool.map(self._run, repeat(self.narrow), slices))
+
+    def _run(self, session, rows):
+        """Computes one slice and puts the results back; a failure is the failure of its requests alone."""
+        feed = {
+            name: np.concatenate([row.job.inputs[i][row.index, : row.length] for row in rows])
+            for i, name in enumerate(INPUTS)
+        }
+        feed["row_shape"] = np.array([[row.length] for row in rows], np.float32)
+        names = [name for name in self.shapes if any(name in row.job.outputs for row in rows)]
+        try:
+            results = dict(zip(names, session.run(names, feed), strict=True))
+        except Exception as error:  # ONNX Runtime's own classes share no base but this
+            for row in rows:
+                row.job.error = pb_utils.TritonError(f"the network failed: {error}", pb_utils.TritonError.INTERNAL)
+            return
+        start = 0
+        for place, row in enumerate(rows):
+            for name, output in row.job.outputs.items():
+                if name == "token_embeddings":
+                    output[row.index, : row.length] = results[name][start : start + row.length]
+                else:
+                    output[row.index] = results[name][place]
+            start += row.length
+
+
+def _session(path, threads):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Spinning threads take the cores that Triton and the tokenizer need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _slices(rows, total, threads, token_budget):
+    """Cuts rows, longest first, into slices of about equal tokens within the budget, enough for all threads.
+
+    Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
+    """
+    rows = sorted(rows, key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
+    target = total / (threads * math.ceil(total / (threads * token_budget)))
+    slices = []
+    tokens = math.inf
+    for row in rows:
+        full = tokens + row.length / 2 > target or tokens + row.length > token_budget
+        if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
+            slices.append([])
+            tokens = 0
+        slices[-1].append(row)
+        tokens += row.length
+    return slices
