@@ -1,0 +1,1 @@
+"""From a BERT checkpoint to models that Triton serves."""

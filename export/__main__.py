@@ -1,0 +1,154 @@
+"""The command line: `python -m export CHECKPOINT`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ExportError
+from .family import BACKENDS, TEMPLATE
+
+_POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+_EPILOG = """\
+examples:
+  python -m export sentence-transformers/all-MiniLM-L6-v2      from the Hugging Face hub, as the family "bert"
+  python -m export ./my-bert --name support --verify           a folder, as "support", compared with PyTorch
+  python -m export ./my-bert --name old --layers -2 --pooling mean --no-normalize    as bert-as-service does
+  python -m export ./my-bert --layers -4 -3 -2 -1              the last four layers, concatenated
+
+Pooling, normalisation, prompts and max_seq_len are the checkpoint's own (sentence-transformers' files) unless given;
+a plain BERT gets mean pooling, not normalised. Requests can choose others.
+exit status: 0 exported, 1 refused or failed (the repository is as it was), 2 wrong usage, 130 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describes the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Puts a BERT checkpoint into a Triton model repository.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "checkpoint",
+        help="a folder in Hugging Face or sentence-transformers format (safetensors), or a hub id",
+    )
+    p.add_argument("--name", type=_name, default="bert", help="of the model family (default: %(default)s)")
+    p.add_argument(
+        "--repository", type=Path, default=TEMPLATE, metavar="DIR", help="model repository (default: model_repository)"
+    )
+    p.add_argument("--version", type=_positive, default=1, help="version directory to write (default: %(default)s)")
+    p.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="python",
+        help="of the network: python (with ONNX Runtime) or Triton's native onnxruntime (default: %(default)s)",
+    )
+    p.add_argument(
+        "--layers",
+        nargs="+",
+        type=_layers,
+        default=[[-1]],
+        metavar="I",
+        help="encoder layers to concatenate, by Python index (default: -1, the last)",
+    )
+    p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, [CLS] and [SEP] counted")
+    p.add_argument("--pooling", choices=_POOLINGS, help="of requests that name none")
+    p.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="vectors of length 1 where a request does not say"
+    )
+    p.add_argument(
+        "--max-batch-size", type=_positive, default=64, metavar="N", help="texts in a request (default: %(default)s)"
+    )
+    p.add_argument("--instances", type=_positive, default=1, metavar="N", help="of the network (default: %(default)s)")
+    p.add_argument(
+        "--threads", type=_positive, default=0, metavar="N", help="of a network's instance (default: one a core)"
+    )
+    p.add_argument(
+        "--verify", action="store_true", help="compare with transformers' BertModel; a difference > 1e-4 fails"
+    )
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    # argparse takes "-2,-1" for an option unless there is a space in it.
+    args = parser().parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
+    try:
+        from .pipeline import Request, export  # after argparse, so that --help is quick
+
+        request = Request(
+            checkpoint=args.checkpoint,
+            name=args.name,
+            repository=args.repository,
+            version=args.version,
+            backend=args.backend,
+            layers=tuple(index for group in args.layers for index in group),
+            max_seq_len=args.max_seq_len,
+            pooling=args.pooling,
+            normalize=args.normalize,
+            max_batch_size=args.max_batch_size,
+            instances=args.instances,
+            threads=args.threads,
+            verify=args.verify,
+        )
+        started = time.monotonic()
+        written = export(request, step=_step)
+        size = sum(path.stat().st_size for path in written.rglob("*")) / 1e6
+        print(
+            f"exported {args.name} (version {args.version}, network of {size:.0f} MB) to {args.repository} "
+            f"in {time.monotonic() - started:.1f} s\n"
+            f"serve it: python -m client_sdk serve --model-repository {args.repository}"
+        )
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the repository is as it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    print(f"{what} ...", end=" ", flush=True)
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{time.monotonic() - started:.1f} s", flush=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as -1 or -4,-3,-2,-1") from None
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a model name: letters, digits, '_', '-' and '.'")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

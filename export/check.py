@@ -1,0 +1,158 @@
+"""Checks an exported network: that it runs, and that it computes what transformers' BertModel computes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Encoding, Tokenizer
+
+from .errors import ExportError
+from .network import layer_indices
+from .sentences import docstring_sentences
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+TOLERANCE = 1e-4
+"""The largest |difference| to the reference that an FP32 output may have."""
+
+_TEXTS = 64  # that a verification encodes, besides pairs and one text of max_seq_len
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far an output is from the reference.
+
+    Attributes:
+        output: Name of the output.
+        largest: Maximum of |difference|.
+        compared: How many numbers were compared.
+    """
+
+    output: str
+    largest: float
+    compared: int
+
+
+class Network:
+    """An exported network in ONNX Runtime, on CPU, fed as Triton's ragged batching feeds it."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads `path`.
+
+        Raises:
+            ExportError: ONNX Runtime refuses it.
+        """
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own classes share no base but this
+            raise ExportError(f"ONNX Runtime cannot load the network: {error}") from error
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, encodings: Iterable[Encoding]) -> Arrays:
+        """Runs texts laid end to end: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
+        encodings = list(encodings)
+        ids = np.array([i for e in encodings for i in e.ids], np.int32)
+        feed = {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "token_type_ids": np.array([i for e in encodings for i in e.type_ids], np.int32),
+            "pooling_mask": np.ones_like(ids),
+            "row_shape": np.array([[len(e)] for e in encodings], np.float32),
+        }
+        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+
+
+def runs(path: Path, tokenizer_json: str, token_size: int) -> None:
+    """Runs a text through a network that has been written.
+
+    Raises:
+        ExportError: it does not load, or an output has another shape than [T, D] and so on, or is not finite.
+    """
+    encoding = Tokenizer.from_str(tokenizer_json).encode("First do it, then do it right.")
+    shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, 4, token_size)}
+    for name, array in Network(path).run([encoding]).items():
+        if array.shape != shapes.get(name, array.shape):
+            raise ExportError(f"the network's {name} has shape {array.shape}, expected {shapes[name]}")
+        if not np.isfinite(array).all():
+            raise ExportError(f"the network's {name} is not finite for an ordinary text; are the weights damaged?")
+
+
+def verify(
+    path: Path, folder: Path, tokenizer_json: str, layers: tuple[int, ...], max_seq_len: int
+) -> list[Difference]:
+    """Compares every output of a network with transformers' BertModel, loaded from the same checkpoint.
+
+    The texts are real sentences of mixed lengths, pairs of them and one of `max_seq_len` tokens; the network gets
+    them in one ragged batch, the reference one by one.
+
+    Raises:
+        ExportError: PyTorch or transformers is absent, or a difference is above `TOLERANCE`.
+    """
+    encodings = _encodings(tokenizer_json, max_seq_len)
+    network = Network(path)
+    found = network.run(encodings)
+    expected = _reference(_bert(folder), encodings, layers)
+    differences = []
+    for name in network.outputs:
+        gap = np.abs(found[name] - expected[name])
+        differences.append(Difference(name, float(gap.max()), gap.size))
+        if not gap.max() <= TOLERANCE:  # so that NaN fails
+            raise ExportError(
+                f"{name} differs from transformers' BertModel by {gap.max():.2e}, more than {TOLERANCE:.0e}; "
+                "the repository is as it was"
+            )
+    return differences
+
+
+def _encodings(tokenizer_json: str, max_seq_len: int) -> list[Encoding]:
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_truncation(max_seq_len)
+    sentences = docstring_sentences()
+    chosen = random.Random(0).sample(sentences, _TEXTS)
+    pairs = list(zip(chosen[:8], chosen[8:16], strict=True))
+    encodings: list[Encoding] = tokenizer.encode_batch([*chosen, *pairs, " ".join(sentences[:max_seq_len])])
+    return encodings
+
+
+def _bert(folder: Path) -> Any:
+    """Loads transformers' BertModel, in float32 whatever the checkpoint stores."""
+    try:
+        import torch  # noqa: F401 (transformers needs it to offer its models)
+        from transformers import AutoModel
+    except ImportError as error:
+        raise ExportError(
+            f"--verify compares with transformers' BertModel and needs PyTorch ({error}): "
+            "pip install 'bert-on-triton[export,verify]'"
+        ) from error
+    return AutoModel.from_pretrained(
+        folder, attn_implementation="eager", dtype="float32", use_safetensors=True, trust_remote_code=False
+    ).eval()
+
+
+def _reference(bert: Any, encodings: list[Encoding], layers: tuple[int, ...]) -> Arrays:
+    import torch
+
+    tokens, pooled, pooler_output = [], [], []
+    for encoding in encodings:
+        with torch.inference_mode():
+            result = bert(
+                input_ids=torch.tensor([encoding.ids]),
+                token_type_ids=torch.tensor([encoding.type_ids]),
+                output_hidden_states=True,
+            )
+        states = result.hidden_states[1:]  # 0: the embeddings
+        wanted = [states[index][0].numpy() for index in layer_indices(layers, len(states))]
+        x = np.concatenate(wanted, axis=-1)
+        tokens.append(x)
+        pooled.append(np.stack([x.mean(0), x.max(0), x[0], x[-1]]))
+        if result.pooler_output is not None:
+            pooler_output.append(result.pooler_output[0].numpy())
+    arrays = {"token_embeddings": np.concatenate(tokens), "pooled": np.stack(pooled)}
+    return arrays | ({"pooler_output": np.stack(pooler_output)} if pooler_output else {})

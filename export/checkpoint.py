@@ -1,0 +1,157 @@
+"""A BERT checkpoint as the export uses it: configuration, tokenizer, weights and encoding defaults."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from . import hub, json_files, sentence_transformers, tokenizer
+from .errors import ExportError
+from .sentence_transformers import Defaults
+from .weights import Weights
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
+"""The values of `hidden_act` that the network is written for, named as transformers names them."""
+
+_WORKING = (
+    "model_type 'bert': BERT, MiniLM, BGE, E5, GTE, LaBSE, BioBERT, SciBERT, Chinese and multilingual BERT "
+    "and other checkpoints of that architecture"
+)
+_ANCHOR = "embeddings.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The sizes of a BERT network; the defaults are those of a config.json that leaves a key out.
+
+    Attributes:
+        hidden_size: Length of a token's vector, H.
+        num_hidden_layers: Layers of the encoder.
+        num_attention_heads: Heads of each layer; they share H equally.
+        intermediate_size: Length of a token's vector inside a feed-forward layer.
+        vocab_size: Rows of the word embeddings; every token id is below it.
+        max_position_embeddings: Longest text in tokens, [CLS] and [SEP] included.
+        type_vocab_size: Rows of the token type embeddings (2 where pairs were trained).
+        hidden_act: Activation of the feed-forward layers, one of `ACTIVATIONS`.
+        layer_norm_eps: What the norms add to the variance.
+    """
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, read and checked as far as that goes without its weights.
+
+    Attributes:
+        source: The folder or hub id as it was given.
+        folder: Where config.json, the tokenizer and the weights are.
+        config: The network's sizes.
+        tokenizer_json: The text of a tokenizer.json, without truncation or padding.
+        weights: The weights, by name without prefix.
+        defaults: How texts are encoded when a request does not say.
+    """
+
+    source: str
+    folder: Path
+    config: BertConfig
+    tokenizer_json: str
+    weights: Weights
+    defaults: Defaults
+
+
+def load(source: str, *, progress: bool = True) -> Checkpoint:
+    """Read the checkpoint in a folder, or download it from the Hugging Face hub.
+
+    Code that comes with a checkpoint (`auto_map`, module classes of its own) is never run, nor is a pickle
+    opened.
+
+    Args:
+        source: A folder, or a hub id such as `BAAI/bge-small-en-v1.5`.
+        progress: Show a progress bar of the download on standard error.
+
+    Raises:
+        ExportError: There is no such checkpoint, or it is damaged or not one that can be exported.
+    """
+    root = hub.locate(source, progress=progress)
+    modules = sentence_transformers.read_modules(root)
+    folder = modules[0].folder if modules else root
+    if (folder / "adapter_config.json").exists():
+        raise ExportError(
+            f"{folder}: holds a PEFT adapter (adapter_config.json); merge it into its base model "
+            "(merge_and_unload(), then save_pretrained()) and export that"
+        )
+    config = read_config(folder / "config.json")
+    return Checkpoint(
+        source=source,
+        folder=folder,
+        config=config,
+        tokenizer_json=tokenizer.read(
+            folder, vocab_size=config.vocab_size, lowercase=sentence_transformers.lower_cases(modules)
+        ),
+        weights=Weights(folder, anchor=_ANCHOR),
+        defaults=sentence_transformers.read(
+            root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
+        ),
+    )
+
+
+def read_config(path: Path) -> BertConfig:
+    """Read a config.json.
+
+    Raises:
+        ExportError: It is absent or damaged, or describes a network other than the one that export writes.
+    """
+    values = json_files.read_object(path)
+    _check_architecture(path, values)
+    config = BertConfig(**{field.name: _value(path, values, field.name, field.default) for field in fields(BertConfig)})
+    if config.hidden_size % config.num_attention_heads:
+        raise ExportError(
+            f"{path}: hidden_size {config.hidden_size} cannot be shared equally by "
+            f"num_attention_heads {config.num_attention_heads}"
+        )
+    if config.hidden_act not in ACTIVATIONS:
+        raise ExportError(f"{path}: hidden_act is {config.hidden_act!r}; export works for {', '.join(ACTIVATIONS)}")
+    return config
+
+
+def _check_architecture(path: Path, values: dict[str, Any]) -> None:
+    model_type = values.get("model_type")
+    architectures = values.get("architectures") or []
+    # Configs of 2019 have no model_type, only the class that was saved.
+    if model_type is None and architectures and all(name.startswith("Bert") for name in architectures):
+        model_type = "bert"
+    if model_type != "bert":
+        raise ExportError(f"{path}: model_type is {model_type!r}; export works for {_WORKING}")
+    positions = values.get("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise ExportError(f"{path}: position_embedding_type is {positions!r}; export works for 'absolute'")
+    for key, meaning in (
+        ("is_decoder", "attends to the left only"),
+        ("add_cross_attention", "attends to another network"),
+        ("quantization_config", "has quantized weights"),
+        ("pruned_heads", "has lost some of its heads"),
+    ):
+        if values.get(key):
+            raise ExportError(f"{path}: {key} is {values[key]!r}, a network that {meaning}; it cannot be exported")
+
+
+def _value(path: Path, values: dict[str, Any], key: str, default: Any) -> Any:
+    """Return `values[key]` or the default, checked to be of the default's type and, if a number, positive."""
+    value = values.get(key, default)
+    if isinstance(default, str):
+        right, wanted = isinstance(value, str), "text"
+    else:
+        kinds = (int,) if isinstance(default, int) else (int, float)
+        right = isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+        wanted = f"a positive {type(default).__name__}"
+    if not right:
+        raise ExportError(f"{path}: {key} is {value!r}; {wanted} is expected")
+    return value

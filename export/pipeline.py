@@ -1,0 +1,146 @@
+"""One export from start to end: read the checkpoint, write the network, check it, fill the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from . import check, checkpoint, network, repository
+from .checkpoint import Checkpoint
+from .errors import ExportError
+from .family import Family
+
+NETWORK = "model.onnx"
+TOKENIZER = "tokenizer.json"
+DENSE = "dense.npz"
+
+# A protobuf message ends at 2 GB; what is left of it here is for the graph itself.
+EXTERNAL_DATA_BYTES = 2_000_000_000
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an export is asked for; None stands for the checkpoint's own setting. See `Family` for the rest.
+
+    Attributes:
+        checkpoint: A folder, or a hub id.
+        repository: The model repository to write to.
+        version: Version directory in each model.
+        verify: Whether to compare with transformers' BertModel.
+    """
+
+    checkpoint: str
+    name: str
+    repository: Path
+    version: int = 1
+    backend: str = "python"
+    layers: tuple[int, ...] = (-1,)
+    max_seq_len: int | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+    max_batch_size: int = 64
+    instances: int = 1
+    threads: int = 0
+    verify: bool = False
+
+
+def export(request: Request, step: Step) -> Path:
+    """Exports a checkpoint, or leaves the repository as it was.
+
+    Args:
+        request: What is asked for.
+        step: Called with what is being done; its context is entered while it is done.
+
+    Returns:
+        The directory that holds the network.
+
+    Raises:
+        ExportError: the checkpoint is refused, a check failed, or the repository cannot be written.
+    """
+    with step(f"reading {request.checkpoint}"):
+        source = checkpoint.load(request.checkpoint)
+        family = _family(request, source)
+    with repository.staged(request.repository, family, request.version) as directories:
+        encoder = directories[f"{family.name}_encoder"]
+        path = encoder / NETWORK
+        with step("writing the network"):
+            model = network.build(source.config, source.weights, family.layers, family.pooler)
+            save(model, path)
+            _write_settings(source, family, directories)
+        with step("running it in ONNX Runtime"):
+            check.runs(path, source.tokenizer_json, family.token_size)
+        if request.verify:
+            with step("comparing with transformers' BertModel"):
+                differences = check.verify(
+                    path, source.folder, source.tokenizer_json, family.layers, family.max_seq_len
+                )
+            for difference in differences:
+                print(
+                    f"  {difference.output:16} max |difference| {difference.largest:.2e} "
+                    f"over {difference.compared:,} numbers (allowed: {check.TOLERANCE:.0e})"
+                )
+    return request.repository / f"{family.name}_encoder" / str(request.version)
+
+
+def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_BYTES) -> None:
+    """Writes a network and has onnx.checker read it back; from `external_from` bytes on, weights go beside it."""
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    onnx.save(model, path, save_as_external_data=size >= external_from, location=f"{NETWORK}.data")
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def _family(request: Request, source: Checkpoint) -> Family:
+    """Settles every setting: what is asked for, else what the checkpoint says."""
+    config, defaults = source.config, source.defaults
+    highest = max(network.layer_indices(request.layers, config.num_hidden_layers))
+    pooling = request.pooling or defaults.pooling
+    if not pooling:
+        raise ExportError(f"{defaults.unsupported}; choose one with --pooling")
+    has_pooler = source.weights.has("pooler.dense.weight")
+    if pooling == "pooler" and not has_pooler:
+        raise ExportError(f"{request.checkpoint} has no pooler (pooler.dense.weight); choose another --pooling")
+    max_seq_len = request.max_seq_len or defaults.max_seq_len
+    if not 3 <= max_seq_len <= config.max_position_embeddings:
+        raise ExportError(
+            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {config.max_position_embeddings}, "
+            "[CLS] and [SEP] included"
+        )
+    dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
+    return Family(
+        name=request.name,
+        hidden_size=config.hidden_size,
+        layers=request.layers,
+        # It reads the last layer, so it costs the layers that would be left out otherwise.
+        pooler=has_pooler and (pooling == "pooler" or highest == config.num_hidden_layers - 1),
+        max_seq_len=max_seq_len,
+        pooling=pooling,
+        normalize=defaults.normalize if request.normalize is None else request.normalize,
+        prompts=defaults.prompts,
+        default_prompt_name=defaults.default_prompt_name,
+        dense_activations=tuple(layer.activation for layer in dense),
+        dense_size=len(dense[-1].weight) if dense else None,
+        backend=request.backend,
+        max_batch_size=request.max_batch_size,
+        instances=request.instances,
+        threads=request.threads,
+    )
+
+
+def _write_settings(source: Checkpoint, family: Family, directories: dict[str, Path]) -> None:
+    """Writes what the steps around the network read beside their config."""
+    tokenizer = directories[f"{family.name}_tokenizer"] / TOKENIZER
+    tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
+    arrays = {}
+    for index, _ in enumerate(family.dense_activations):
+        layer = source.defaults.dense[index]
+        arrays[f"weight_{index}"] = layer.weight
+        arrays[f"bias_{index}"] = np.zeros(len(layer.weight), np.float32) if layer.bias is None else layer.bias
+    if arrays:
+        np.savez(directories[f"{family.name}_pooling"] / DENSE, **arrays)

@@ -1,0 +1,314 @@
+"""How a checkpoint makes one vector of a text's token vectors, from sentence-transformers' files.
+
+A folder of sentence-transformers lists its modules in modules.json, each with a folder of its own:
+
+    Transformer  ->  Pooling (1_Pooling)  ->  any Dense (2_Dense)  ->  Normalize (3_Normalize) or not
+
+The forms of versions 2 to 6 are read. A folder without modules.json is a plain transformers checkpoint, whose
+vectors are the mean over its tokens, as sentence-transformers has it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import json_files
+from .errors import ExportError
+from .weights import ONE_FILE, Weights
+
+_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+_POOLINGS = {
+    ("mean",): "mean",
+    ("max",): "max",
+    ("cls",): "cls",
+    ("lasttoken",): "last",
+    ("mean", "max"): "mean_max",
+}
+# In the order in which sentence-transformers joins them.
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.GELU": "gelu",
+}
+_TEXT_VECTOR = "sentence_embedding"
+# What tokenizer_args may say without a text's tokens being other than those of the tokenizer's own files.
+_HARMLESS_TOKENIZER_ARGS = {
+    "model_max_length",
+    "use_fast",
+    "token",
+    "cache_dir",
+    "revision",
+    "local_files_only",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """An entry of modules.json.
+
+    Attributes:
+        kind: The name of its class, without the path of the Python module, which changed between versions.
+        folder: Where its files are.
+    """
+
+    kind: str
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A layer behind the pooling: activation(weight @ vector + bias).
+
+    Attributes:
+        weight: [out, in] float32.
+        bias: [out] float32, or None.
+        activation: One of identity, tanh, relu, gelu (exact, by erf).
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32] | None
+    activation: str
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a checkpoint says about encoding, for requests that do not say otherwise.
+
+    Attributes:
+        max_seq_len: Texts are cut after this many tokens, special tokens included.
+        pooling: One of mean, max, mean_max, cls, last; empty where `unsupported` says why there is none.
+        normalize: Whether vectors are scaled to length 1.
+        prompts: Texts put before a text, by name.
+        default_prompt_name: The prompt of requests that name none.
+        dense: Layers between pooling and normalisation, in order.
+        unsupported: Why the checkpoint's own way from token vectors to one vector cannot be exported, or
+            None. An export then needs the user to choose a pooling.
+    """
+
+    max_seq_len: int
+    pooling: str = "mean"
+    normalize: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    dense: tuple[Dense, ...] = ()
+    unsupported: str | None = None
+
+
+def read_modules(root: Path) -> tuple[Module, ...]:
+    """Read modules.json; empty where there is none. Classes that it names are never imported.
+
+    Raises:
+        ExportError: It is damaged, or names a module that is not among those that export works for.
+    """
+    path = root / "modules.json"
+    if not path.exists():
+        return ()
+    entries = json_files.read(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "type" in entry for entry in entries):
+        raise ExportError(f"{path}: a list of modules with a type and a path each is expected")
+    modules = tuple(
+        Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", ""))) for entry in entries
+    )
+    if not modules or modules[0].kind != "Transformer":
+        raise ExportError(f"{path}: the first module is expected to be a Transformer")
+    return modules
+
+
+def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_positions: int) -> Defaults:
+    """Read the encoding defaults of a checkpoint.
+
+    The longest text is what sentence-transformers takes: `max_seq_length` where it is set, else the
+    tokenizer's `model_max_length`, at most `max_positions`. sentence-transformers does not hold a set
+    `max_seq_length` to `max_positions` and then fails on the first text that is longer; here it is lowered to
+    it, so that such texts are cut and every other one gets the same vector.
+
+    Args:
+        root: The checkpoint's folder.
+        modules: What `read_modules` returned for it.
+        hidden_size: Length of a token's vector.
+        max_positions: Rows of the network's position embeddings.
+
+    Raises:
+        ExportError: A file is damaged, or a module does something that cannot be exported even under another
+            pooling.
+    """
+    if not modules:
+        return Defaults(max_seq_len=_max_seq_len(root, {}, max_positions))
+    settings = _settings(modules)
+    config_path = root / "config_sentence_transformers.json"
+    config = json_files.read_object(config_path, optional=True)
+    prompts = {name: text or "" for name, text in (config.get("prompts") or {}).items()}
+    default_prompt = config.get("default_prompt_name")
+    if default_prompt is not None and default_prompt not in prompts:
+        raise ExportError(
+            f"{config_path}: default_prompt_name is {default_prompt!r}, which is not among its prompts "
+            f"({', '.join(map(repr, prompts)) or 'there are none'})"
+        )
+    pooling, unsupported = _pooling(modules)
+    unsupported = _unsupported_transformer(modules[0].folder, settings) or _unsupported_model(config) or unsupported
+    dense, normalize = _after_pooling(
+        modules, width=None if unsupported else hidden_size * (1 + (pooling == "mean_max"))
+    )
+    return Defaults(
+        max_seq_len=_max_seq_len(modules[0].folder, settings, max_positions),
+        pooling="" if unsupported else pooling,
+        normalize=normalize,
+        prompts=prompts,
+        default_prompt_name=default_prompt,
+        dense=dense,
+        unsupported=unsupported,
+    )
+
+
+def lower_cases(modules: tuple[Module, ...]) -> bool:
+    """Say whether sentence-transformers lower-cases texts before the tokenizer sees them."""
+    return bool(modules) and bool(_settings(modules).get("do_lower_case"))
+
+
+def _kind(path: Path, type_name: str) -> str:
+    package, _, name = type_name.rpartition(".")
+    if package.split(".")[0] != "sentence_transformers" or name not in _WORKING_MODULES:
+        raise ExportError(
+            f"{path}: has the module {type_name}; export works for sentence_transformers' "
+            f"{', '.join(_WORKING_MODULES)}, and never runs code that comes with a checkpoint"
+        )
+    return name
+
+
+def _module_folder(path: Path, relative: str) -> Path:
+    parts = PurePosixPath(relative)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ExportError(f"{path}: the module path {relative!r} leads out of the checkpoint")
+    return path.parent / parts
+
+
+def _settings(modules: tuple[Module, ...]) -> dict[str, Any]:
+    return json_files.read_object(modules[0].folder / "sentence_bert_config.json", optional=True)
+
+
+def _max_seq_len(folder: Path, settings: dict[str, Any], max_positions: int) -> int:
+    tokenizer_args = _tokenizer_args(folder, settings)
+    tokenizer = json_files.read_object(folder / "tokenizer_config.json", optional=True)
+    length = (
+        tokenizer_args.get("model_max_length") or settings.get("max_seq_length") or tokenizer.get("model_max_length")
+    )
+    if length is None:
+        return max_positions
+    # A tokenizer without a limit is saved with 1e30, in some files as a float.
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 3:
+        raise ExportError(
+            f"{folder}: the longest text is given as {length!r} tokens (max_seq_length in "
+            "sentence_bert_config.json or model_max_length in tokenizer_config.json); at least 3 are needed "
+            "for [CLS], one token and [SEP]"
+        )
+    return int(min(length, max_positions))
+
+
+def _tokenizer_args(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    arguments = {**(settings.get("tokenizer_args") or {}), **(settings.get("processor_kwargs") or {})}
+    unknown = sorted(arguments.keys() - _HARMLESS_TOKENIZER_ARGS)
+    if unknown:
+        raise ExportError(
+            f"{folder / 'sentence_bert_config.json'}: sets {', '.join(unknown)} for the tokenizer, which "
+            "export does not apply; save the tokenizer with these settings and remove them there"
+        )
+    return arguments
+
+
+def _unsupported_transformer(folder: Path, settings: dict[str, Any]) -> str | None:
+    """Say what sentence_bert_config.json has the network put out, if not the vectors of its tokens."""
+    text = (settings.get("modality_config") or {}).get("text", {})
+    for value, usual, key in (
+        (settings.get("transformer_task"), "feature-extraction", "transformer_task"),
+        (settings.get("module_output_name"), "token_embeddings", "module_output_name"),
+        (text.get("method_output_name"), "last_hidden_state", "method_output_name"),
+    ):
+        if value not in (None, usual):
+            return f"{folder / 'sentence_bert_config.json'}: {key} is {value!r} (export works for {usual!r})"
+    return None
+
+
+def _unsupported_model(config: dict[str, Any]) -> str | None:
+    kind = config.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        return f"config_sentence_transformers.json: model_type is {kind!r} (export works for 'SentenceTransformer')"
+    return None
+
+
+def _pooling(modules: tuple[Module, ...]) -> tuple[str, str | None]:
+    """Return the pooling, and why it cannot be exported if so."""
+    if len(modules) < 2 or modules[1].kind != "Pooling":
+        return "", "modules.json: no Pooling comes after the Transformer"
+    path = modules[1].folder / "config.json"
+    config = json_files.read_object(path)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    if modes not in _POOLINGS:
+        working = ", ".join("+".join(mode) for mode in _POOLINGS)
+        return "", f"{path}: pools by {'+'.join(map(str, modes))} (export works for {working})"
+    if not config.get("include_prompt", True):
+        return "", f"{path}: include_prompt is false (export pools over the prompt's tokens too)"
+    return _POOLINGS[modes], None
+
+
+def _after_pooling(modules: tuple[Module, ...], *, width: int | None) -> tuple[tuple[Dense, ...], bool]:
+    """Read the modules behind the pooling: dense layers, and whether vectors are normalised after them."""
+    dense: list[Dense] = []
+    normalize = False
+    for module in modules[1:]:
+        if module.kind == "Dense":
+            if normalize:
+                raise ExportError(f"{module.folder}: a Dense after a Normalize; export works for it before")
+            dense.append(_dense(module.folder, width))
+            width = len(dense[-1].weight)
+        elif module.kind == "Normalize":
+            _check_text_vector(module.folder, json_files.read_object(module.folder / "config.json", optional=True))
+            normalize = True
+        elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
+            raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
+    return tuple(dense), normalize
+
+
+def _dense(folder: Path, width: int | None) -> Dense:
+    path = folder / "config.json"
+    config = json_files.read_object(path)
+    _check_text_vector(folder, config)
+    if config.get("use_residual"):
+        raise ExportError(f"{path}: use_residual is true; export works for a Dense without a residual connection")
+    try:
+        shape = int(config["out_features"]), int(config["in_features"])
+    except (KeyError, TypeError, ValueError):
+        raise ExportError(f"{path}: in_features and out_features are expected") from None
+    if width is not None and shape[1] != width:
+        raise ExportError(f"{path}: in_features is {shape[1]}, but the vectors before it have length {width}")
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if activation not in _ACTIVATIONS:
+        raise ExportError(f"{path}: activation_function is {activation!r}; export works for {', '.join(_ACTIVATIONS)}")
+    if not (folder / ONE_FILE).is_file():
+        raise ExportError(
+            f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
+            "trusted, load it with sentence-transformers and save() it, which writes one"
+        )
+    weights = Weights(folder)
+    bias = weights.take("linear.bias", shape[:1]) if config.get("bias", True) else None
+    return Dense(weights.take("linear.weight", shape), bias, _ACTIVATIONS[activation])
+
+
+def _check_text_vector(folder: Path, config: dict[str, Any]) -> None:
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, _TEXT_VECTOR):
+            raise ExportError(f"{folder / 'config.json'}: {key} is {config[key]!r}; export works for {_TEXT_VECTOR!r}")

@@ -1,0 +1,155 @@
+"""The tensors of a checkpoint, read one at a time from its safetensors files."""
+
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 (numpy knows bfloat16 once this is imported)
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from . import json_files
+from .errors import ExportError
+
+ONE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOAT_TYPES = ("F32", "F16", "BF16", "F64")
+"""The safetensors dtypes that a weight may have; each is read as float32."""
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_OTHER_FORMATS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.index")
+_CONVERSION = (
+    'convert them where PyTorch is installed and the file is trusted: python -c "import transformers as t; '
+    "t.AutoModel.from_pretrained('CHECKPOINT').save_pretrained('CHECKPOINT')\""
+)
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class Weights:
+    """The weights in a folder, by name; nothing is read before it is asked for.
+
+    Files are memory-mapped, and a float32 tensor is copied once, out of the mapping. Pickle files are never
+    opened.
+
+    Checkpoints store one network under different prefixes (`bert.`, `0.auto_model.`, none). `anchor` is a
+    name that must be there under any prefix: what stands before it is taken for the prefix of every name.
+    """
+
+    def __init__(self, folder: Path, *, anchor: str | None = None) -> None:
+        """Open the safetensors files of `folder`.
+
+        Raises:
+            ExportError: There are none, one is damaged or absent, or `anchor` is found under no prefix or
+                under several.
+        """
+        self._files = _find_files(folder)
+        self._handles: dict[str, tuple[Path, Any]] = {}
+        for path in self._files:
+            handle = _open(path)
+            names: list[str] = handle.keys()
+            self._handles.update({name: (path, handle) for name in names})
+        self._where = self._files[0] if len(self._files) == 1 else folder / INDEX
+        self._prefix = "" if anchor is None else self._find_prefix(anchor)
+        self._taken: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a weight of this name (without prefix)."""
+        return self._stored_name(name) is not None
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the weight `name` (without prefix) as a float32 array of `shape`.
+
+        Raises:
+            ExportError: It is missing, has another shape or is not of a floating-point type.
+        """
+        stored = self._stored_name(name)
+        if stored is None:
+            raise ExportError(
+                f"{self._where}: weight {self._prefix + name!r} of shape {list(shape)} is missing; "
+                "the checkpoint is incomplete or not the architecture its config.json says"
+            )
+        path, handle = self._handles[stored]
+        view = handle.get_slice(stored)
+        found = tuple(view.get_shape())
+        if found != shape:
+            raise ExportError(
+                f"{path}: weight {stored!r} has shape {list(found)}, but config.json asks for {list(shape)}"
+            )
+        if view.get_dtype() not in FLOAT_TYPES:
+            raise ExportError(
+                f"{path}: weight {stored!r} is of type {view.get_dtype()}, but {', '.join(FLOAT_TYPES)} can "
+                "be read; export the checkpoint it was quantized from"
+            )
+        array: npt.NDArray[Any] = handle.get_tensor(stored)
+        self._taken.add(stored)
+        return array.astype(np.float32, copy=False)
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the tensors that were not taken so far."""
+        return sorted(self._handles.keys() - self._taken)
+
+    def _stored_name(self, name: str) -> str | None:
+        # Checkpoints converted from TensorFlow in 2018 call a norm's weight and bias gamma and beta.
+        old_name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        for candidate in (self._prefix + name, self._prefix + old_name):
+            if candidate in self._handles:
+                return candidate
+        return None
+
+    def _find_prefix(self, anchor: str) -> str:
+        prefixes = sorted(
+            name.removesuffix(anchor) for name in self._handles if name == anchor or name.endswith("." + anchor)
+        )
+        if not prefixes:
+            raise ExportError(
+                f"{self._where}: weight {anchor!r} is missing under every prefix; this is not a BERT "
+                f"checkpoint (the first weights are {', '.join(sorted(self._handles)[:3])})"
+            )
+        if len(prefixes) > 1:
+            raise ExportError(
+                f"{self._where}: holds several networks, under the prefixes "
+                f"{', '.join(map(repr, prefixes))}; save the one to export as a checkpoint of its own"
+            )
+        return prefixes[0]
+
+
+def _find_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that hold the weights of `folder`, shards in order."""
+    if (folder / ONE_FILE).is_file():
+        return [folder / ONE_FILE]
+    if (folder / INDEX).is_file():
+        return _shards(folder / INDEX)
+    for patterns, kind in ((_PICKLES, "pickle"), (_OTHER_FORMATS, "other")):
+        found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+        if found and kind == "pickle":
+            raise ExportError(
+                f"{folder}: the weights are in {', '.join(found)}, a pickle, which can run code when it is "
+                f"read and is refused; {_CONVERSION}"
+            )
+        if found:
+            raise ExportError(f"{folder}: no {ONE_FILE}, and {', '.join(found)} is not read; {_CONVERSION}")
+    raise ExportError(f"{folder}: no {ONE_FILE} and no {INDEX}; if the weights exist in another format, {_CONVERSION}")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = json_files.read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ExportError(f"{index}: has no weight_map, which names the file of each weight")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise ExportError(f"{index}: names the file {name!r}, which is not in the same folder")
+        if not (index.parent / name).is_file():
+            raise ExportError(f"{index}: names the file {name!r}, which is missing; download it too")
+    return [index.parent / name for name in names]
+
+
+def _open(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if is_pointer:
+            raise ExportError(f"{path}: is a Git LFS pointer, not the weights; run `git lfs pull`")
+        return safe_open(path, framework="np")
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{path}: damaged or incomplete ({error}); download it again") from error
