@@ -1,0 +1,49 @@
+"""`export --verify` on networks of every kind, against transformers on PyTorch."""
+
+import pytest
+
+from export import network
+from export.__main__ import main
+from export.checkpoint import ACTIVATIONS
+from tests import reference
+from tests.unit.checkpoints import write_bert
+
+CHECKPOINTS = [
+    *({"act": act} for act in ACTIVATIONS if act != "tanh"),
+    {"pooler": False},
+    {"hidden": 48, "heads": 12, "layers": 2, "intermediate": 31},
+    {"prefix": "bert.", "shards": 3},
+    {"gamma_beta": True, "dtype": "float16"},
+    {"lower_case": False},
+    {"types": 2, "positions": 512},
+]
+
+
+@pytest.mark.parametrize("options", CHECKPOINTS, ids=str)
+@pytest.mark.parametrize("layers", [["-1"], ["-2", "0"]], ids=str)
+def test_every_output_equals_transformers(tmp_path, capsys, options, layers):
+    write_bert(tmp_path / "checkpoint", **options)
+    arguments = [
+        str(tmp_path / "checkpoint"),
+        "--repository",
+        str(tmp_path / "repository"),
+        "--layers",
+        *layers,
+    ]
+    assert main([*arguments, "--verify"]) == 0
+    assert "token_embeddings max |difference|" in capsys.readouterr().out
+
+
+def test_the_default_model_equals_transformers(tmp_path, capsys):
+    assert main([str(reference.checkpoint()), "--repository", str(tmp_path), "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("token_embeddings", "pooled", "pooler_output"))
+
+
+def test_a_network_that_differs_is_not_exported(tmp_path, capsys, monkeypatch):
+    write_bert(tmp_path / "checkpoint")
+    monkeypatch.setattr(network, "_activation", lambda g, _name, x: g.op("Relu", x))
+    arguments = [str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--verify"]
+    assert main(arguments) == 1
+    assert "differs from transformers' BertModel by" in capsys.readouterr().err
+    assert list((tmp_path / "repository").iterdir()) == []

@@ -1,0 +1,141 @@
+import json
+from dataclasses import replace
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import BatchInput, BatchOutput, ModelConfig
+
+from export.errors import ExportError
+from export.family import TEMPLATE, Family, configs
+
+DEFAULT = Family(
+    name="bert",
+    hidden_size=384,
+    layers=(-1,),
+    pooler=True,
+    max_seq_len=256,
+    pooling="mean",
+    normalize=True,
+    prompts={},
+)
+OTHER = replace(
+    DEFAULT,
+    name="other",
+    hidden_size=32,
+    layers=(-2, -1),
+    pooler=False,
+    max_seq_len=64,
+    pooling="cls",
+    normalize=False,
+    prompts={"query": 'find "this": é'},
+    default_prompt_name="query",
+    max_batch_size=16,
+    instances=3,
+    threads=2,
+)
+
+
+def parsed(family: Family, template=TEMPLATE) -> dict[str, ModelConfig]:
+    return {name: text_format.Parse(text, ModelConfig()) for name, text in configs(family, template).items()}
+
+
+def parameters(config: ModelConfig) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
+
+
+def test_the_default_family_is_the_committed_text():
+    for name, text in configs(DEFAULT).items():
+        assert text == (TEMPLATE / name / "config.pbtxt").read_text()
+
+
+def test_models_of_another_family_name_each_other():
+    models = parsed(OTHER)
+    assert list(models) == ["other", "other_tokens", "other_tokenizer", "other_encoder", "other_pooling"]
+    assert [config.name for config in models.values()] == list(models)
+    assert [step.model_name for step in models["other"].ensemble_scheduling.step] == [
+        "other_tokenizer",
+        "other_encoder",
+        "other_pooling",
+    ]
+    assert {config.max_batch_size for config in models.values()} == {16}
+
+
+def test_what_the_checkpoint_decides_is_set():
+    models = parsed(OTHER)
+    assert parameters(models["other_tokenizer"]) == {
+        "family": "other",
+        "max_seq_len": "64",
+        "prompts": json.dumps(OTHER.prompts, ensure_ascii=False),
+        "default_prompt_name": "query",
+    }
+    assert parameters(models["other_pooling"]) == {
+        "hidden_size": "32",
+        "layers": "[-2, -1]",
+        "pooling": "cls",
+        "normalize": "false",
+    }
+    encoder = models["other_encoder"]
+    assert parameters(encoder) == {"family": "other", "threads": "2", "token_budget": "1024"}
+    assert encoder.instance_group[0].count == 3
+    dims = {tensor.name: list(tensor.dims) for tensor in encoder.output}
+    assert dims == {"token_embeddings": [-1, 64], "pooled": [4, 64]}
+    assert list(models["other_tokens"].output[0].dims) == [-1, 64]
+    assert [list(tensor.dims) for tensor in models["other_pooling"].input] == [[4, 64]]
+
+
+def test_the_pooler_is_mapped_only_where_there_is_one():
+    for family, has in ((DEFAULT, True), (OTHER, False)):
+        models = list(parsed(family).values())
+        assert ("pooler_output" in models[0].ensemble_scheduling.step[1].output_map) is has
+        assert ("pooler_output" in models[0].ensemble_scheduling.step[2].input_map) is has
+        assert ("pooler_output" in models[4].model_warmup[0].inputs) is has
+
+
+def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
+    for family in (DEFAULT, OTHER, replace(OTHER, backend="onnxruntime")):
+        models = parsed(family)
+        for name in (family.name, f"{family.name}_tokens"):
+            made = {tensor.name for tensor in models[name].input}
+            for step in models[name].ensemble_scheduling.step:
+                model = models[step.model_name]
+                assert set(step.input_map) == {tensor.name for tensor in model.input}
+                assert set(step.input_map.values()) <= made
+                assert set(step.output_map) <= {tensor.name for tensor in model.output}
+                made |= set(step.output_map.values())
+            assert {tensor.name for tensor in models[name].output} <= made
+
+
+def test_the_native_backend_gets_ragged_batches():
+    encoder = parsed(replace(DEFAULT, backend="onnxruntime", threads=2))["bert_encoder"]
+    assert encoder.backend == "onnxruntime"
+    assert all(tensor.allow_ragged_batch for tensor in encoder.input)
+    (shape,) = encoder.batch_input
+    assert (shape.kind, list(shape.source_input)) == (BatchInput.BATCH_ITEM_SHAPE, ["input_ids"])
+    assert list(shape.target_name) == ["row_shape"]
+    (scatter,) = encoder.batch_output
+    assert (scatter.kind, list(scatter.source_input)) == (
+        BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
+        ["input_ids"],
+    )
+    assert list(scatter.target_name) == ["token_embeddings"]
+    assert parameters(encoder) == {"intra_op_thread_count": "2"}
+
+
+def test_every_queue_has_a_limit_and_a_timeout():
+    for name, config in parsed(OTHER).items():
+        if config.platform != "ensemble":
+            policy = config.dynamic_batching.default_queue_policy
+            assert policy.max_queue_size > 0 and policy.default_timeout_microseconds > 0, name
+
+
+def test_a_family_written_over_the_template_can_be_its_template_again(tmp_path):
+    for family in (OTHER, replace(OTHER, backend="onnxruntime", dense_activations=("tanh",), dense_size=8)):
+        for name, text in configs(replace(family, name="bert")).items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "config.pbtxt").write_text(text)
+        assert parsed(DEFAULT, tmp_path) == parsed(DEFAULT)
+
+
+def test_a_damaged_template_is_named(tmp_path):
+    with pytest.raises(ExportError, match="bert.config.pbtxt"):
+        configs(DEFAULT, tmp_path)

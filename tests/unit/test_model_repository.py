@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from export.family import ROLES, TEMPLATE
+
+
+def test_the_committed_repository_is_what_the_default_export_writes(repository: Path):
+    committed = [
+        path
+        for role in ROLES
+        for pattern in ("config.pbtxt", "warmup/*", "1/model.py", "1/.gitkeep")
+        for path in (TEMPLATE / f"bert{role}").glob(pattern)
+    ]
+    assert len(committed) == 5 + 2 + 3 + 2
+    for path in committed:
+        assert (repository / path.relative_to(TEMPLATE)).read_bytes() == path.read_bytes(), path
+    written = {path for path in repository.glob("bert*/**/*") if path.is_file() and path.suffix != ".pyc"}
+    extra = {str(path.relative_to(repository)) for path in written} - {
+        str(path.relative_to(TEMPLATE)) for path in committed
+    }
+    assert extra == {"bert_encoder/1/model.onnx", "bert_tokenizer/1/tokenizer.json"}

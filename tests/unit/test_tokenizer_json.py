@@ -1,0 +1,228 @@
+"""The reference is transformers' own tokenizer of the same folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+
+from export import tokenizer
+from export.errors import ExportError
+from tests.unit.checkpoints import VOCABULARY, write_json, write_tokenizer
+
+SIZE = len(VOCABULARY)
+AWKWARD = [
+    "",
+    "   \t\n ",
+    "Hello WORLD, café naïve Ünïcödé ﬁne",
+    "e\u0301 combining, İstanbul, ß ẞ, ΣΑΣ",
+    "中文字 mixed中with國latin 日本語カタカナ 한국어",
+    "control\x00\x01chars\ufffd and\u200bzero\xa0width\u2028lines\x7f",
+    "x" * 100 + " " + "y" * 101 + " " + "z" * 5000,
+    "punct!?...-_'\"()[]{}<>@#$%^&*+=|\\/~` «»…“”—",
+    "[CLS] special [SEP] tokens [MASK] in [UNK] text [PAD]",
+    "emoji 🙂👩‍👩‍👧 and \U0001f1e9\U0001f1ea 10\u00b2 ½ ﷺ",
+    "the quick brown fox jumped over the lazy dogs",
+]
+
+
+def reference(folder: Path) -> Callable[..., Any]:
+    from transformers import AutoTokenizer
+
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", {"model_type": "bert"})
+    loaded: Callable[..., Any] = AutoTokenizer.from_pretrained(folder)
+    return loaded
+
+
+def assert_equal_to_transformers(folder: Path, texts: list[str], *, vocab_size: int = SIZE) -> Tokenizer:
+    ours, theirs = Tokenizer.from_str(tokenizer.read(folder, vocab_size=vocab_size)), reference(folder)
+    for text in texts:
+        assert ours.encode(text).ids == theirs(text)["input_ids"], text
+        pair, expected = ours.encode(text, "hello dog"), theirs(text, "hello dog")
+        assert pair.ids == expected["input_ids"], text
+        assert pair.type_ids == expected["token_type_ids"], text
+    return ours
+
+
+@pytest.mark.parametrize("tokenizer_json", [True, False])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_ids_equal_those_of_transformers(tmp_path: Path, lower_case: bool, tokenizer_json: bool) -> None:
+    write_tokenizer(tmp_path, lower_case=lower_case, tokenizer_json=tokenizer_json)
+    ours = assert_equal_to_transformers(tmp_path, AWKWARD)
+    assert ours.encode("x" * 101).tokens == ["[CLS]", "[UNK]", "[SEP]"]
+    assert ("hello" in ours.encode("HELLO").tokens) == lower_case
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strip_accents": False},
+        {"strip_accents": True, "do_lower_case": False},
+        {"tokenize_chinese_chars": False},
+        {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False},
+    ],
+)
+@pytest.mark.parametrize("tokenizer_json", [True, False])
+def test_options_of_tokenizer_config_decide_as_in_transformers(
+    tmp_path: Path, options: dict[str, Any], tokenizer_json: bool
+) -> None:
+    write_tokenizer(tmp_path, lower_case=False, tokenizer_json=tokenizer_json)
+    write_json(tmp_path / "tokenizer_config.json", options)
+    assert_equal_to_transformers(tmp_path, AWKWARD)
+
+
+def test_options_leave_a_tokenizer_of_another_class_alone(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, lower_case=False)
+    write_json(
+        tmp_path / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True},
+    )
+    ours = Tokenizer.from_str(tokenizer.read(tmp_path, vocab_size=SIZE))
+    assert ours.encode("HELLO world").ids == reference(tmp_path)("HELLO world")["input_ids"]
+    assert ours.encode("HELLO world").tokens[1:3] == ["H", "##E"]
+
+
+def test_vocabularies_with_their_own_special_tokens_are_read(tmp_path: Path) -> None:
+    renamed = {"[CLS]": "<s>", "[SEP]": "</s>", "[UNK]": "<unk>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
+    write_tokenizer(tmp_path, [renamed.get(token, token) for token in VOCABULARY], tokenizer_json=False)
+    names = {"cls_token": "<s>", "sep_token": {"content": "</s>"}, "unk_token": "<unk>"}
+    write_json(tmp_path / "tokenizer_config.json", names)
+    write_json(tmp_path / "special_tokens_map.json", {"pad_token": "<pad>", "mask_token": "<mask>"})
+    ours = Tokenizer.from_str(tokenizer.read(tmp_path, vocab_size=SIZE))
+    assert ours.encode("hello \u0416 <mask>").tokens == ["<s>", "hello", "<unk>", "<mask>", "</s>"]
+
+
+def test_tokens_added_by_a_fine_tuning_are_kept(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    write_json(tmp_path / "added_tokens.json", {"newword": SIZE + 1, "[E1]": SIZE})
+    write_json(tmp_path / "special_tokens_map.json", {"additional_special_tokens": ["[E1]"]})
+    ours = assert_equal_to_transformers(tmp_path, ["[E1] NEWWORD", "HELLO[E1]newwords"], vocab_size=SIZE + 2)
+    assert ours.encode("hello [E1] newword").tokens == ["[CLS]", "hello", "[E1]", "newword", "[SEP]"]
+    assert ours.encode("[E1]").ids[1] == SIZE
+
+
+def test_truncation_and_padding_are_taken_out(tmp_path: Path) -> None:
+    wordpiece = BertWordPieceTokenizer({token: index for index, token in enumerate(VOCABULARY)})
+    wordpiece.enable_truncation(8)
+    wordpiece.enable_padding(length=8)
+    wordpiece.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.from_str(tokenizer.read(tmp_path, vocab_size=SIZE))
+    assert len(ours.encode("fox").ids) == 3
+    assert len(ours.encode("fox " * 20).ids) == 22
+
+
+def test_lowercase_comes_before_the_tokenizer(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, lower_case=False)
+    plain, lower = (
+        Tokenizer.from_str(tokenizer.read(tmp_path, vocab_size=SIZE, lowercase=lowercase))
+        for lowercase in (False, True)
+    )
+    for text in AWKWARD:
+        if "[" not in text:
+            assert lower.encode(text).ids == plain.encode(text.lower()).ids, text
+    assert lower.encode("HELLO [SEP] WORLD").tokens == ["[CLS]", "hello", "[SEP]", "world", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "kinds"),
+    [
+        (None, ["Lowercase"]),
+        ({"type": "Lowercase"}, ["Lowercase"]),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}, ["NFC", "Lowercase"]),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}]}, ["Lowercase", "NFC"]),
+    ],
+)
+def test_lowercase_is_added_once(tmp_path: Path, normalizer: dict[str, Any] | None, kinds: list[str]) -> None:
+    edit_tokenizer_json(tmp_path, normalizer=normalizer)
+    result = json.loads(tokenizer.read(tmp_path, vocab_size=SIZE, lowercase=True))["normalizer"]
+    assert [step["type"] for step in result.get("normalizers", [result])] == kinds
+
+
+def edit_tokenizer_json(folder: Path, **changes: Any) -> None:
+    write_tokenizer(folder)
+    values = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    write_json(folder / "tokenizer.json", {**values, **changes})
+
+
+def template(*, single: list[str], pair: list[str]) -> dict[str, Any]:
+    def pieces(names: list[str]) -> list[dict[str, Any]]:
+        return [{"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": 0}} for name in names]
+
+    tokens = {name: {"id": name, "ids": [VOCABULARY.index(name)], "tokens": [name]} for name in ("[CLS]", "[SEP]")}
+    return {
+        "type": "TemplateProcessing",
+        "single": pieces(single),
+        "pair": pieces(pair),
+        "special_tokens": tokens,
+    }
+
+
+@pytest.mark.parametrize(
+    ("post_processor", "form"),
+    [
+        (None, "a text"),
+        (template(single=["A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
+        (template(single=["[CLS]", "A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
+        (template(single=["[CLS]", "A", "[SEP]"], pair=["[CLS]", "A", "B"]), "a pair of texts"),
+    ],
+)
+def test_a_tokenizer_that_adds_no_special_tokens_is_refused(
+    tmp_path: Path, post_processor: dict[str, Any] | None, form: str
+) -> None:
+    edit_tokenizer_json(tmp_path, post_processor=post_processor)
+    message = rf"tokenizer\.json: its post_processor does not put special tokens .* around {form};"
+    with pytest.raises(ExportError, match=message):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize(("tokenizer_json", "file"), [(True, "tokenizer.json"), (False, "vocab.txt")])
+def test_ids_beyond_the_embeddings_are_refused(tmp_path: Path, tokenizer_json: bool, file: str) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=tokenizer_json)
+    last = SIZE - 1
+    message = rf"{file}: token '{VOCABULARY[-1]}' has the id {last}, but config\.json says vocab_size {last};"
+    with pytest.raises(ExportError, match=message):
+        tokenizer.read(tmp_path, vocab_size=last)
+
+
+def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Novel"}}')
+    with pytest.raises(ExportError, match=r"tokenizer\.json: not a tokenizer that the tokenizers library reads"):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"no tokenizer\.json and no vocab\.txt"):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+def test_a_vocabulary_of_another_kind_of_tokenizer_is_refused(tmp_path: Path, file: str) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    (tmp_path / "tokenizer_config.json").unlink()
+    write_json(tmp_path / file, {"tokenizer_class": "BertJapaneseTokenizer"})
+    with pytest.raises(ExportError, match="is a BertJapaneseTokenizer, which vocab.txt alone does not describe"):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_vocabulary_without_a_special_token_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, [token for token in VOCABULARY if token != "[SEP]"], tokenizer_json=False)
+    with pytest.raises(ExportError, match=r"vocab\.txt: does not hold the sep_token '\[SEP\]'"):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_vocabulary_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes("[PAD]\ncafé\n".encode("latin-1"))
+    with pytest.raises(ExportError, match=r"vocab\.txt: not UTF-8"):
+        tokenizer.read(tmp_path, vocab_size=SIZE)
+
+
+def test_an_added_token_out_of_place_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    write_json(tmp_path / "added_tokens.json", {"[E1]": SIZE + 5})
+    with pytest.raises(ExportError, match=rf"gives '\[E1\]' the id {SIZE + 5}, but its place is {SIZE}"):
+        tokenizer.read(tmp_path, vocab_size=SIZE + 6)
