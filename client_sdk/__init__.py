@@ -1,0 +1,50 @@
+"""BERT embeddings from a Triton Inference Server: text in, vectors out.
+
+    import client_sdk
+    client_sdk.encode(["First do it", "then do it right"])   # [2, D] float32
+
+`Client` and `AsyncClient` say which server and model, `LocalServer` runs one here, and every error is a
+`ClientError`. The command line is `python -m client_sdk --help`.
+"""
+
+from ._async_client import AsyncClient
+from ._client import Client
+from ._collect import TokenVectors
+from ._default_client import encode
+from ._errors import (
+    AccessDenied,
+    ClientError,
+    DeadlineExceeded,
+    InvalidArgument,
+    InvalidType,
+    ModelNotFound,
+    ServerBusy,
+    ServerError,
+    ServerStartError,
+    ServerUnreachable,
+    TritonServerNotFound,
+)
+from ._local_server import LocalServer
+from ._model_info import ModelInfo
+from ._version import __version__
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "DeadlineExceeded",
+    "InvalidArgument",
+    "InvalidType",
+    "LocalServer",
+    "ModelInfo",
+    "ModelNotFound",
+    "ServerBusy",
+    "ServerError",
+    "ServerStartError",
+    "ServerUnreachable",
+    "TokenVectors",
+    "TritonServerNotFound",
+    "__version__",
+    "encode",
+]

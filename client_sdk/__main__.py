@@ -1,0 +1,107 @@
+"""The command line: `python -m client_sdk serve | encode | info`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from . import _encode_command, _serve
+from ._client import Client
+from ._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
+from ._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL
+from ._version import __version__
+
+FAILED = 1
+REFUSED = 2  # also argparse's own
+TRY_LATER = 3
+INTERRUPTED = 130  # 128 + SIGINT
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+
+_EXAMPLES = """\
+examples:
+  python -m client_sdk serve --model-repository model_repository
+  python -m client_sdk info
+  echo "First do it, then do it right" | python -m client_sdk encode
+  python -m client_sdk encode sentences.txt -o vectors.npy
+  python -m client_sdk encode queries.txt -o queries.jsonl --prompt-name query --url http://localhost:8000
+
+environment:
+  CLIENT_SDK_URL, CLIENT_SDK_MODEL   defaults of --url and --model
+
+exit codes:
+  0 done    1 the server or the machine failed    2 the arguments or the input are wrong
+  3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and give its exit code; errors are one line on standard error."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output when it ends; without this it would fail again, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    except ClientError as error:
+        _complain(error)
+        if isinstance(error, InvalidArgument):
+            return REFUSED
+        return TRY_LATER if isinstance(error, (ServerUnreachable, ServerBusy, DeadlineExceeded)) else FAILED
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        return FAILED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "serve":
+        return _serve.run(arguments)
+    with Client(arguments.url, arguments.model) as client:
+        if arguments.command == "encode":
+            return _encode_command.run(arguments, client)
+        print(json.dumps(asdict(client.info(timeout=arguments.timeout)), indent=2, ensure_ascii=False))
+        return 0
+
+
+def _complain(error: object) -> None:
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m client_sdk",
+        description="BERT embeddings from a Triton Inference Server.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run a server on this machine", description=_serve.__doc__)
+    _serve.add_arguments(serve)
+    encode = commands.add_parser(
+        "encode", help="encode a file, one text a line", description="Encode texts, one a line."
+    )
+    _encode_command.add_arguments(encode)
+    _add_server(encode, _encode_command.CHUNK_TIMEOUT, f"for each {_encode_command.CHUNK:,} lines")
+    info = commands.add_parser(
+        "info", help="say what a server's model is", description="Say, as JSON, what a server's model is."
+    )
+    _add_server(info, DEFAULT_TIMEOUT, "to wait")
+    return parser
+
+
+def _add_server(parser: argparse.ArgumentParser, timeout: float, what_for: str) -> None:
+    parser.add_argument("--url", help=f"of the server; default: CLIENT_SDK_URL, or {DEFAULT_URL}")
+    parser.add_argument("--model", help=f"the family's name; default: CLIENT_SDK_MODEL, or {DEFAULT_MODEL}")
+    parser.add_argument(
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"{what_for}; default: {timeout:g}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

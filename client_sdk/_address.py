@@ -1,0 +1,66 @@
+"""Where a server is: the URL that a user gives, parsed and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ._errors import InvalidArgument, InvalidType
+
+DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
+ALLOWED_FORMS = "host:port, grpc://host:port, grpcs://host:port, http://host:port or https://host:port"
+
+
+@dataclass(frozen=True)
+class Address:
+    """One endpoint of a Triton server."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""  # where a gateway serves Triton's HTTP endpoint, such as "/triton"; none for gRPC
+
+    @property
+    def uses_grpc(self) -> bool:
+        """Whether the endpoint speaks gRPC; otherwise it speaks HTTP."""
+        return self.scheme in ("grpc", "grpcs")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in ("grpcs", "https")
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, with the brackets that an IPv6 host needs."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The address as a URL, with its scheme and its port."""
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def parse_address(url: str) -> Address:
+    """Read a URL, or `host:port`, which means gRPC; a missing port is Triton's own (gRPC 8001, HTTP 8000)."""
+    if not isinstance(url, str):
+        raise InvalidType(f"url must be a str, such as 'localhost:8001', not {type(url).__name__}")
+
+    def refused(reason: str) -> InvalidArgument:
+        return InvalidArgument(f"url {url!r}: {reason}; allowed: {ALLOWED_FORMS}")
+
+    try:
+        parts = urlsplit(url.strip() if "://" in url else f"grpc://{url.strip()}")
+        port = parts.port
+    except ValueError as error:
+        raise refused(str(error)) from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise refused(f"the scheme {parts.scheme!r} is not known")
+    if not parts.hostname:
+        raise refused("there is no host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise refused("a user, a query or a fragment has no meaning here (use `headers` for credentials)")
+    path = parts.path.rstrip("/")
+    if path and parts.scheme in ("grpc", "grpcs"):
+        raise refused("a gRPC endpoint has no path")
+    return Address(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], path)

@@ -1,0 +1,208 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ._collect import TokenVectors
+from ._connection import FilePath, open_async_transport
+from ._drive import ask_async, drive_async
+from ._errors import (
+    AccessDenied,
+    ClientError,
+    DeadlineExceeded,
+    ModelNotFound,
+    ServerBusy,
+    ServerUnreachable,
+)
+from ._job import Job, counts_job, tokens_job, vectors_job
+from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_model, model_info
+from ._options import CountOptions, TokenOptions, request_parameters
+from ._retry import Deadline
+from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
+from ._texts import Text, Texts
+from ._transport import AsyncTransport, Query
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """`Client`, to be awaited: the same arguments, methods, results and errors.
+
+    It belongs to the event loop in which it is first used; any number of its tasks may share it. A generator
+    of texts is read in the event loop, so one that blocks, blocks the loop.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        model: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+        root_certificates: FilePath | None = None,
+        client_certificate: FilePath | None = None,
+        client_key: FilePath | None = None,
+    ) -> None:
+        self._settings = make_settings(url, model, timeout, headers, root_certificates, client_certificate, client_key)
+        self._limits: dict[str, int] = {}
+        self._transport: AsyncTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def encode(
+        self,
+        texts: Texts,
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Encode each text into one vector: [N, D] float32, or [D] for a single str. See `Client.encode`."""
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(
+            pooling=pooling,
+            normalize=normalize,
+            truncate_dim=truncate_dim,
+            max_seq_len=max_seq_len,
+            truncate=truncate,
+            prompt=prompt,
+            prompt_name=prompt_name,
+        )
+        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return await self._run(job, deadline)
+
+    @overload
+    async def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def encode_tokens(self, texts: Iterable[Text], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
+
+    async def encode_tokens(
+        self,
+        texts: Texts,
+        *,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> TokenVectors | list[TokenVectors]:
+        """Encode each text into one vector a token: one `TokenVectors` a text. See `Client.encode_tokens`."""
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(
+            max_seq_len=max_seq_len, truncate=truncate, prompt=prompt, prompt_name=prompt_name
+        )
+        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return await self._run(job, deadline)
+
+    @overload
+    async def count_tokens(self, texts: str, **options: Unpack[CountOptions]) -> int: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def count_tokens(self, texts: Iterable[Text], **options: Unpack[CountOptions]) -> npt.NDArray[np.int64]: ...
+
+    async def count_tokens(
+        self,
+        texts: Texts,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> int | npt.NDArray[np.int64]:
+        """Count each text's tokens before anything is cut off: [N] int64. See `Client.count_tokens`."""
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(prompt=prompt, prompt_name=prompt_name)
+        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return await self._run(job, deadline)
+
+    async def info(self, *, timeout: float | None = None) -> ModelInfo:
+        """Ask the server what the model is: its dimension, limits and defaults."""
+        deadline = self._settings.deadline(timeout)
+        model = self._settings.model
+        try:
+            return await ask_async(model_info(model), self._open(), deadline)
+        except ModelNotFound as error:
+            raise await self._missing(model, error) from None
+
+    async def is_ready(self, *, timeout: float | None = None) -> bool:
+        """Whether the server is there and can serve the model now; asked once, without retries."""
+        seconds = self._settings.deadline(timeout).remaining()
+        try:
+            answer = await self._open().query(Query("ready", self._settings.model), seconds)
+        except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
+            return False
+        return bool(answer.get("ready", False))
+
+    async def close(self) -> None:
+        """Drop the connections. A call after this raises ClientError."""
+        self._closed = True
+        if self._transport is not None:
+            await self._transport.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        """The client itself."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close it."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """Address and model."""
+        return f"AsyncClient({str(self._settings.connection.address)!r}, model={self._settings.model!r})"
+
+    async def _run(self, job: Job[R], deadline: Deadline) -> R:
+        try:
+            limit = 1 if job.has_one_text else await self._limit(job.model, deadline)
+            await drive_async(job, self._open(), limit, deadline)
+        except ModelNotFound as error:
+            raise await self._missing(job.model, error) from None
+        finally:
+            job.close()
+        return job.result()
+
+    async def _limit(self, model: str, deadline: Deadline) -> int:
+        if model not in self._limits:
+            try:
+                self._limits[model] = await ask_async(max_batch_size(model), self._open(), deadline)
+            except AccessDenied:  # configurations may be closed where inference is open
+                return DEFAULT_BATCH_SIZE
+        return self._limits[model]
+
+    async def _missing(self, wanted: str, error: ModelNotFound) -> ClientError:
+        questions = missing_model(self._settings.model, wanted, self._settings.connection.address)
+        try:
+            return await ask_async(questions, self._open(), Deadline(EXPLAIN_TIMEOUT))
+        except ClientError:
+            return error  # the statistics may be closed
+
+    def _open(self) -> AsyncTransport:
+        if self._closed:
+            raise ClientError(f"{self!r} is closed")
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._transport = open_async_transport(self._settings.connection)
+            self._loop = loop
+        if self._loop is not loop:
+            raise ClientError(f"{self!r} belongs to another event loop: make one client for each loop")
+        return self._transport

@@ -1,0 +1,275 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ._collect import TokenVectors
+from ._connection import FilePath, open_transport
+from ._drive import ask, drive
+from ._errors import (
+    AccessDenied,
+    ClientError,
+    DeadlineExceeded,
+    ModelNotFound,
+    ServerBusy,
+    ServerUnreachable,
+)
+from ._job import Job, counts_job, tokens_job, vectors_job
+from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_model, model_info
+from ._options import CountOptions, TokenOptions, request_parameters
+from ._retry import Deadline
+from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
+from ._texts import Text, Texts
+from ._transport import Query, Transport
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+R = TypeVar("R")
+
+_inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
+
+
+class Client:
+    """Texts to vectors, through one server. Threads may share a client; it connects when it is first used.
+
+    Args:
+        url: `host:port` or `grpc://host:port` (gRPC, port 8001 if left out), `grpcs://` for gRPC over TLS,
+            `http://` or `https://` (port 8000 if left out). Default: CLIENT_SDK_URL, or `localhost:8001`.
+        model: The name of the family on the server. Default: CLIENT_SDK_MODEL, or `bert`.
+        timeout: Seconds that a whole call may take, bulk included, unless the call is given its own.
+        headers: Sent with every request, such as those that a restricted endpoint expects.
+        root_certificates: PEM file of the authorities to trust (`grpcs` and `https`). Default: the system's.
+        client_certificate: PEM file to show to the server, together with `client_key`.
+        client_key: PEM file of the certificate's private key.
+
+    Every method that talks to the server raises, beside what it names:
+        ServerUnreachable: There is no connection, at once if there never was one; a lost one is retried for
+            10 seconds, within the timeout.
+        ServerBusy: The server kept answering that it cannot take the request, until the timeout.
+        DeadlineExceeded: The timeout passed.
+        ModelNotFound: The server does not have the model.
+        AccessDenied: The endpoint is restricted, and the header that opens it was not given.
+        ServerError: The server failed.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        model: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+        root_certificates: FilePath | None = None,
+        client_certificate: FilePath | None = None,
+        client_key: FilePath | None = None,
+    ) -> None:
+        self._settings = make_settings(url, model, timeout, headers, root_certificates, client_certificate, client_key)
+        self._limits: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        self._close_transport: Callable[[], object] | None = None
+        self._process = os.getpid()  # whose the transport is
+        self._closed = False
+
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Encode each text into one vector.
+
+        Options left at None are as the model was exported (see `info`).
+
+        Args:
+            texts: A str, or any iterable of str, which may be a generator; an element that is a tuple of two
+                str is a pair, encoded together. A stream is read a few thousand texts ahead.
+            pooling: `mean`, `max`, `mean_max`, `cls`, `last`, or `pooler` if the model has one.
+            normalize: Whether vectors are scaled to length 1.
+            truncate_dim: Keep this many numbers of each vector, cut before it is normalised.
+            max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
+            truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
+            prompt: Put before each text.
+            prompt_name: The same, by the name of one of the model's prompts. Not together with `prompt`.
+            batch_size: Texts in a request; no more than the server takes are sent at once.
+            show_progress: Show a bar on standard error; needs tqdm.
+            timeout: Seconds for the whole call. Default: the client's, 60.
+
+        Returns:
+            [N, D] float32 in the order of the texts, or [D] for a single str.
+
+        Raises:
+            InvalidArgument: No texts, a blank or too long one, or an option that is not allowed.
+            InvalidType: A text that is not a str, or an option of the wrong type.
+        """
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(
+            pooling=pooling,
+            normalize=normalize,
+            truncate_dim=truncate_dim,
+            max_seq_len=max_seq_len,
+            truncate=truncate,
+            prompt=prompt,
+            prompt_name=prompt_name,
+        )
+        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return self._run(job, deadline)
+
+    @overload
+    def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def encode_tokens(self, texts: Iterable[Text], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
+
+    def encode_tokens(
+        self,
+        texts: Texts,
+        *,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> TokenVectors | list[TokenVectors]:
+        """Encode each text into one vector a token. Arguments and errors are as in `encode`.
+
+        Returns:
+            One `TokenVectors` a text, in the order of the texts: its T tokens and [T, D] float32, special
+            tokens included and no padding. For a single str, that one item.
+        """
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(
+            max_seq_len=max_seq_len, truncate=truncate, prompt=prompt, prompt_name=prompt_name
+        )
+        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return self._run(job, deadline)
+
+    @overload
+    def count_tokens(self, texts: str, **options: Unpack[CountOptions]) -> int: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def count_tokens(self, texts: Iterable[Text], **options: Unpack[CountOptions]) -> npt.NDArray[np.int64]: ...
+
+    def count_tokens(
+        self,
+        texts: Texts,
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> int | npt.NDArray[np.int64]:
+        """Count each text's tokens, special tokens and prompt included, before anything is cut off.
+
+        Only the tokenizer runs. Arguments and errors are as in `encode`.
+
+        Returns:
+            [N] int64 in the order of the texts, or an int for a single str.
+        """
+        deadline = self._settings.deadline(timeout)
+        parameters = request_parameters(prompt=prompt, prompt_name=prompt_name)
+        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        return self._run(job, deadline)
+
+    def info(self, *, timeout: float | None = None) -> ModelInfo:
+        """Ask the server what the model is: its dimension, limits and defaults."""
+        deadline = self._settings.deadline(timeout)
+        model = self._settings.model
+        try:
+            return ask(model_info(model), self._open(), deadline)
+        except ModelNotFound as error:
+            raise self._missing(model, error) from None
+
+    def is_ready(self, *, timeout: float | None = None) -> bool:
+        """Whether the server is there and can serve the model now; asked once, without retries."""
+        seconds = self._settings.deadline(timeout).remaining()
+        try:
+            answer = self._open().query(Query("ready", self._settings.model), seconds)
+        except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
+            return False
+        return bool(answer.get("ready", False))
+
+    def close(self) -> None:
+        """Drop the connections. A call after this raises ClientError."""
+        with self._lock:
+            self._closed = True
+            if self._close_transport is not None:
+                self._close_transport()
+
+    def __enter__(self) -> Client:
+        """The client itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Address and model."""
+        return f"Client({str(self._settings.connection.address)!r}, model={self._settings.model!r})"
+
+    def _run(self, job: Job[R], deadline: Deadline) -> R:
+        try:
+            limit = 1 if job.has_one_text else self._limit(job.model, deadline)
+            drive(job, self._open(), limit, deadline)
+        except ModelNotFound as error:
+            raise self._missing(job.model, error) from None
+        finally:
+            job.close()
+        return job.result()
+
+    def _limit(self, model: str, deadline: Deadline) -> int:
+        if model not in self._limits:
+            try:
+                self._limits[model] = ask(max_batch_size(model), self._open(), deadline)
+            except AccessDenied:  # configurations may be closed where inference is open
+                return DEFAULT_BATCH_SIZE
+        return self._limits[model]
+
+    def _missing(self, wanted: str, error: ModelNotFound) -> ClientError:
+        questions = missing_model(self._settings.model, wanted, self._settings.connection.address)
+        try:
+            return ask(questions, self._open(), Deadline(EXPLAIN_TIMEOUT))
+        except ClientError:
+            return error  # the statistics may be closed
+
+    def _open(self) -> Transport:
+        if self._transport is None or self._process != os.getpid() or self._closed:
+            with self._lock:
+                if self._closed:
+                    raise ClientError(f"{self!r} is closed")
+                if self._process != os.getpid():
+                    # A forked child must neither use nor close its parent's connections.
+                    _inherited.append(self._transport)
+                    self._transport = None
+                if self._transport is None:
+                    self._transport = open_transport(self._settings.connection)
+                    self._process = os.getpid()
+                    self._close_transport = weakref.finalize(self, _close, self._transport, self._process)
+        return self._transport
+
+
+def _close(transport: Transport, process: int) -> None:
+    if process == os.getpid():
+        transport.close()

@@ -1,0 +1,64 @@
+"""`client_sdk.encode`: the two-line use, through one client that is made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from ._client import Client
+from ._settings import DEFAULT_BATCH_SIZE, default_model, default_url
+from ._texts import Texts
+
+_lock = threading.Lock()
+_current: tuple[tuple[str, str], Client] | None = None  # what the client was made for, and the client
+
+
+def encode(
+    texts: Texts,
+    *,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    truncate_dim: int | None = None,
+    max_seq_len: int | None = None,
+    truncate: bool = True,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    show_progress: bool = False,
+    timeout: float | None = None,
+) -> npt.NDArray[np.float32]:
+    """Encode each text into one vector, with the server that CLIENT_SDK_URL and CLIENT_SDK_MODEL name.
+
+    Without them: `localhost:8001` and `bert`. Arguments, result and errors are those of `Client.encode`.
+
+    Returns:
+        [N, D] float32 in the order of the texts, or [D] for a single str.
+    """
+    return _default_client().encode(
+        texts,
+        pooling=pooling,
+        normalize=normalize,
+        truncate_dim=truncate_dim,
+        max_seq_len=max_seq_len,
+        truncate=truncate,
+        prompt=prompt,
+        prompt_name=prompt_name,
+        batch_size=batch_size,
+        show_progress=show_progress,
+        timeout=timeout,
+    )
+
+
+def _default_client() -> Client:
+    global _current
+    wanted = default_url(), default_model()
+    current = _current
+    if current is None or current[0] != wanted:
+        with _lock:
+            current = _current
+            if current is None or current[0] != wanted:
+                # The one before is not closed: another thread may be in the middle of a call.
+                current = _current = wanted, Client(*wanted)
+    return current[1]

@@ -1,0 +1,63 @@
+"""Everything that the package raises on purpose.
+
+    ClientError                                     the base of all
+    ├── InvalidArgument       (ValueError)          the call itself is wrong, and always will be
+    │   └── InvalidType       (TypeError)           ... because something is of the wrong type
+    ├── ModelNotFound         (LookupError)         the server does not have the model
+    ├── ServerUnreachable     (ConnectionError)     no connection to the address, or it was lost
+    ├── AccessDenied          (PermissionError)     the server expects a header that was not sent
+    ├── ServerBusy                                  the server cannot take the request now
+    ├── DeadlineExceeded      (TimeoutError)        the call's `timeout` ran out first
+    ├── ServerError           (RuntimeError)        the server failed in serving the request
+    ├── ServerStartError      (RuntimeError)        `LocalServer`: tritonserver did not become ready
+    └── TritonServerNotFound  (FileNotFoundError)   `LocalServer`: there is no tritonserver here
+
+In brackets: the builtin that each also is, for those who catch that. Bad input is refused before anything is
+sent where the client can know, and by the server's answer otherwise; it is the same class either way.
+"""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class InvalidArgument(ClientError, ValueError):
+    """An argument, an option or a text is not one that can be encoded; the message says what is allowed."""
+
+
+class InvalidType(InvalidArgument, TypeError):
+    """An argument is of the wrong type, such as a text that is not a str."""
+
+
+class ModelNotFound(ClientError, LookupError):
+    """The server does not have the model, or it is not ready; the message names those that are there."""
+
+
+class ServerUnreachable(ClientError, ConnectionError):
+    """No connection could be made to the address, or it was lost; the message says what to check."""
+
+
+class AccessDenied(ClientError, PermissionError):
+    """The endpoint is restricted: the server expects a header that was not sent."""
+
+
+class ServerBusy(ClientError):
+    """The server's queue was full, or it was not taking requests, for as long as the call could wait."""
+
+
+class DeadlineExceeded(ClientError, TimeoutError):
+    """The call did not end within its `timeout`."""
+
+
+class ServerError(ClientError, RuntimeError):
+    """The server failed in serving the request, or answered something that cannot be understood."""
+
+
+class ServerStartError(ClientError, RuntimeError):
+    """A local tritonserver stopped, or was not ready in time; the message holds its log's reasons."""
+
+
+class TritonServerNotFound(ClientError, FileNotFoundError):
+    """No `tritonserver` program was found on this machine; the message says where it was looked for."""

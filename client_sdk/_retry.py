@@ -1,0 +1,84 @@
+"""How long a call may take, and whether and when to try again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from ._errors import ClientError, DeadlineExceeded, ServerBusy, ServerUnreachable
+from ._peer import Peer
+
+FIRST_PAUSE = 0.05  # seconds
+LONGEST_PAUSE = 2.0
+RECONNECT_PATIENCE = 10.0
+"""Seconds for which a server that answered before, and is gone, is tried again within one call."""
+
+GRACE = 2.0
+"""Seconds beyond a deadline after which a call that should have ended itself is no longer waited for."""
+
+
+class Deadline:
+    """The end of one call, `timeout` seconds from now."""
+
+    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout = timeout
+        self.clock = clock
+        self._end = clock() + timeout
+
+    def left(self) -> float:
+        """Seconds until the end; negative after it."""
+        return self._end - self.clock()
+
+    def remaining(self) -> float:
+        """Seconds for the next attempt; raises DeadlineExceeded when there are none."""
+        left = self.left()
+        if left <= 0:
+            raise DeadlineExceeded(f"the timeout of {self.timeout:g} s passed before the call was done")
+        return left
+
+
+class Retry:
+    """The attempts at one request: told of each failure, it says how long to pause, or raises.
+
+    - The server is busy: tried again until the deadline, with growing, jittered pauses.
+    - The connection was lost: the same, for at most RECONNECT_PATIENCE seconds.
+    - There never was a connection: raised at once; a wrong address does not become right.
+    - Anything else is raised at once.
+
+    When the deadline ends, the error raised is the one that stood in the way last.
+    """
+
+    def __init__(self, deadline: Deadline, peer: Peer, jitter: Callable[[], float] = random.random) -> None:
+        self._deadline = deadline
+        self._peer = peer
+        self._jitter = jitter
+        self._pause = FIRST_PAUSE
+        self._last: ClientError | None = None
+        self._lost_at: float | None = None
+
+    def pause_after(self, error: ClientError) -> float:
+        """Seconds to wait before the next attempt; raises if there should be none."""
+        if isinstance(error, DeadlineExceeded):
+            raise self._last or DeadlineExceeded(f"the timeout of {self._deadline.timeout:g} s passed: {error}")
+        if not self._worth_another(error):
+            raise error from None
+        left = self._deadline.left()
+        if left < FIRST_PAUSE:
+            raise error
+        # Half of what is left at most, so that the deadline does not pass in a pause.
+        pause = min(self._pause * (0.5 + 0.5 * self._jitter()), left / 2)
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        self._last = error
+        return pause
+
+    def _worth_another(self, error: ClientError) -> bool:
+        if isinstance(error, ServerBusy):
+            self._lost_at = None
+            return True
+        if isinstance(error, ServerUnreachable) and self._peer.reached:
+            now = self._deadline.clock()
+            if self._lost_at is None:
+                self._lost_at = now
+            return now - self._lost_at < RECONNECT_PATIENCE
+        return False

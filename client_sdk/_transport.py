@@ -1,0 +1,109 @@
+"""The narrow interface between the client and a protocol: requests, queries and arrays.
+
+A transport makes one attempt at a time and raises this package's own errors; whether to try again is decided
+elsewhere (`_retry`). Its blocking form may be shared by threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ._peer import Peer
+from ._texts import Text
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""Output name -> array, which may be a read-only view of the reply. BYTES are object arrays of bytes."""
+
+Parameters = Mapping[str, bool | int | str]
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One inference: texts that are all str ([N, 1] on the wire) or all pairs ([N, 2])."""
+
+    model: str
+    texts: Sequence[Text]
+    outputs: tuple[str, ...]
+    parameters: Parameters = field(default_factory=dict)
+
+    def text_rows(self) -> list[list[bytes]]:
+        """The texts as rows of UTF-8 bytes."""
+        return [
+            [text.encode()] if isinstance(text, str) else [text[0].encode(), text[1].encode()] for text in self.texts
+        ]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question about the server or a model; the answer is a dict, the same from both protocols."""
+
+    kind: Literal["config", "metadata", "ready", "server", "statistics"]
+    model: str = ""
+
+
+class Pending(Protocol):
+    """A request on its way."""
+
+    def result(self) -> Arrays:
+        """Wait for the reply; raises as `Transport.infer` does."""
+        ...
+
+    def cancel(self) -> object:
+        """Give the request up; the server drops it if it still waits there."""
+        ...
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> object:
+        """Have `callback(self)` called, in any thread, when the reply is there or has failed."""
+        ...
+
+
+class Transport(Protocol):
+    """One protocol, blocking. Timeouts are in seconds and bound the single attempt."""
+
+    peer: Peer
+
+    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+        """Send and wait: the shortest path for a single request."""
+        ...
+
+    def start(self, request: InferRequest, timeout: float) -> Pending:
+        """Send without waiting."""
+        ...
+
+    def query(self, query: Query, timeout: float) -> dict[str, Any]:
+        """Ask and wait."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connections; requests on their way fail."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """One protocol, asynchronous; cancelling the task that waits gives the request up."""
+
+    peer: Peer
+
+    async def infer(self, request: InferRequest, timeout: float) -> Arrays:
+        """Send and wait."""
+        ...
+
+    async def query(self, query: Query, timeout: float) -> dict[str, Any]:
+        """Ask and wait."""
+        ...
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        ...
+
+
+def bytes_array(values: Sequence[bytes], shape: Sequence[int]) -> npt.NDArray[np.object_]:
+    """A BYTES tensor: `values` in row-major order, as an object array of that shape."""
+    array = np.empty(len(values), dtype=np.object_)
+    array[:] = values
+    return array.reshape(tuple(shape))

@@ -1,0 +1,136 @@
+"""`python -m client_sdk serve` with a real tritonserver."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from client_sdk._errors import TritonServerNotFound
+from client_sdk._tritonserver import find_tritonserver
+from tests.server.local_servers import (
+    SLOW_TO_START,
+    UPPER,
+    ending,
+    free_ports,
+    make_model,
+    processes_of,
+    python,
+    read_until,
+    tritonserver_of,
+    wait_for,
+)
+
+try:
+    find_tritonserver()
+except TritonServerNotFound as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    path = tmp_path / "models"
+    make_model(path, "upper", UPPER)
+    return path
+
+
+SERVE = """
+import argparse, sys
+from client_sdk import _serve
+parser = argparse.ArgumentParser()
+_serve.add_arguments(parser)
+sys.exit(_serve.run(parser.parse_args()))
+"""
+
+
+def serve(repository: Path, *options: str, ports: tuple[int, int, int] | None = None) -> subprocess.Popen[str]:
+    http_port, grpc_port, metrics_port = ports or free_ports()
+    return python(
+        SERVE,
+        f"--model-repository={repository}",
+        f"--http-port={http_port}",
+        f"--grpc-port={grpc_port}",
+        f"--metrics-port={metrics_port}",
+        *options,
+    )
+
+
+def test_serve_prints_the_addresses_and_ends_at_ctrl_c(repository: Path):
+    make_model(repository, "mini", UPPER)
+    make_model(repository, "mini_tokenizer", UPPER)
+    ports = free_ports()
+    with ending(serve(repository, ports=ports)) as process:
+        printed = read_until(process, "Ctrl-C")
+        assert f"http://127.0.0.1:{ports[0]}\n" in printed
+        assert f"with CLIENT_SDK_URL=grpc://127.0.0.1:{ports[1]} CLIENT_SDK_MODEL=mini in its environment" in printed
+        assert f"http://127.0.0.1:{ports[2]}/metrics" in printed
+        assert 'client_sdk.encode(["First do it", "then do it right"])' in printed
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    assert processes_of(repository) == []
+
+
+def test_an_impatient_second_ctrl_c_leaves_nothing_either(repository: Path):
+    with ending(serve(repository)) as process:
+        read_until(process, "Ctrl-C")
+        process.send_signal(signal.SIGINT)
+        read_until(process, "stopping")
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(1) == 0
+        assert process.stderr.read() == ""
+        wait_for(lambda: not processes_of(repository))
+
+
+def test_serve_ends_at_sigterm_and_at_ctrl_c_while_it_starts(tmp_path: Path):
+    make_model(tmp_path, "upper", SLOW_TO_START)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with ending(serve(tmp_path)) as process:
+            read_until(process, "starting")
+            wait_for(lambda: len(processes_of(tmp_path)) == 4)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert process.stderr.read() == ""
+        assert processes_of(tmp_path) == []
+
+
+def test_serve_ends_at_the_servers_death(repository: Path):
+    with ending(serve(repository)) as process:
+        read_until(process, "Ctrl-C")
+        os.kill(tritonserver_of(repository), signal.SIGKILL)
+        assert process.wait(20) == 1
+        assert "error: tritonserver stopped (status 137)" in process.stderr.read()
+
+
+def test_serve_says_what_an_open_address_opens(repository: Path):
+    with ending(serve(repository, "--listen=0.0.0.0", "--open=logging,trace", "--verbose")) as process:
+        printed = read_until(process, "Ctrl-C")
+        assert "open on 0.0.0.0: whoever reaches this machine can use inference" in printed
+        assert "opened: logging, trace" in printed
+        process.terminate()
+        assert process.wait(20) == 0
+        assert "successfully loaded 'upper'" in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("directory", "options", "message"),
+    [
+        ("nowhere", [], "error: model repository '.*nowhere' does not exist"),
+        (
+            "models",
+            ["--tritonserver=/no/such/program"],
+            "error: tritonserver '/no/such/program' does not exist",
+        ),
+        ("models", ["--open=nonsense"], "error: open_endpoints: nonsense is not one of"),
+    ],
+)
+def test_serve_tells_mistakes_in_one_line(repository: Path, directory: str, options: list[str], message: str):
+    process = serve(repository.parent / directory, *options)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert len(errors.splitlines()) == 1
+    assert re.match(message, errors), errors

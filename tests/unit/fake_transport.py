@@ -1,0 +1,42 @@
+"""A transport without a wire, for tests of what stands above it."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from client_sdk._address import Address
+from client_sdk._peer import Peer
+from client_sdk._transport import Arrays, InferRequest
+
+
+class FakeTransport:
+    """Answers with `answer(request)`, in threads; counts how many requests are on their way at once."""
+
+    def __init__(self, answer: Callable[[InferRequest], Arrays]) -> None:
+        self.peer = Peer(Address("grpc", "fake", 1))
+        self.peer.reached = True
+        self.answer = answer
+        self.requests: list[InferRequest] = []
+        self.started: list[Future[Arrays]] = []
+        self.flying = self.most_flying = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(16)
+
+    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+        with self._lock:
+            self.requests.append(request)
+            self.flying += 1
+            self.most_flying = max(self.most_flying, self.flying)
+        try:
+            return self.answer(request)
+        finally:
+            with self._lock:
+                self.flying -= 1
+
+    def start(self, request: InferRequest, timeout: float) -> Future[Arrays]:
+        self.started.append(self._pool.submit(self.infer, request, timeout))
+        return self.started[-1]
+
+    def query(self, query: Any, timeout: float) -> dict[str, Any]:
+        raise AssertionError("no test asks")

@@ -1,0 +1,50 @@
+import pytest
+
+from client_sdk import InvalidArgument, InvalidType
+from client_sdk._address import Address, parse_address
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("localhost:8001", Address("grpc", "localhost", 8001)),
+        ("localhost", Address("grpc", "localhost", 8001)),
+        (" gpu-7 ", Address("grpc", "gpu-7", 8001)),
+        ("grpc://10.0.0.1:9", Address("grpc", "10.0.0.1", 9)),
+        ("GRPCS://Host", Address("grpcs", "host", 8001)),
+        ("http://host", Address("http", "host", 8000)),
+        ("https://host:443/triton/", Address("https", "host", 443, "/triton")),
+        ("[::1]:8001", Address("grpc", "::1", 8001)),
+    ],
+)
+def test_every_form_of_url_is_read(url, expected):
+    assert parse_address(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://host:1", "the scheme 'ftp'"),
+        ("grpc://", "no host"),
+        ("", "no host"),
+        (":8001", "no host"),
+        ("host:port", "port"),
+        ("host:99999", "[Pp]ort"),
+        ("grpc://host/path", "no path"),
+        ("http://user:secret@host", "a user"),
+        ("http://host/?a=b", "a query"),
+    ],
+)
+def test_a_wrong_url_is_refused_with_what_is_allowed(url, reason):
+    with pytest.raises(InvalidArgument, match=f"{reason}.*allowed: host:port, grpc://"):
+        parse_address(url)
+
+
+def test_a_url_that_is_not_a_str_is_refused():
+    with pytest.raises(InvalidType, match="not int"):
+        parse_address(8001)
+
+
+def test_an_address_prints_as_its_url():
+    assert str(parse_address("[::1]")) == "grpc://[::1]:8001"
+    assert str(parse_address("https://host/triton")) == "https://host:8000/triton"

@@ -1,0 +1,155 @@
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError
+from client_sdk._drive import drive, drive_async
+from client_sdk._job import vectors_job
+from client_sdk._plan import IN_FLIGHT, WINDOW_TEXTS
+from client_sdk._retry import Deadline
+from tests.unit.fake_transport import FakeTransport
+
+
+class AsyncFake(FakeTransport):
+    async def infer(self, request, timeout):
+        return await asyncio.get_running_loop().run_in_executor(None, super().infer, request, timeout)
+
+
+def numbers(request):
+    """A text is a number, and its vector holds it."""
+    time.sleep(0.001)
+    return {"EMBEDDING": np.array([[float(text)] for text in request.texts], np.float32)}
+
+
+@pytest.fixture(params=["blocking", "asynchronous"])
+def run(request):
+    """Drives texts through a fake transport whose answers are `answer(request)`: (result, transport)."""
+
+    def run(texts, answer=numbers, *, batch_size=10, limit=64, timeout=5.0):
+        job = vectors_job("bert", texts, {}, batch_size, False)
+        run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
+        if request.param == "blocking":
+            drive(job, run.transport, limit, Deadline(timeout))
+        else:
+            asyncio.run(drive_async(job, run.transport, limit, Deadline(timeout)))
+        return job.result()
+
+    return run
+
+
+@pytest.mark.parametrize("wrap", [list, iter])
+def test_results_are_in_the_callers_order(run, wrap):
+    texts = [str(number) for number in np.random.default_rng(0).integers(0, 10**6, 5000)]
+    assert run(wrap(texts))[:, 0].tolist() == [float(text) for text in texts]
+
+
+def test_a_few_requests_are_on_their_way_at_once_and_no_more(run):
+    run([str(i) for i in range(1000)])
+    assert run.transport.most_flying == IN_FLIGHT
+
+
+def test_batches_obey_the_servers_limit(run):
+    run([str(i) for i in range(100)], batch_size=64, limit=7)
+    assert max(len(request.texts) for request in run.transport.requests) == 7
+
+
+def test_a_single_batch_is_sent_alone(run):
+    assert run(["1", "2"]).shape == (2, 1)
+    assert len(run.transport.requests) == 1 and run.transport.started == []
+
+
+def test_a_busy_server_is_tried_again_without_holding_up_the_rest(run):
+    refused = []
+
+    def busy_once(request):
+        if "3" in request.texts and not refused:
+            refused.append(request)
+            raise ServerBusy("full")
+        return numbers(request)
+
+    assert run([str(i) for i in range(100)], busy_once)[:, 0].tolist() == list(range(100))
+    assert len(run.transport.requests) == 11
+
+
+def test_a_server_that_stays_busy_is_an_error_at_the_deadline(run):
+    def busy(request):
+        raise ServerBusy("full")
+
+    started = time.monotonic()
+    with pytest.raises(ServerBusy):
+        run([str(i) for i in range(100)], busy, timeout=0.5)
+    assert 0.3 < time.monotonic() - started < 1.0
+
+
+def test_an_error_about_a_text_names_the_callers_index(run):
+    def refuse(request):
+        if "77" in request.texts:
+            raise InvalidArgument(f"text {request.texts.index('77')}: is refused")
+        return numbers(request)
+
+    with pytest.raises(InvalidArgument, match="^text 77: is refused$"):
+        run([str(i) for i in range(100)], refuse)
+
+
+def test_an_error_ends_the_call_and_what_has_not_begun(run):
+    def broken(request):
+        raise ServerError("broken")
+
+    with pytest.raises(ServerError, match="broken"):
+        run([str(i) for i in range(10_000)], broken)
+    assert len(run.transport.requests) <= 2 * IN_FLIGHT
+
+
+def test_a_deadline_says_how_far_the_call_came(run):
+    release = threading.Event()
+
+    def stuck(request):
+        if "99" not in request.texts:
+            return numbers(request)
+        release.wait(0.3)
+        raise DeadlineExceeded("no answer")
+
+    with pytest.raises(DeadlineExceeded, match="the timeout of 5 s passed: no answer; 90 of 100 texts were done"):
+        run([str(i) for i in range(100)], stuck)
+
+
+def test_a_wrong_text_late_in_a_stream_ends_the_call(run):
+    with pytest.raises(InvalidArgument, match="text 5000 is empty"):
+        run(str(i) if i != 5000 else "" for i in range(10_000))
+
+
+def test_an_error_of_the_stream_itself_comes_through(run):
+    def stream():
+        yield from ("1" for _ in range(5000))
+        raise KeyError("the reader's own")
+
+    with pytest.raises(KeyError, match="the reader's own"):
+        run(stream())
+
+
+class Counted(str):
+    """A str that knows how many of its kind are alive."""
+
+    alive = most_alive = 0
+
+    def __new__(cls, value):
+        cls.alive += 1
+        cls.most_alive = max(cls.most_alive, cls.alive)
+        return super().__new__(cls, value)
+
+    def __del__(self):
+        Counted.alive -= 1
+
+
+def test_a_stream_is_not_held_beyond_a_window(run):
+    Counted.alive = Counted.most_alive = 0
+
+    def forgetful(request):
+        run.transport.requests.clear()
+        return numbers(request)
+
+    assert len(run((Counted(i) for i in range(5 * WINDOW_TEXTS)), forgetful, batch_size=64)) == 5 * WINDOW_TEXTS
+    assert WINDOW_TEXTS <= Counted.most_alive < 2.5 * WINDOW_TEXTS

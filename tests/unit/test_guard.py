@@ -1,0 +1,164 @@
+"""The guard with ordinary programs in the place of a server."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_sdk import _guard
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
+
+# A server with a child in a session of its own; it ignores SIGTERM if told to. The last argument marks both.
+PROGRAM = """
+import signal, subprocess, sys, time
+if sys.argv[1] == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] != "child":
+    subprocess.Popen([sys.executable, __file__, "child", sys.argv[2]], start_new_session=True)
+open(sys.argv[2] + "." + sys.argv[1], "w").close()
+time.sleep(60)
+"""
+
+
+def processes_marked(mark: Path) -> list[int]:
+    """The processes whose last argument is `mark`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and (entry / "cmdline").read_bytes().endswith(b"\0" + bytes(mark) + b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(condition, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "mark"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@contextlib.contextmanager
+def guarded(*command: str | Path, grace: float = 5.0, remove: tuple = (), parent: int | None = None) -> Iterator:
+    """A guard with `command`; it is killed at the end if the test did not end it."""
+    guard = subprocess.Popen(
+        [
+            *(
+                sys.executable,
+                "-I",
+                "-S",
+                _guard.__file__,
+                f"--parent={parent or os.getpid()}",
+                f"--grace={grace}",
+            ),
+            *(f"--remove={path}" for path in remove),
+            *("--", *map(str, command)),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        yield guard
+    finally:
+        guard.kill()
+        guard.communicate()
+
+
+def test_exit_status_is_the_servers():
+    with guarded("sh", "-c", "exit 7") as guard:
+        assert guard.wait(5) == 7
+
+
+def test_death_by_a_signal_is_told_as_a_shell_does():
+    with guarded("sh", "-c", "kill -9 $$") as guard:
+        assert guard.wait(5) == 128 + signal.SIGKILL
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path):
+    with guarded(tmp_path / "nothing") as guard:
+        assert guard.wait(5) == 127
+        assert str(tmp_path / "nothing") in guard.stderr.read().decode()
+
+
+def test_sigterm_ends_the_server_and_its_children(program: Path, mark: Path):
+    with guarded(sys.executable, program, "server", mark) as guard:
+        wait_for(Path(f"{mark}.child").exists)
+        assert len(processes_marked(mark)) == 3  # the guard itself, the server and its child
+        guard.terminate()
+        assert guard.wait(5) == 128 + signal.SIGTERM
+        assert processes_marked(mark) == []
+
+
+def test_end_of_input_ends_the_server(program: Path, mark: Path):
+    with guarded(sys.executable, program, "server", mark) as guard:
+        wait_for(Path(f"{mark}.child").exists)
+        guard.stdin.close()
+        assert guard.wait(5) == 128 + signal.SIGTERM
+        assert processes_marked(mark) == []
+        guard.stdin = None
+
+
+def test_a_parent_that_is_another_ends_the_server(program: Path, mark: Path):
+    with guarded(sys.executable, program, "server", mark, parent=-1) as guard:
+        assert guard.wait(5) == 128 + signal.SIGTERM
+        assert processes_marked(mark) == []
+
+
+def test_a_server_that_ignores_sigterm_is_killed_after_the_grace_time(program: Path, mark: Path):
+    with guarded(sys.executable, program, "stubborn", mark, grace=0.5) as guard:
+        wait_for(Path(f"{mark}.child").exists)
+        started = time.monotonic()
+        guard.terminate()
+        assert guard.wait(5) == 128 + signal.SIGKILL
+        assert 0.5 <= time.monotonic() - started < 3
+        assert processes_marked(mark) == []
+
+
+def test_a_killed_guard_takes_the_server_with_it(program: Path, mark: Path):
+    with guarded(sys.executable, program, "server", mark) as guard:
+        wait_for(Path(f"{mark}.server").exists)
+        server = [pid for pid in processes_marked(mark) if b"server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        guard.kill()
+        guard.wait(5)
+        try:
+            wait_for(lambda: not set(server) & set(processes_marked(mark)))
+        finally:
+            # Its child is in a session of its own, and nobody is left to know of it.
+            for pid in processes_marked(mark):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_children_of_a_server_that_ends_by_itself_are_killed(tmp_path: Path, mark: Path):
+    short_lived = tmp_path / "short.py"
+    short_lived.write_text(PROGRAM.replace("time.sleep(60)", "time.sleep(60 if sys.argv[1] == 'child' else 0)"))
+    with guarded(sys.executable, short_lived, "server", mark) as guard:
+        assert guard.wait(5) == 0
+        assert processes_marked(mark) == []
+
+
+def test_named_files_and_directories_are_removed_and_no_others(tmp_path: Path):
+    for name in ("shm-1", "shm-2", "other"):
+        (tmp_path / name).touch()
+    (tmp_path / "run" / "backends").mkdir(parents=True)
+    (tmp_path / "run" / "backends" / "link").symlink_to(tmp_path / "other")
+    with guarded("true", remove=(tmp_path / "shm-*", tmp_path / "run")) as guard:
+        assert guard.wait(5) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -1,0 +1,44 @@
+import pytest
+
+from client_sdk import AccessDenied, InvalidArgument, ModelNotFound, ServerBusy, ServerError
+from client_sdk._address import parse_address
+from client_sdk._peer import Peer
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        ("INVALID_ARGUMENT", "wrong", InvalidArgument),
+        ("NOT_FOUND", "no such model", ModelNotFound),
+        ("UNAVAILABLE", "Exceeds maximum queue size", ServerBusy),
+        ("UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-key'", AccessDenied),
+        ("HTTP status 403", "This API is restricted, expecting header 'key'", AccessDenied),
+        ("PERMISSION_DENIED", "no", AccessDenied),
+        ("UNAUTHENTICATED", "who?", AccessDenied),
+        ("INTERNAL", "broke", ServerError),
+        ("UNKNOWN", "?", ServerError),
+    ],
+)
+def test_a_status_becomes_the_error_that_a_caller_would_treat_differently(status, message, kind):
+    peer = Peer(parse_address("host"))
+    error = peer.answered(status, message)
+    assert type(error) is kind and message in str(error)
+    assert peer.reached
+
+
+def test_what_triton_puts_before_a_message_is_taken_off():
+    message = "in ensemble 'bert', [request id: <id_unknown>] text 3: 300 tokens"
+    assert str(Peer(parse_address("host")).answered("INVALID_ARGUMENT", message)) == "text 3: 300 tokens"
+
+
+@pytest.mark.parametrize(("url", "right", "wrong"), [("host", "gRPC", "HTTP"), ("http://host", "HTTP", "gRPC")])
+def test_an_unreachable_server_is_named_with_what_to_check(url, right, wrong):
+    message = str(Peer(parse_address(url)).unreachable("refused"))
+    assert f"cannot reach {parse_address(url)}: is the server running" in message
+    assert f"the {right} port" in message and f"not the {wrong} one" in message and "(refused)" in message
+
+
+def test_a_server_that_answered_before_was_perhaps_stopped():
+    peer = Peer(parse_address("host"))
+    peer.reached = True
+    assert "was it stopped?" in str(peer.unreachable("Socket closed"))

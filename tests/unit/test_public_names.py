@@ -1,0 +1,38 @@
+import subprocess
+import sys
+
+import client_sdk
+
+
+def test_all_is_what_there_is():
+    public = {name for name in vars(client_sdk) if not name.startswith("_")} | {"__version__"}
+    assert set(client_sdk.__all__) == public
+    assert list(client_sdk.__all__) == sorted(client_sdk.__all__, key=str)
+
+
+def test_the_import_leaves_the_protocols_for_later():
+    code = (
+        "import sys, client_sdk; print([name for name in ('grpc', 'aiohttp', 'tritonclient') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_client_imports_its_own_protocol_only():
+    code = (
+        "import sys, client_sdk\n"
+        "try: client_sdk.Client({url!r}).encode('text', timeout=5)\n"
+        "except client_sdk.ServerUnreachable: print('aiohttp' in sys.modules, 'grpc' in sys.modules)"
+    )
+
+    def loaded(url):
+        command = [sys.executable, "-c", code.format(url=url)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    assert loaded("grpc://127.0.0.1:1") == ["False", "True"]
+    assert loaded("http://127.0.0.1:1") == ["True", "False"]
+
+
+def test_the_import_takes_little_time_beyond_numpy():
+    code = "import time, numpy; start = time.perf_counter(); import client_sdk; print(time.perf_counter() - start)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 0.3
