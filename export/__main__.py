@@ -22,9 +22,11 @@ examples:
   python -m export ./my-bert --name support --verify           a folder, as "support", compared with PyTorch
   python -m export ./my-bert --name old --layers -2 --pooling mean --no-normalize    as bert-as-service does
   python -m export ./my-bert --layers -4 -3 -2 -1              the last four layers, concatenated
+  python -m export ./chinese_L-12_H-768_A-12 --layers -2       Google's original format (bert_config.json, ...)
 
 Pooling, normalisation, prompts and max_seq_len are the checkpoint's own (sentence-transformers' files) unless given;
 a plain BERT gets mean pooling, not normalised. Requests can choose others.
+A folder that holds both formats is read as Hugging Face's, unless an option of Google's format is given.
 exit status: 0 exported, 1 refused or failed (the repository is as it was), 2 wrong usage, 130 interrupted
 """
 
@@ -39,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "checkpoint",
-        help="a folder in Hugging Face or sentence-transformers format (safetensors), or a hub id",
+        help="a folder in Hugging Face or sentence-transformers format (safetensors) or in Google's original format "
+        "(TensorFlow), or a hub id",
     )
     p.add_argument("--name", type=_name, default="bert", help="of the model family (default: %(default)s)")
     p.add_argument(
@@ -75,6 +78,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--verify", action="store_true", help="compare with transformers' BertModel; a difference > 1e-4 fails"
     )
+    google = p.add_argument_group(
+        "Google's original format", "bert_config.json, vocab.txt and bert_model.ckpt.{index,data-*}, in a folder"
+    )
+    google.add_argument("--ckpt-name", metavar="NAME", help="of the checkpoint's files (default: bert_model.ckpt)")
+    google.add_argument("--config-name", metavar="NAME", help="of the configuration (default: bert_config.json)")
+    google.add_argument(
+        "--tuned-model-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of a fine-tuned checkpoint; configuration and vocabulary are those of the first folder",
+    )
+    google.add_argument(
+        "--cased",
+        action="store_true",
+        help="keep capitals and accents, as a cased checkpoint needs (without: lower-case; its files do not say)",
+    )
     return p
 
 
@@ -84,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # argparse takes "-2,-1" for an option unless there is a space in it.
     args = parser().parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
     try:
-        from .pipeline import Request, export  # after argparse, so that --help is quick
+        from .google import Options  # after argparse, so that --help is quick
+        from .pipeline import Request, export
 
         request = Request(
             checkpoint=args.checkpoint,
@@ -100,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             instances=args.instances,
             threads=args.threads,
             verify=args.verify,
+            google=Options(args.ckpt_name, args.config_name, args.tuned_model_dir, args.cased),
         )
         started = time.monotonic()
         written = export(request, step=_step)

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
+from .checkpoint import Checkpoint
 from .errors import ExportError
+from .google import GoogleWeights
 from .network import layer_indices
 from .sentences import docstring_sentences
 
@@ -84,9 +86,7 @@ def runs(path: Path, tokenizer_json: str, token_size: int) -> None:
             raise ExportError(f"the network's {name} is not finite for an ordinary text; are the weights damaged?")
 
 
-def verify(
-    path: Path, folder: Path, tokenizer_json: str, layers: tuple[int, ...], max_seq_len: int
-) -> list[Difference]:
+def verify(path: Path, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int) -> list[Difference]:
     """Compares every output of a network with transformers' BertModel, loaded from the same checkpoint.
 
     The texts are real sentences of mixed lengths, pairs of them and one of `max_seq_len` tokens; the network gets
@@ -95,10 +95,10 @@ def verify(
     Raises:
         ExportError: PyTorch or transformers is absent, or a difference is above `TOLERANCE`.
     """
-    encodings = _encodings(tokenizer_json, max_seq_len)
+    encodings = _encodings(source.tokenizer_json, max_seq_len)
     network = Network(path)
     found = network.run(encodings)
-    expected = _reference(_bert(folder), encodings, layers)
+    expected = _reference(_bert(source), encodings, layers)
     differences = []
     for name in network.outputs:
         gap = np.abs(found[name] - expected[name])
@@ -121,18 +121,28 @@ def _encodings(tokenizer_json: str, max_seq_len: int) -> list[Encoding]:
     return encodings
 
 
-def _bert(folder: Path) -> Any:
+def _bert(source: Checkpoint) -> Any:
     """Loads transformers' BertModel, in float32 whatever the checkpoint stores."""
     try:
-        import torch  # noqa: F401 (transformers needs it to offer its models)
-        from transformers import AutoModel
+        import torch
+        from transformers import AutoModel, BertConfig
     except ImportError as error:
         raise ExportError(
             f"--verify compares with transformers' BertModel and needs PyTorch ({error}): "
             "pip install 'bert-on-triton[export,verify]'"
         ) from error
+    weights = source.weights
+    if isinstance(weights, GoogleWeights):  # a format that transformers no longer reads
+        bert = AutoModel.from_config(  # type: ignore[no-untyped-call]
+            BertConfig(**vars(source.config)),
+            attn_implementation="eager",
+            add_pooling_layer=weights.has("pooler.dense.weight"),
+        )
+        shapes = {name: tuple(value.shape) for name, value in bert.state_dict().items()}
+        bert.load_state_dict({name: torch.from_numpy(weights.take(name, shape)) for name, shape in shapes.items()})
+        return bert.eval()
     return AutoModel.from_pretrained(
-        folder, attn_implementation="eager", dtype="float32", use_safetensors=True, trust_remote_code=False
+        source.folder, attn_implementation="eager", dtype="float32", use_safetensors=True, trust_remote_code=False
     ).eval()
 
 

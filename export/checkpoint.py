@@ -4,10 +4,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from . import hub, json_files, sentence_transformers, tokenizer
+from . import google, hub, json_files, sentence_transformers, tokenizer
 from .errors import ExportError
+from .google import GoogleWeights
 from .sentence_transformers import Defaults
-from .weights import Weights
+from .weights import SafetensorsWeights, Weights
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
 """The values of `hidden_act` that the network is written for, named as transformers names them."""
@@ -21,7 +22,7 @@ _ANCHOR = "embeddings.word_embeddings.weight"
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The sizes of a BERT network; the defaults are those of a config.json that leaves a key out.
+    """The sizes of a BERT network; the defaults are those of a configuration that leaves a key out.
 
     Attributes:
         hidden_size: Length of a token's vector, H.
@@ -52,11 +53,12 @@ class Checkpoint:
 
     Attributes:
         source: The folder or hub id as it was given.
-        folder: Where config.json, the tokenizer and the weights are.
+        folder: Where the configuration, the tokenizer and, unless they are elsewhere, the weights are.
         config: The network's sizes.
         tokenizer_json: The text of a tokenizer.json, without truncation or padding.
-        weights: The weights, by name without prefix.
+        weights: The weights, by the names of transformers' BertModel.
         defaults: How texts are encoded when a request does not say.
+        notes: What the user should know, a line each.
     """
 
     source: str
@@ -65,22 +67,47 @@ class Checkpoint:
     tokenizer_json: str
     weights: Weights
     defaults: Defaults
+    notes: tuple[str, ...] = ()
 
 
-def load(source: str, *, progress: bool = True) -> Checkpoint:
+def load(source: str, *, google_options: google.Options | None = None, progress: bool = True) -> Checkpoint:
     """Read the checkpoint in a folder, or download it from the Hugging Face hub.
 
     Code that comes with a checkpoint (`auto_map`, module classes of its own) is never run, nor is a pickle
     opened.
 
     Args:
-        source: A folder, or a hub id such as `BAAI/bge-small-en-v1.5`.
+        source: A folder in Hugging Face's or Google's original format, or a hub id such as
+            `BAAI/bge-small-en-v1.5`. A folder in both is read as Hugging Face's, unless there are
+            `google_options`.
+        google_options: What the user says about a checkpoint in Google's format; an error for any other.
         progress: Show a progress bar of the download on standard error.
 
     Raises:
         ExportError: There is no such checkpoint, or it is damaged or not one that can be exported.
     """
-    root = hub.locate(source, progress=progress)
+    options = google_options or google.Options()
+    folder = Path(source).expanduser()
+    if google.is_in(folder, options):
+        return _load_google(source, folder, options)
+    return _load_hugging_face(source, hub.locate(source, progress=progress))
+
+
+def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoint:
+    config = read_config(options.config(folder), default_model_type="bert")
+    vocabulary = folder / google.VOCABULARY
+    return Checkpoint(
+        source=source,
+        folder=folder,
+        config=config,
+        tokenizer_json=tokenizer.from_vocabulary(vocabulary, vocab_size=config.vocab_size, lowercase=not options.cased),
+        weights=GoogleWeights(options.prefix(folder)),
+        defaults=Defaults(max_seq_len=config.max_position_embeddings),
+        notes=() if options.cased else google.lower_casing_notes(vocabulary),
+    )
+
+
+def _load_hugging_face(source: str, root: Path) -> Checkpoint:
     modules = sentence_transformers.read_modules(root)
     folder = modules[0].folder if modules else root
     if (folder / "adapter_config.json").exists():
@@ -96,21 +123,25 @@ def load(source: str, *, progress: bool = True) -> Checkpoint:
         tokenizer_json=tokenizer.read(
             folder, vocab_size=config.vocab_size, lowercase=sentence_transformers.lower_cases(modules)
         ),
-        weights=Weights(folder, anchor=_ANCHOR),
+        weights=SafetensorsWeights(folder, anchor=_ANCHOR),
         defaults=sentence_transformers.read(
             root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
         ),
     )
 
 
-def read_config(path: Path) -> BertConfig:
-    """Read a config.json.
+def read_config(path: Path, *, default_model_type: str | None = None) -> BertConfig:
+    """Read a config.json or bert_config.json.
+
+    Args:
+        path: The file.
+        default_model_type: What a file without `model_type` describes; None leaves it to its `architectures`.
 
     Raises:
         ExportError: It is absent or damaged, or describes a network other than the one that export writes.
     """
     values = json_files.read_object(path)
-    _check_architecture(path, values)
+    _check_architecture(path, {"model_type": default_model_type} | values)
     config = BertConfig(**{field.name: _value(path, values, field.name, field.default) for field in fields(BertConfig)})
     if config.hidden_size % config.num_attention_heads:
         raise ExportError(

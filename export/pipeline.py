@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from . import check, checkpoint, network, repository
+from . import check, checkpoint, google, network, repository, skipped
 from .checkpoint import Checkpoint
 from .errors import ExportError
 from .family import Family
@@ -34,6 +34,7 @@ class Request:
         repository: The model repository to write to.
         version: Version directory in each model.
         verify: Whether to compare with transformers' BertModel.
+        google: What is said about a checkpoint in Google's original format.
     """
 
     checkpoint: str
@@ -49,6 +50,7 @@ class Request:
     instances: int = 1
     threads: int = 0
     verify: bool = False
+    google: google.Options = field(default_factory=google.Options)
 
 
 def export(request: Request, step: Step) -> Path:
@@ -65,8 +67,10 @@ def export(request: Request, step: Step) -> Path:
         ExportError: the checkpoint is refused, a check failed, or the repository cannot be written.
     """
     with step(f"reading {request.checkpoint}"):
-        source = checkpoint.load(request.checkpoint)
+        source = checkpoint.load(request.checkpoint, google_options=request.google)
         family = _family(request, source)
+    for note in source.notes:
+        print(f"note: {note}")
     with repository.staged(request.repository, family, request.version) as directories:
         encoder = directories[f"{family.name}_encoder"]
         path = encoder / NETWORK
@@ -74,13 +78,14 @@ def export(request: Request, step: Step) -> Path:
             model = network.build(source.config, source.weights, family.layers, family.pooler)
             save(model, path)
             _write_settings(source, family, directories)
+        others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
+        if others:
+            print(f"skipped: {others} (not part of the encoder)")
         with step("running it in ONNX Runtime"):
             check.runs(path, source.tokenizer_json, family.token_size)
         if request.verify:
             with step("comparing with transformers' BertModel"):
-                differences = check.verify(
-                    path, source.folder, source.tokenizer_json, family.layers, family.max_seq_len
-                )
+                differences = check.verify(path, source, family.layers, family.max_seq_len)
             for difference in differences:
                 print(
                     f"  {difference.output:16} max |difference| {difference.largest:.2e} "

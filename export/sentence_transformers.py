@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from . import json_files
 from .errors import ExportError
-from .weights import ONE_FILE, Weights
+from .weights import ONE_FILE, SafetensorsWeights
 
 _WORKING_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
 _POOLINGS = {
@@ -303,7 +303,7 @@ def _dense(folder: Path, width: int | None) -> Dense:
             f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
             "trusted, load it with sentence-transformers and save() it, which writes one"
         )
-    weights = Weights(folder)
+    weights = SafetensorsWeights(folder)
     bias = weights.take("linear.bias", shape[:1]) if config.get("bias", True) else None
     return Dense(weights.take("linear.weight", shape), bias, _ACTIVATIONS[activation])
 

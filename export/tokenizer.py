@@ -59,6 +59,26 @@ def read(folder: Path, *, vocab_size: int, lowercase: bool = False) -> str:
         )
     if lowercase:
         _lowercase_first(tokenizer)
+    return _finished(path, tokenizer, vocab_size)
+
+
+def from_vocabulary(path: Path, *, vocab_size: int, lowercase: bool) -> str:
+    """Return BERT's WordPiece tokenizer of a vocab.txt as JSON, whatever other files are beside it.
+
+    Args:
+        path: The vocabulary; the id of a token is its line.
+        vocab_size: Rows of the word embeddings; every id must be below it.
+        lowercase: Lower-case texts and strip their accents.
+
+    Raises:
+        ExportError: It is absent or damaged, or has ids that the network has no vectors for.
+    """
+    if not path.is_file():
+        raise ExportError(f"{path.parent}: there is no {path.name}")
+    return _finished(path, _word_piece(path, _SPECIAL_TOKENS, {"do_lower_case": lowercase}), vocab_size)
+
+
+def _finished(path: Path, tokenizer: Tokenizer, vocab_size: int) -> str:
     _check_ids(path, tokenizer, vocab_size)
     _check_special_tokens(path, tokenizer)
     tokenizer.no_truncation()
@@ -100,16 +120,24 @@ def _bert_normalizer(options: dict[str, Any]) -> Any:
 
 
 def _from_vocabulary(path: Path, options: dict[str, Any]) -> Tokenizer:
-    """Build BERT's WordPiece tokenizer from vocab.txt: the id of a token is its line."""
+    """Build the tokenizer of a vocab.txt and the other files beside it."""
+    special_map = json_files.read_object(path.parent / "special_tokens_map.json", optional=True)
+    special = {
+        name: _content(options.get(name) or special_map.get(name) or usual) for name, usual in _SPECIAL_TOKENS.items()
+    }
+    tokenizer = _word_piece(path, special, options)
+    more = options.get("additional_special_tokens") or special_map.get("additional_special_tokens") or []
+    _add_tokens(tokenizer, path.parent / "added_tokens.json", special={_content(token) for token in more})
+    return tokenizer
+
+
+def _word_piece(path: Path, special: dict[str, str], options: dict[str, Any]) -> Tokenizer:
+    """Build BERT's WordPiece tokenizer from a vocabulary: the id of a token is its line."""
     try:
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ExportError(f"{path}: not UTF-8 ({error})") from error
     vocabulary = {token: index for index, token in enumerate(lines)}
-    special_map = json_files.read_object(path.parent / "special_tokens_map.json", optional=True)
-    special = {
-        name: _content(options.get(name) or special_map.get(name) or usual) for name, usual in _SPECIAL_TOKENS.items()
-    }
     for name in ("unk_token", "cls_token", "sep_token"):
         if special[name] not in vocabulary:
             raise ExportError(f"{path}: does not hold the {name} {special[name]!r}")
@@ -119,8 +147,6 @@ def _from_vocabulary(path: Path, options: dict[str, Any]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens([token for token in special.values() if token in vocabulary])
-    more = options.get("additional_special_tokens") or special_map.get("additional_special_tokens") or []
-    _add_tokens(tokenizer, path.parent / "added_tokens.json", special={_content(token) for token in more})
     cls, sep = special["cls_token"], special["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
@@ -160,7 +186,7 @@ def _check_ids(path: Path, tokenizer: Tokenizer, vocab_size: int) -> None:
     token, index = max(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     if index >= vocab_size:
         raise ExportError(
-            f"{path}: token {token!r} has the id {index}, but config.json says vocab_size {vocab_size}; "
+            f"{path}: token {token!r} has the id {index}, but the configuration says vocab_size {vocab_size}; "
             "the tokenizer belongs to another checkpoint, or the embeddings were not resized"
         )
 

@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint, read one at a time from its safetensors files."""
+"""The weights of a checkpoint, read one at a time; here from safetensors files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes  # noqa: F401 (numpy knows bfloat16 once this is imported)
 import numpy as np
@@ -17,7 +17,7 @@ FLOAT_TYPES = ("F32", "F16", "BF16", "F64")
 """The safetensors dtypes that a weight may have; each is read as float32."""
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_OTHER_FORMATS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.index")
+_OTHER_FORMATS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf")
 _CONVERSION = (
     'convert them where PyTorch is installed and the file is trusted: python -c "import transformers as t; '
     "t.AutoModel.from_pretrained('CHECKPOINT').save_pretrained('CHECKPOINT')\""
@@ -25,8 +25,25 @@ _CONVERSION = (
 _LFS_POINTER = b"version https://git-lfs"
 
 
-class Weights:
-    """The weights in a folder, by name; nothing is read before it is asked for.
+class Weights(Protocol):
+    """The weights of a BERT, whatever the format of its files, by the names that transformers' BertModel gives them."""
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a weight of this name."""
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the weight `name` as a float32 array of `shape`.
+
+        Raises:
+            ExportError: It is missing, damaged, has another shape or is not of a floating-point type.
+        """
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the tensors that were not taken so far."""
+
+
+class SafetensorsWeights:
+    """The weights in a folder's safetensors files, by name; nothing is read before it is asked for.
 
     Files are memory-mapped, and a float32 tensor is copied once, out of the mapping. Pickle files are never
     opened.
@@ -119,6 +136,12 @@ def _find_files(folder: Path) -> list[Path]:
         return [folder / ONE_FILE]
     if (folder / INDEX).is_file():
         return _shards(folder / INDEX)
+    bundles = sorted(path.name.removesuffix(".index") for path in folder.glob("*.index"))
+    if bundles:
+        raise ExportError(
+            f"{folder}: no {ONE_FILE}, but the TensorFlow checkpoint {', '.join(bundles)}; if Google's BERT code wrote "
+            f"it, pass --ckpt-name {bundles[0]} --config-name config.json"
+        )
     for patterns, kind in ((_PICKLES, "pickle"), (_OTHER_FORMATS, "other")):
         found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
         if found and kind == "pickle":

@@ -1,12 +1,15 @@
 """`export --verify` on networks of every kind, against transformers on PyTorch."""
 
+import json
+
 import pytest
 
 from export import network
 from export.__main__ import main
 from export.checkpoint import ACTIVATIONS
 from tests import reference
-from tests.unit.checkpoints import write_bert
+from tests.unit.bundles import write_google
+from tests.unit.checkpoints import write_bert, write_tokenizer
 
 CHECKPOINTS = [
     *({"act": act} for act in ACTIVATIONS if act != "tanh"),
@@ -38,6 +41,15 @@ def test_the_default_model_equals_transformers(tmp_path, capsys):
     assert main([str(reference.checkpoint()), "--repository", str(tmp_path), "--verify"]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("token_embeddings", "pooled", "pooler_output"))
+
+
+@pytest.mark.parametrize("pooler", [True, False])
+def test_a_checkpoint_in_googles_format_equals_transformers(tmp_path, capsys, pooler):
+    weights = write_bert(tmp_path / "hugging", pooler=pooler)
+    write_google(tmp_path / "google", weights, json.loads((tmp_path / "hugging/config.json").read_text()))
+    write_tokenizer(tmp_path / "google", tokenizer_json=False)
+    assert main([str(tmp_path / "google"), "--repository", str(tmp_path / "repository"), "--verify"]) == 0
+    assert ("pooler_output" in capsys.readouterr().out) == pooler
 
 
 def test_a_network_that_differs_is_not_exported(tmp_path, capsys, monkeypatch):

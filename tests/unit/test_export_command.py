@@ -95,7 +95,15 @@ def test_heads_and_other_tensors_are_skipped(run, tmp_path, checkpoint):
         "cls.predictions.bias": np.ones(5, np.float32),
     }
     write_bert(checkpoint, prefix="bert.", extra=extra)
-    assert run()[0] == 0
+    status, out, _ = run()
+    assert status == 0
+    assert "skipped: classifier.weight and cls.predictions.bias (not part of the encoder)\n" in out
+
+
+@pytest.mark.parametrize("layers", ["-1", "0"])
+def test_nothing_is_said_of_what_is_left_out_on_purpose(run, checkpoint, layers):
+    write_bert(checkpoint, extra={"embeddings.position_ids": np.arange(64)})
+    assert "skipped" not in run("--layers", layers)[1]
 
 
 def test_the_pooler_is_exported_only_where_it_can_be_computed(run, tmp_path, checkpoint):

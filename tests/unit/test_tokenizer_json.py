@@ -184,7 +184,7 @@ def test_a_tokenizer_that_adds_no_special_tokens_is_refused(
 def test_ids_beyond_the_embeddings_are_refused(tmp_path: Path, tokenizer_json: bool, file: str) -> None:
     write_tokenizer(tmp_path, tokenizer_json=tokenizer_json)
     last = SIZE - 1
-    message = rf"{file}: token '{VOCABULARY[-1]}' has the id {last}, but config\.json says vocab_size {last};"
+    message = rf"{file}: token '{VOCABULARY[-1]}' has the id {last}, but the configuration says vocab_size {last};"
     with pytest.raises(ExportError, match=message):
         tokenizer.read(tmp_path, vocab_size=last)
 
