@@ -8,8 +8,8 @@ batch are sorted by length and computed in slices of at most `token_budget` toke
 import json
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+import queue
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +26,13 @@ class BadRequest(Exception):
 class Job:
     """A request that has been read, and its outputs, zero until rows are put into them."""
 
-    def __init__(self, inputs, wanted, shapes):
+    def __init__(self, request, inputs, shapes):
+        self.request = request  # whose memory the inputs are
         self.inputs = inputs  # one INT32 [N, S] array for each of INPUTS
-        rows, width = inputs[0].shape
+        wanted = request.requested_output_names()
+        count, width = inputs[0].shape
         self.outputs = {
-            name: np.zeros((rows, width, *shape) if name == "token_embeddings" else (rows, *shape), np.float32)
+            name: np.zeros((count, width, *shape) if name == "token_embeddings" else (count, *shape), np.float32)
             for name, shape in shapes.items()
             if name in wanted
         }
@@ -39,6 +41,7 @@ class Job:
         mask = inputs[INPUTS.index("attention_mask")]
         lengths = (mask * np.arange(1, width + 1)).max(axis=1, initial=0)
         self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
+        self.missing = len(self.rows)  # not computed yet
 
     def response(self):
         """What Triton gets for this request."""
@@ -59,7 +62,7 @@ class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
     def initialize(self, args):
-        """Loads the network of this version twice: for one slice on all cores, and for a slice a core.
+        """Loads the network of this version twice: for a slice a core, and for a lone slice on all cores.
 
         Several slices side by side, one thread each, are faster than one after the other on all cores; a lone slice
         is the other way round.
@@ -70,11 +73,10 @@ class TritonPythonModel:
                 f"{path} is missing: fill the model repository with `python -m export CHECKPOINT`"
             )
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
-        self.threads = int(settings["threads"]) or len(os.sched_getaffinity(0))
+        self.cores = int(settings["threads"]) or len(os.sched_getaffinity(0))
         self.token_budget = int(settings["token_budget"])
-        self.wide = _session(path, self.threads)
-        self.narrow = _session(path, 1) if self.threads > 1 else self.wide
-        self.pool = ThreadPoolExecutor(self.threads)
+        self.wide = _session(path, self.cores)
+        self.narrow = _session(path, 1) if self.cores > 1 else self.wide
         self.shapes = {output.name: output.shape[1:] for output in self.wide.get_outputs()}
         limits = self.wide.get_modelmeta().custom_metadata_map
         self.limits = {
@@ -95,69 +97,130 @@ class TritonPythonModel:
         ]
         self.tokens, self.padded_tokens = (family.Metric(labels=labels) for family in self.metric_families)
 
+        self.lock = threading.Lock()
+        self.unfinished = 0  # jobs
+        self.slices = queue.Queue(maxsize=1)  # the next one; more would take them from Triton's queue and its limits
+        self.finished = queue.SimpleQueue()  # jobs to be answered
+        self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.cores)]
+        self.sender = threading.Thread(target=self._send, daemon=True)
+        for thread in (*self.workers, self.sender):
+            thread.start()
+
     def execute(self, requests):
-        """Computes all the requests of a batch together; a wrong one gets an error of its own."""
+        """Has the requests of a batch computed together; a wrong one gets an error of its own.
+
+        Returns when the last slice waits for a core, so that the next batch is read while this one is computed. What
+        is not done by then is None in the list, and answered through its response sender.
+        """
         responses = [None] * len(requests)
         jobs = {}
         for index, request in enumerate(requests):
             try:
                 jobs[index] = self._read(request)
             except BadRequest as error:
-                responses[index] = pb_utils.InferenceResponse(
-                    error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-                )
-        rows = [row for job in jobs.values() for row in job.rows]
-        if rows:
-            self._compute(rows)
-        for index, job in jobs.items():
-            responses[index] = job.response()
+                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+                responses[index] = pb_utils.InferenceResponse(error=refusal)
+            else:
+                if not jobs[index].rows:
+                    responses[index] = jobs.pop(index).response()
+        if not jobs:
+            return responses
+        slices = self._slices([row for job in jobs.values() for row in job.rows])
+        with self.lock:
+            idle = not self.unfinished
+            self.unfinished += len(jobs)
+        if idle and len(slices) == 1:
+            self._compute(self.wide, slices[0])
+            for index, job in jobs.items():
+                responses[index] = job.response()
+        else:
+            for rows in slices:
+                self.slices.put(rows)
         return responses
 
     def finalize(self):
-        """Waits for what still runs."""
-        self.pool.shutdown()
+        """Ends the threads; Triton calls this when every request has been answered."""
+        for _ in self.workers:
+            self.slices.put(None)
+        self.finished.put(None)
+        for thread in (*self.workers, self.sender):
+            thread.join()
 
     def _read(self, request):
         tensors = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS}
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        for name, shape in shapes.items():
-            if shape != shapes["input_ids"]:
-                raise BadRequest(f"{name} has shape {shape}, input_ids {shapes['input_ids']}; they must be equal")
         for name, tensor in tensors.items():
-            real = tensor if name == "attention_mask" else tensor * tensors["attention_mask"]
-            if tensor.size and not (real.min() >= 0 and real.max() < self.limits[name]):
+            if shapes[name] != shapes["input_ids"]:
+                raise BadRequest(
+                    f"{name} has shape {shapes[name]}, input_ids {shapes['input_ids']}; they must be equal"
+                )
+            if tensor.view(np.uint32).max(initial=0) >= self.limits[name]:  # unsigned, a negative value is a large one
                 raise BadRequest(f"{name} has values outside 0 to {self.limits[name] - 1}")
-        job = Job(list(tensors.values()), request.requested_output_names(), self.shapes)
+        job = Job(request, list(tensors.values()), self.shapes)
         longest = max((row.length for row in job.rows), default=0)
         if longest > self.max_positions:
             raise BadRequest(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
         return job
 
-    def _compute(self, rows):
-        longest = max(row.length for row in rows)
+    def _slices(self, rows):
+        """Cuts rows, longest first, into slices of about equal tokens within the budget, enough for all cores.
+
+        Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
+        """
+        rows.sort(key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
         total = sum(row.length for row in rows)
         self.tokens.increment(total)
-        self.padded_tokens.increment(longest * len(rows))
-        slices = _slices(rows, total, self.threads, self.token_budget)
-        if len(slices) == 1:
-            self._run(self.wide, slices[0])
-        else:
-            list(self.pool.map(self._run, repeat(self.narrow), slices))
+        self.padded_tokens.increment(len(rows) * max(row.length for row in rows))
+        target = total / (self.cores * math.ceil(total / (self.cores * self.token_budget)))
+        slices = []
+        tokens = math.inf
+        for row in rows:
+            full = tokens + row.length / 2 > target or tokens + row.length > self.token_budget
+            if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
+                slices.append([])
+                tokens = 0
+            slices[-1].append(row)
+            tokens += row.length
+        return slices
+
+    def _work(self):
+        while (rows := self.slices.get()) is not None:
+            for job in self._compute(self.narrow, rows):
+                self.finished.put(job)
+
+    def _send(self):
+        """Answers from a thread of its own: sending waits for Triton, and a core should not."""
+        while (job := self.finished.get()) is not None:
+            try:
+                sender = job.request.get_response_sender()
+                sender.send(job.response(), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception as error:  # the others are still to be answered
+                pb_utils.Logger.log_error(f"a response could not be sent: {error}")
+
+    def _compute(self, session, rows):
+        """Computes one slice and returns the jobs that it finishes; its failure is that of its jobs alone."""
+        try:
+            self._run(session, rows)
+        except Exception as error:  # whatever it is, its jobs must be answered
+            for row in rows:
+                row.job.error = pb_utils.TritonError(f"the network failed: {error}", pb_utils.TritonError.INTERNAL)
+        finished = []
+        with self.lock:
+            for row in rows:
+                row.job.missing -= 1
+                if not row.job.missing:
+                    finished.append(row.job)
+            self.unfinished -= len(finished)
+        return finished
 
     def _run(self, session, rows):
-        """Computes one slice and puts the results back; a failure is the failure of its requests alone."""
         feed = {
             name: np.concatenate([row.job.inputs[i][row.index, : row.length] for row in rows])
             for i, name in enumerate(INPUTS)
         }
         feed["row_shape"] = np.array([[row.length] for row in rows], np.float32)
         names = [name for name in self.shapes if any(name in row.job.outputs for row in rows)]
-        try:
-            results = dict(zip(names, session.run(names, feed), strict=True))
-        except Exception as error:  # ONNX Runtime's own classes share no base but this
-            for row in rows:
-                row.job.error = pb_utils.TritonError(f"the network failed: {error}", pb_utils.TritonError.INTERNAL)
-            return
+        results = dict(zip(names, session.run(names, feed), strict=True))
         start = 0
         for place, row in enumerate(rows):
             for name, output in row.job.outputs.items():
@@ -174,22 +237,3 @@ def _session(path, threads):
     # Between the operators of a run threads wait spinning; after it they would take the cores from the other steps.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _slices(rows, total, threads, token_budget):
-    """Cuts rows, longest first, into slices of about equal tokens within the budget, enough for all threads.
-
-    Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
-    """
-    rows = sorted(rows, key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
-    target = total / (threads * math.ceil(total / (threads * token_budget)))
-    slices = []
-    tokens = math.inf
-    for row in rows:
-        full = tokens + row.length / 2 > target or tokens + row.length > token_budget
-        if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
-            slices.append([])
-            tokens = 0
-        slices[-1].append(row)
-        tokens += row.length
-    return slices
