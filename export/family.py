@@ -23,6 +23,10 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"
 TEMPLATE_NAME = "bert"
 ROLES = ("", "_tokens", "_tokenizer", "_encoder", "_pooling")
 BACKENDS = ("python", "onnxruntime")
+PRECISIONS = ("fp32", "int8")
+
+LEAST_COSINE = 0.95
+"""To FP32, of the vectors of an INT8 network."""
 
 # Tokens in one run of the network: below, its matrix products lose speed; above, memory grows and nothing is gained.
 TOKEN_BUDGET = 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -10,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import check, checkpoint, google, network, repository, skipped
+from . import check, checkpoint, google, network, quantize, repository, skipped
 from .checkpoint import Checkpoint
 from .errors import ExportError
-from .family import Family
+from .family import LEAST_COSINE, Family
 
 NETWORK = "model.onnx"
 TOKENIZER = "tokenizer.json"
@@ -33,7 +34,9 @@ class Request:
         checkpoint: A folder, or a hub id.
         repository: The model repository to write to.
         version: Version directory in each model.
-        verify: Whether to compare with transformers' BertModel.
+        verify: Whether to compare with transformers' BertModel (the FP32 network, whatever the precision).
+        precision: Of the network, one of `family.PRECISIONS`.
+        least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
         google: What is said about a checkpoint in Google's original format.
     """
 
@@ -50,6 +53,8 @@ class Request:
     instances: int = 1
     threads: int = 0
     verify: bool = False
+    precision: str = "fp32"
+    least_cosine: float = LEAST_COSINE
     google: google.Options = field(default_factory=google.Options)
 
 
@@ -91,6 +96,8 @@ def export(request: Request, step: Step) -> Path:
                     f"  {difference.output:16} max |difference| {difference.largest:.2e} "
                     f"over {difference.compared:,} numbers (allowed: {check.TOLERANCE:.0e})"
                 )
+        if request.precision == "int8":
+            _to_int8(path, source, family, request.least_cosine, step)
     return request.repository / f"{family.name}_encoder" / str(request.version)
 
 
@@ -136,6 +143,26 @@ def _family(request: Request, source: Checkpoint) -> Family:
         instances=request.instances,
         threads=request.threads,
     )
+
+
+def _to_int8(path: Path, source: Checkpoint, family: Family, least_cosine: float, step: Step) -> None:
+    """Puts the INT8 form of a network in its place, if it is near enough."""
+    original = path.with_name("fp32") / NETWORK
+    original.parent.mkdir()
+    for file in path.parent.glob(f"{NETWORK}*"):
+        file.rename(original.parent / file.name)
+    with step("quantising to INT8"):
+        quantize.quantize(original, path, external_data=len(list(original.parent.iterdir())) > 1)
+        onnx.checker.check_model(str(path))
+    with step("comparing with FP32"):
+        accuracy = quantize.accuracy(original, path, source.tokenizer_json, family.max_seq_len)
+    print(f"  {accuracy}")
+    if not accuracy.lowest_cosine >= least_cosine:
+        raise ExportError(
+            f"the INT8 network's lowest cosine to FP32 is {accuracy.lowest_cosine:.4f}, below {least_cosine}: "
+            "export in FP32, or lower --least-cosine if that is near enough for you"
+        )
+    shutil.rmtree(original.parent)
 
 
 def _write_settings(source: Checkpoint, family: Family, directories: dict[str, Path]) -> None:
