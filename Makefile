@@ -14,7 +14,7 @@ help:
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff and mypy'
-	@echo 'make bench    latency and throughput beside bare ONNX Runtime'
+	@echo 'make bench    beside bare ONNX Runtime, by step, and under perf_analyzer (minutes; more: python -m perf)'
 	@echo 'make record   record the vectors that make test compares with (installs PyTorch)'
 	@echo 'make clean    remove .venv and what was exported'
 
@@ -35,8 +35,10 @@ lint: .venv/dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(MODEL) .venv/dev
-	$(PY) -m perf
+bench: $(MODEL) .venv/perf
+	$(PY) -m perf ceiling
+	$(PY) -m perf profile
+	$(PY) -m perf load --quick
 
 record: .venv/verify
 	$(PY) -m tests.reference
@@ -57,9 +59,13 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/dev: .venv/serve
-	@$(PIP) --editable '.[export,server,dev]'
+	@$(PIP) --editable '.[export,server,examples,dev]'
+	@touch $@
+
+.venv/perf: .venv/serve
+	@$(PIP) --editable '.[export,server,perf]'
 	@touch $@
 
 .venv/verify: .venv/dev
-	@$(PIP) --editable '.[export,server,dev,verify]'
+	@$(PIP) --editable '.[export,server,examples,dev,verify]'
 	@touch $@

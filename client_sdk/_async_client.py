@@ -25,7 +25,7 @@ from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_mod
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
-from ._texts import Text, Texts
+from ._texts import Text, Texts, Tokens
 from ._transport import AsyncTransport, Query
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class AsyncClient:
         truncate_dim: int | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        pair_truncation: str | None = None,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -81,6 +86,11 @@ class AsyncClient:
             truncate_dim=truncate_dim,
             max_seq_len=max_seq_len,
             truncate=truncate,
+            pair_truncation=pair_truncation,
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
         )
@@ -91,7 +101,9 @@ class AsyncClient:
     async def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
 
     @overload
-    async def encode_tokens(self, texts: Iterable[Text], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
+    async def encode_tokens(
+        self, texts: Iterable[Text | Tokens], **options: Unpack[TokenOptions]
+    ) -> list[TokenVectors]: ...
 
     async def encode_tokens(
         self,
@@ -99,6 +111,11 @@ class AsyncClient:
         *,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        pair_truncation: str | None = None,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -108,7 +125,15 @@ class AsyncClient:
         """Encode each text into one vector a token: one `TokenVectors` a text. See `Client.encode_tokens`."""
         deadline = self._settings.deadline(timeout)
         parameters = request_parameters(
-            max_seq_len=max_seq_len, truncate=truncate, prompt=prompt, prompt_name=prompt_name
+            max_seq_len=max_seq_len,
+            truncate=truncate,
+            pair_truncation=pair_truncation,
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            mask_cls_sep=mask_cls_sep,
+            prompt=prompt,
+            prompt_name=prompt_name,
         )
         job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
         return await self._run(job, deadline)
@@ -117,12 +142,17 @@ class AsyncClient:
     async def count_tokens(self, texts: str, **options: Unpack[CountOptions]) -> int: ...  # type: ignore[overload-overlap]
 
     @overload
-    async def count_tokens(self, texts: Iterable[Text], **options: Unpack[CountOptions]) -> npt.NDArray[np.int64]: ...
+    async def count_tokens(
+        self, texts: Iterable[Text | Tokens], **options: Unpack[CountOptions]
+    ) -> npt.NDArray[np.int64]: ...
 
     async def count_tokens(
         self,
         texts: Texts,
         *,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -131,7 +161,13 @@ class AsyncClient:
     ) -> int | npt.NDArray[np.int64]:
         """Count each text's tokens before anything is cut off: [N] int64. See `Client.count_tokens`."""
         deadline = self._settings.deadline(timeout)
-        parameters = request_parameters(prompt=prompt, prompt_name=prompt_name)
+        parameters = request_parameters(
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            prompt=prompt,
+            prompt_name=prompt_name,
+        )
         job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
         return await self._run(job, deadline)
 

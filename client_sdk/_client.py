@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar, overload
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_mod
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
-from ._texts import Text, Texts
+from ._texts import Text, Texts, Tokens
 from ._transport import Query, Transport
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ class Client:
         truncate_dim: int | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        pair_truncation: str | None = None,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -100,13 +105,21 @@ class Client:
         Options left at None are as the model was exported (see `info`).
 
         Args:
-            texts: A str, or any iterable of str, which may be a generator; an element that is a tuple of two
-                str is a pair, encoded together. A stream is read a few thousand texts ahead.
+            texts: A str, or any iterable of str, which may be a generator. An element that is a tuple of two str is
+                a pair, encoded together; `texts` itself may be a tuple, as it may be a list. A stream is read a few
+                thousand texts ahead.
             pooling: `mean`, `max`, `mean_max`, `cls`, `last`, or `pooler` if the model has one.
             normalize: Whether vectors are scaled to length 1.
             truncate_dim: Keep this many numbers of each vector, cut before it is normalised.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
             truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
+            pair_truncation: Which text of a pair keeps the odd token when both are cut: `longest_first` (the longer,
+                as transformers) or `bert_as_service` (the first). Default: the former; the latter with `is_tokenized`.
+            is_tokenized: Each text is a list of tokens, taken as they stand and [UNK] if the model does not know them;
+                `"|||"` stands between those of a pair.
+            add_special_tokens: False leaves [CLS] and [SEP] out, only with `is_tokenized`; a pair always has them.
+            split_special_tokens: A special token written in a text, such as "[MASK]", is cut up like any word.
+            mask_cls_sep: [CLS] and [SEP] are neither attended to nor pooled.
             prompt: Put before each text.
             prompt_name: The same, by the name of one of the model's prompts. Not together with `prompt`.
             batch_size: Texts in a request; no more than the server takes are sent at once.
@@ -127,6 +140,11 @@ class Client:
             truncate_dim=truncate_dim,
             max_seq_len=max_seq_len,
             truncate=truncate,
+            pair_truncation=pair_truncation,
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
         )
@@ -137,7 +155,7 @@ class Client:
     def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
 
     @overload
-    def encode_tokens(self, texts: Iterable[Text], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
+    def encode_tokens(self, texts: Iterable[Text | Tokens], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
 
     def encode_tokens(
         self,
@@ -145,6 +163,11 @@ class Client:
         *,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        pair_truncation: str | None = None,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -159,7 +182,15 @@ class Client:
         """
         deadline = self._settings.deadline(timeout)
         parameters = request_parameters(
-            max_seq_len=max_seq_len, truncate=truncate, prompt=prompt, prompt_name=prompt_name
+            max_seq_len=max_seq_len,
+            truncate=truncate,
+            pair_truncation=pair_truncation,
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            mask_cls_sep=mask_cls_sep,
+            prompt=prompt,
+            prompt_name=prompt_name,
         )
         job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
         return self._run(job, deadline)
@@ -168,12 +199,17 @@ class Client:
     def count_tokens(self, texts: str, **options: Unpack[CountOptions]) -> int: ...  # type: ignore[overload-overlap]
 
     @overload
-    def count_tokens(self, texts: Iterable[Text], **options: Unpack[CountOptions]) -> npt.NDArray[np.int64]: ...
+    def count_tokens(
+        self, texts: Iterable[Text | Tokens], **options: Unpack[CountOptions]
+    ) -> npt.NDArray[np.int64]: ...
 
     def count_tokens(
         self,
         texts: Texts,
         *,
+        is_tokenized: bool = False,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
@@ -188,18 +224,19 @@ class Client:
             [N] int64 in the order of the texts, or an int for a single str.
         """
         deadline = self._settings.deadline(timeout)
-        parameters = request_parameters(prompt=prompt, prompt_name=prompt_name)
+        parameters = request_parameters(
+            is_tokenized=is_tokenized,
+            add_special_tokens=add_special_tokens,
+            split_special_tokens=split_special_tokens,
+            prompt=prompt,
+            prompt_name=prompt_name,
+        )
         job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
         return self._run(job, deadline)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""
-        deadline = self._settings.deadline(timeout)
-        model = self._settings.model
-        try:
-            return ask(model_info(model), self._open(), deadline)
-        except ModelNotFound as error:
-            raise self._missing(model, error) from None
+        return self._ask(model_info(self._settings.model), self._settings.deadline(timeout))
 
     def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the server is there and can serve the model now; asked once, without retries."""
@@ -238,6 +275,12 @@ class Client:
         finally:
             job.close()
         return job.result()
+
+    def _ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
+        try:
+            return ask(questions, self._open(), deadline)
+        except ModelNotFound as error:
+            raise self._missing(self._settings.model, error) from None
 
     def _limit(self, model: str, deadline: Deadline) -> int:
         if model not in self._limits:

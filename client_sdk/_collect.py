@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ._errors import ServerError
 from ._transport import Arrays
 
+R = TypeVar("R")
+S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -96,30 +98,81 @@ class Counts(Rows):
 
 
 class TokenItems:
-    """TokenVectors of each text, without padding."""
+    """TokenVectors of each text, without padding.
 
-    def __init__(self) -> None:
+    With `blank_unpooled`, vectors of tokens that are not pooled (`mask_cls_sep`) are zero.
+    """
+
+    def __init__(self, *, blank_unpooled: bool = False) -> None:
+        self._blank_unpooled = blank_unpooled
         self._items: dict[int, TokenVectors] = {}
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Cut the texts of a reply out of their padding."""
         vectors = _expected(reply, "TOKEN_EMBEDDING", len(positions))
-        tokens = _expected(reply, "TOKENS", len(positions))
-        real = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
-        for row, position in enumerate(positions):
-            kept = real[row]
-            self._items[position] = TokenVectors(
-                [token.decode() for token in tokens[row][kept]],
-                vectors[row][kept],  # a copy, so that the padded batch can go
-            )
+        if self._blank_unpooled:
+            vectors = vectors * _expected(reply, "POOLING_MASK", len(positions))[:, :, np.newaxis].astype(np.float32)
+        kept = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
+        for position, tokens, row, real in zip(positions, _tokens(reply, kept), vectors, kept, strict=True):
+            self._items[position] = TokenVectors(tokens, row[real])  # a copy, so that the padded batch can go
 
     def result(self) -> list[TokenVectors]:
         """One item a text, in the caller's order."""
-        return [self._items[position] for position in range(len(self._items))]
+        return _in_order(self._items)
 
     def only(self) -> TokenVectors:
         """The item of a single text."""
         return self._items[0]
+
+
+class TokenLists:
+    """The tokens of each text, without padding, as the tokenizer's own model gives them."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, list[str]] = {}
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Keep the tokens of a reply."""
+        kept = _expected(reply, "attention_mask", len(positions)) == 1
+        self._items.update(zip(positions, _tokens(reply, kept), strict=True))
+
+    def result(self) -> list[list[str]]:
+        """One list a text, in the caller's order."""
+        return _in_order(self._items)
+
+    def only(self) -> list[str]:
+        """The tokens of a single text."""
+        return self._items[0]
+
+
+class Both(Generic[R, S]):
+    """What two collectors make of the same replies, as a tuple."""
+
+    def __init__(self, one: Collector[R], other: Collector[S]) -> None:
+        self._one = one
+        self._other = other
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Give the reply to both."""
+        self._one.take(positions, reply)
+        self._other.take(positions, reply)
+
+    def result(self) -> tuple[R, S]:
+        """Both results."""
+        return self._one.result(), self._other.result()
+
+    def only(self) -> Any:
+        """Both items of a single text."""
+        return self._one.only(), self._other.only()
+
+
+def _tokens(reply: Arrays, kept: npt.NDArray[np.bool_]) -> list[list[str]]:
+    tokens = _expected(reply, "TOKENS", len(kept))
+    return [[token.decode() for token in row[real]] for row, real in zip(tokens, kept, strict=True)]
+
+
+def _in_order(items: dict[int, R]) -> list[R]:
+    return [items[position] for position in range(len(items))]
 
 
 def _expected(reply: Arrays, output: str, rows: int) -> npt.NDArray[Any]:

@@ -12,11 +12,12 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._collect import Collector, Counts, Rows, TokenItems, TokenVectors
+from ._collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
 from ._errors import ClientError, DeadlineExceeded, InvalidArgument
 from ._options import positive_int
 from ._plan import Batch, plan
 from ._progress import Progress
+from ._settings import DEFAULT_BATCH_SIZE
 from ._texts import Texts, TextSource, open_texts
 from ._transport import Arrays, InferRequest, Parameters
 
@@ -98,7 +99,7 @@ def vectors_job(
     model: str, texts: Texts, parameters: Parameters, batch_size: int, show_progress: bool
 ) -> Job[npt.NDArray[np.float32]]:
     """One vector a text."""
-    source = open_texts(texts)
+    source = _open(texts, parameters)
     rows = Rows("EMBEDDING", np.float32, source.count)
     return Job(model, ("EMBEDDING",), parameters, source, rows, batch_size, show_progress)
 
@@ -108,7 +109,7 @@ def tokens_job(
 ) -> Job[list[TokenVectors]]:
     """One vector a token."""
     outputs = ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK")
-    source = open_texts(texts)
+    source = _open(texts, parameters)
     return Job(f"{model}_tokens", outputs, parameters, source, TokenItems(), batch_size, show_progress)
 
 
@@ -116,6 +117,36 @@ def counts_job(
     model: str, texts: Texts, parameters: Parameters, batch_size: int, show_progress: bool
 ) -> Job[npt.NDArray[np.int64]]:
     """One count a text; the tokenizer alone answers, and the network does not run."""
-    source = open_texts(texts)
+    source = _open(texts, parameters)
     counts = Counts(source.count)
     return Job(f"{model}_tokenizer", ("TOKEN_COUNT",), parameters, source, counts, batch_size, show_progress)
+
+
+def counted_vectors_job(
+    model: str, texts: Texts, parameters: Parameters
+) -> Job[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+    """One vector a text, and its token count."""
+    source = _open(texts, parameters)
+    both = Both(Rows("EMBEDDING", np.float32, source.count), Counts(source.count))
+    return Job(model, ("EMBEDDING", "TOKEN_COUNT"), parameters, source, both, DEFAULT_BATCH_SIZE, False)
+
+
+def counted_tokens_job(
+    model: str, texts: Texts, parameters: Parameters
+) -> Job[tuple[list[TokenVectors], npt.NDArray[np.int64]]]:
+    """One vector a token, zero where it is not pooled, and each text's token count."""
+    outputs = ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK", "POOLING_MASK", "TOKEN_COUNT")
+    source = _open(texts, parameters)
+    both = Both(TokenItems(blank_unpooled=True), Counts(source.count))
+    return Job(f"{model}_tokens", outputs, parameters, source, both, DEFAULT_BATCH_SIZE, False)
+
+
+def token_lists_job(model: str, texts: Texts, parameters: Parameters) -> Job[list[list[str]]]:
+    """The tokens of each text; the tokenizer alone answers, and the network does not run."""
+    source = _open(texts, parameters)
+    outputs = ("TOKENS", "attention_mask")
+    return Job(f"{model}_tokenizer", outputs, parameters, source, TokenLists(), DEFAULT_BATCH_SIZE, False)
+
+
+def _open(texts: Texts, parameters: Parameters) -> TextSource:
+    return open_texts(texts, is_tokenized=bool(parameters.get("is_tokenized")))

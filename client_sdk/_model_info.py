@@ -82,6 +82,26 @@ def max_batch_size(model: str) -> Generator[Query, dict[str, Any], int]:
     return max(1, int(config.get("max_batch_size", 0)))
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a family has answered since the server started, or since the model was loaded last."""
+
+    requests: int
+    texts: int
+
+
+def served(model: str) -> Generator[Query, dict[str, Any], Served]:
+    """Ask what the family has answered, refusals included."""
+    requests = texts = 0
+    for name in (model, f"{model}_tokens"):
+        statistics = yield Query("statistics", name)
+        for entry in statistics.get("model_stats", []):
+            outcomes = entry.get("inference_stats", {})
+            requests += sum(int(outcomes.get(outcome, {}).get("count", 0)) for outcome in ("success", "fail"))
+            texts += int(entry.get("inference_count", 0))
+    return Served(requests, texts)
+
+
 def missing_model(family: str, wanted: str, address: object) -> Generator[Query, dict[str, Any], ModelNotFound]:
     """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
 

@@ -11,10 +11,16 @@ from ._errors import InvalidArgument, InvalidType
 POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 """The poolings that a server may know; `pooler` only if the checkpoint has one."""
 
+PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
+"""How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
+
 
 class CountOptions(TypedDict, total=False):
     """The options of `count_tokens`."""
 
+    is_tokenized: bool
+    add_special_tokens: bool
+    split_special_tokens: bool
     prompt: str | None
     prompt_name: str | None
     batch_size: int
@@ -27,6 +33,8 @@ class TokenOptions(CountOptions, total=False):
 
     max_seq_len: int | None
     truncate: bool
+    pair_truncation: str | None
+    mask_cls_sep: bool
 
 
 def request_parameters(
@@ -36,6 +44,11 @@ def request_parameters(
     truncate_dim: int | None = None,
     max_seq_len: int | None = None,
     truncate: bool = True,
+    pair_truncation: str | None = None,
+    is_tokenized: bool = False,
+    add_special_tokens: bool = True,
+    split_special_tokens: bool = False,
+    mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
 ) -> dict[str, bool | int | str]:
@@ -43,18 +56,32 @@ def request_parameters(
     _check_type("pooling", pooling, str, optional=True)
     _check_type("normalize", normalize, bool, optional=True)
     _check_type("truncate", truncate, bool)
+    _check_type("pair_truncation", pair_truncation, str, optional=True)
+    _check_type("is_tokenized", is_tokenized, bool)
+    _check_type("add_special_tokens", add_special_tokens, bool)
+    _check_type("split_special_tokens", split_special_tokens, bool)
+    _check_type("mask_cls_sep", mask_cls_sep, bool)
     _check_type("prompt", prompt, str, optional=True)
     _check_type("prompt_name", prompt_name, str, optional=True)
-    if pooling is not None and pooling not in POOLINGS:
-        raise InvalidArgument(f"pooling {pooling!r} is not known; allowed: {', '.join(POOLINGS)}")
+    _check_choice("pooling", pooling, POOLINGS)
+    _check_choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
     if prompt is not None and prompt_name is not None:
         raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
+    if is_tokenized and (prompt is not None or prompt_name is not None):
+        raise InvalidArgument("is_tokenized goes without a prompt: put the prompt's tokens into the texts")
+    if not add_special_tokens and not is_tokenized:
+        raise InvalidArgument("add_special_tokens=False goes together with is_tokenized=True only")
     given: dict[str, bool | int | str | None] = {
         "pooling": pooling,
         "normalize": normalize,
         "truncate_dim": None if truncate_dim is None else positive_int("truncate_dim", truncate_dim),
         "max_seq_len": None if max_seq_len is None else positive_int("max_seq_len", max_seq_len),
         "truncate": None if truncate else False,
+        "pair_truncation": pair_truncation,
+        "is_tokenized": is_tokenized or None,
+        "add_special_tokens": None if add_special_tokens else False,
+        "split_special_tokens": split_special_tokens or None,
+        "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,
     }
@@ -81,6 +108,11 @@ def seconds(name: str, value: Any) -> float:
     if not (math.isfinite(value) and value > 0):
         raise InvalidArgument(f"{name} must be a positive, finite number of seconds, not {value}")
     return float(value)
+
+
+def _check_choice(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise InvalidArgument(f"{name} {value!r} is not known; allowed: {', '.join(allowed)}")
 
 
 def _check_type(name: str, value: Any, wanted: type, *, optional: bool = False) -> None:

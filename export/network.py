@@ -186,9 +186,8 @@ def _attention(g: Graph, config: BertConfig, weights: Weights, rows: _Rows, name
     width = hidden // heads
     parts = [weights.take(f"{name}.{part}.weight", (hidden, hidden)) for part in ("query", "key", "value")]
     biases = [weights.take(f"{name}.{part}.bias", (hidden,)) for part in ("query", "key", "value")]
-    scale = np.float32(width**-0.5)  # in the query's weights rather than on every score
-    qkv_weight = g.weight(f"{name}.qkv.weight", np.concatenate([parts[0] * scale, *parts[1:]]))
-    qkv_bias = g.weight(f"{name}.qkv.bias", np.concatenate([biases[0] * scale, *biases[1:]]))
+    qkv_weight = g.weight(f"{name}.qkv.weight", np.concatenate(parts))
+    qkv_bias = g.weight(f"{name}.qkv.bias", np.concatenate(biases))
     qkv = g.op("Gemm", x, qkv_weight, qkv_bias, transB=1)  # [T, 3H]
 
     padded = g.op("Gather", qkv, rows.slot)  # [rows, longest, 3H]
@@ -196,6 +195,8 @@ def _attention(g: Graph, config: BertConfig, weights: Weights, rows: _Rows, name
     query, key, value = g.split(g.op("Transpose", by_head, perm=[2, 0, 3, 1, 4]), 3, axis=0)
     first = g.constant([0])
     query, key, value = (g.op("Squeeze", part, first) for part in (query, key, value))  # [rows, heads, longest, width]
+    # On the query, which is smaller than the scores; in its weights it would round every one of them.
+    query = g.op("Mul", query, g.constant(width**-0.5, np.float32))
     scores = g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2]))
     shares = g.op("Softmax", g.op("Add", scores, rows.attended), axis=-1)
     context = g.op("Transpose", g.op("MatMul", shares, value), perm=[0, 2, 1, 3])  # [rows, longest, heads, width]

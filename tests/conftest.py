@@ -92,3 +92,23 @@ def server(repository: Path) -> Iterator[LocalServer]:
     """The one tritonserver of the tests."""
     with LocalServer(repository) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def bert_as_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A tritonserver with families as bert-as-service served them.
+
+    `default`: all-MiniLM-L6-v2 as `bert-serving-start` without options has it. `layer-2`, `layers-1-2` and
+    `layers-1-2-3-4`: its layers, up to 512 tokens. `tiny-2`, `tiny-1`, `tiny-1-2`: the tiny Chinese checkpoint's.
+    """
+    repository = tmp_path_factory.mktemp("bert_as_service")
+    tiny = reference.DATA / "tiny_google_bert_zh"
+    fill(repository, reference.checkpoint(), "default", layers=(-2,), max_seq_len=25, pooling="mean", normalize=False)
+    fill(repository, reference.checkpoint(), "layer-2", layers=(-2,), max_seq_len=512, pooling="pooler")
+    fill(repository, reference.checkpoint(), "layers-1-2", layers=(-1, -2), max_seq_len=512)
+    fill(repository, reference.checkpoint(), "layers-1-2-3-4", layers=(-1, -2, -3, -4), max_seq_len=512)
+    fill(repository, tiny, "tiny-2", layers=(-2,))
+    fill(repository, tiny, "tiny-1", layers=(-1,))
+    fill(repository, tiny, "tiny-1-2", layers=(-1, -2))
+    with LocalServer(repository) as running:
+        yield running

@@ -34,6 +34,18 @@ async def test_every_call_gives_what_the_blocking_client_gives(url, texts):
             assert await client.is_ready()
 
 
+async def test_texts_come_as_tokens_as_they_do_to_the_blocking_client(url):
+    tokens = [["first", "do", "it"], ["then", "do", "|||", "it", "right"]]
+    options = {"is_tokenized": True, "add_special_tokens": False}
+    masked = {**options, "mask_cls_sep": True, "pair_truncation": "longest_first", "max_seq_len": 6}
+    with Client(url) as blocking:
+        async with AsyncClient(url) as client:
+            same(await client.encode(tokens, **masked), blocking.encode(tokens, **masked))
+            assert (await client.count_tokens(tokens, **options)).tolist() == [3, 7]
+            found = await client.encode_tokens(tokens, **masked)
+            assert [item.tokens for item in found] == [item.tokens for item in blocking.encode_tokens(tokens, **masked)]
+
+
 async def test_tasks_share_a_client(url, texts):
     async with AsyncClient(url) as client:
         expected = await client.encode(texts[:64])

@@ -68,6 +68,33 @@ def test_a_batch_size_above_the_servers_limit_is_capped(url, texts):
         assert client.encode(texts[:50], batch_size=1000).shape == (50, client.info().dimension)
 
 
+def test_a_text_may_come_as_its_tokens(client):
+    texts = ["First do it", ("then do", "it right")]
+    tokens = [["first", "do", "it"], ["then", "do", "|||", "it", "right"]]
+    same(client.encode(tokens, is_tokenized=True), client.encode(texts))
+    assert client.count_tokens(tokens, is_tokenized=True).tolist() == [5, 7]
+    assert client.count_tokens(tokens[:1], is_tokenized=True, add_special_tokens=False).tolist() == [3]
+    items = client.encode_tokens(tokens * 40, is_tokenized=True, add_special_tokens=False, batch_size=7)
+    assert [item.tokens for item in items[:2]] == [tokens[0], ["[CLS]", "then", "do", "[SEP]", "it", "right", "[SEP]"]]
+    assert [item.vectors.shape for item in items[:2]] == [(3, DIMENSION), (7, DIMENSION)]
+    with pytest.raises(client_sdk.InvalidType, match="text 1: token 1 is int"):
+        client.encode([["a"], ["a", 1]], is_tokenized=True)
+
+
+def test_options_of_the_tokenizer_reach_it(client):
+    def tokens(text, **options):
+        return client.encode_tokens(text, **options).tokens
+
+    pair = [("one one one", "two two two")]
+    odd = [
+        client.encode_tokens(pair, max_seq_len=8, pair_truncation=rule)[0].tokens for rule in (None, "bert_as_service")
+    ]
+    assert [row.count("one") for row in odd] == [2, 3]
+    assert tokens("a [MASK]", split_special_tokens=True)[2:-1] == ["[", "mask", "]"]
+    assert client.count_tokens("a [MASK]", split_special_tokens=True) == 6 and client.count_tokens("a [MASK]") == 4
+    assert np.abs(client.encode("one two", mask_cls_sep=True) - client.encode("one two")).max() > 0.01
+
+
 def test_options_reach_the_model(client):
     text = "First do it, then do it right, then do it better"
     whole = client.encode(text)

@@ -113,6 +113,60 @@ def test_tokenized_pairs_lose_tokens_from_the_longer_side_from_the_second_on_a_t
     assert found["TOKEN_COUNT"].tolist() == [[13]]
 
 
+def test_a_tokenized_text_may_go_without_special_tokens_and_a_pair_not(ask):
+    texts = [json.dumps(tokens) for tokens in (["one", "[MASK]"], ["a", "|||", "b"], ["a", "|||"], ["a"] * 9)]
+    wanted = "TOKENS token_type_ids pooling_mask TOKEN_COUNT"
+    options = {"is_tokenized": True, "add_special_tokens": False, "mask_cls_sep": True, "max_seq_len": 6}
+    found = ask("bert_tokenizer", wanted, texts, **options)
+    rows = [b" ".join(row).split() for row in found["TOKENS"]]
+    assert rows == [[b"one", b"[MASK]"], [b"[CLS]", b"a", b"[SEP]", b"b", b"[SEP]"], [b"a"], [b"a"] * 6]
+    assert found["token_type_ids"].tolist() == [[0] * 6, [0, 0, 0, 1, 1, 0], [0] * 6, [0] * 6]
+    assert found["pooling_mask"].sum(1).tolist() == [2, 2, 1, 6]
+    assert found["TOKEN_COUNT"].tolist() == [[2], [5], [1], [9]]
+
+
+def test_special_tokens_in_a_text_are_split_if_asked_for(ask):
+    def tokens(text: Any, **parameters: Any) -> list[str]:
+        return b" ".join(ask("bert_tokenizer", "TOKENS", [text], **parameters)[0]).decode().split()
+
+    assert tokens("a [MASK] .") == ["[CLS]", "a", "[MASK]", ".", "[SEP]"]
+    split = ["[CLS]", "a", "[", "mask", "]", ".", "[SEP]"]
+    assert tokens("a [MASK] .", split_special_tokens=True) == split
+    assert tokens("a [MASK] .", split_special_tokens=True, max_seq_len=5) == [*split[:4], "[SEP]"]
+    pair = tokens(("a [MASK] .", "b"), split_special_tokens=True, pair_truncation="bert_as_service")
+    assert pair == [*split, "b", "[SEP]"]
+    assert tokens("a [MASK] .") == ["[CLS]", "a", "[MASK]", ".", "[SEP]"]
+
+
+@pytest.mark.parametrize("limit", range(5, 14))
+@pytest.mark.parametrize("lengths", [(5, 5), (3, 6), (6, 3), (1, 7), (7, 1), (4, 5), (5, 4)])
+def test_pairs_are_cut_by_either_rule_as_text_and_as_tokens(ask, limit, lengths):
+    first, second = (["one"] * lengths[0], ["two"] * lengths[1])
+    text, tokens = (" ".join(first), " ".join(second)), json.dumps([*first, "|||", *second])
+
+    def kept(text: Any, **parameters: Any) -> tuple[int, int]:
+        found = ask("bert_tokenizer", "TOKENS TOKEN_COUNT", [text], max_seq_len=limit, **parameters)
+        assert found["TOKEN_COUNT"].tolist() == [[sum(lengths) + 3]]
+        row = found["TOKENS"][0].tolist()
+        return row.count(b"one"), row.count(b"two")
+
+    a, b = lengths  # bert-as-service's rule, in its own words
+    while a + b > limit - 3:
+        a, b = (a - 1, b) if a > b else (a, b - 1)
+    assert kept(text, pair_truncation="bert_as_service") == (a, b)
+    assert kept(tokens, is_tokenized=True) == (a, b)
+    by_the_library = kept(text)
+    assert kept(text, pair_truncation="longest_first") == by_the_library
+    assert kept(tokens, is_tokenized=True, pair_truncation="longest_first") == by_the_library
+
+
+def test_a_pair_cut_by_bert_as_service_keeps_its_first_text_at_four_tokens(ask):
+    found = ask("bert_tokenizer", "TOKENS", [("one two", "three")], max_seq_len=4, pair_truncation="bert_as_service")
+    assert found[0].tolist() == [b"[CLS]", b"one", b"[SEP]"]
+    nothing = ask("bert_tokenizer", "TOKENS", [("one", "\u200b")], pair_truncation="bert_as_service")
+    assert nothing[0].tolist() == [b"[CLS]", b"one", b"[SEP]"]
+
+
 def test_mask_cls_sep_takes_them_out_of_the_pooling_mask(ask):
     found = ask("bert_tokenizer", "pooling_mask attention_mask", [("one two", "three"), ("a", "b")], mask_cls_sep=True)
     assert found["pooling_mask"].tolist() == [[0, 1, 1, 0, 1, 0], [0, 1, 0, 1, 0, 0]]
@@ -152,6 +206,14 @@ def test_prompts_stand_before_the_text(ask):
         ([("[]", "[]")], {"is_tokenized": True}, r"text 0: with is_tokenized"),
         (["[]"], {"is_tokenized": True}, r"text 0: no tokens"),
         (['["a"]'], {"is_tokenized": True, "prompt": "x"}, r"is_tokenized goes without a prompt"),
+        (['["|||"]'], {"is_tokenized": True}, r"text 0: no tokens"),
+        (['["a"]', '["\\ud800"]'], {"is_tokenized": True}, r"text 1: with is_tokenized"),
+        (["[" * 100_000], {"is_tokenized": True}, r"text 0: with is_tokenized"),
+        (['["a", "|||", "b"]'], {"is_tokenized": True, "max_seq_len": 3}, r"max_seq_len is 3; it takes 4 to 256"),
+        (["a"], {"add_special_tokens": False}, r"add_special_tokens is false; .* together with is_tokenized only"),
+        ([("a", "b")], {"pair_truncation": "both"}, r"pair_truncation is 'both'; it takes longest_first or bert_as_"),
+        ([("a", "b")], {"pair_truncation": "bert_as_service", "max_seq_len": 3}, r"max_seq_len is 3; it takes 4 to"),
+        (["a"], {"split_special_tokens": "yes"}, r"split_special_tokens is 'yes'; it takes true or false"),
         (
             ["a"],
             {"pooling": "median"},

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from client_sdk import ServerError
-from client_sdk._collect import Counts, Rows, TokenItems
+from client_sdk._collect import Both, Counts, Rows, TokenItems, TokenLists
 
 
 def reply(rows):
@@ -49,6 +49,35 @@ def test_tokens_are_cut_out_of_their_padding():
     assert first.tokens == ["ü"] and first.vectors.tolist() == [[6, 7]]
     assert second.tokens == ["a", "b", "c"] and second.vectors.tolist() == [[0, 1], [2, 3], [4, 5]]
     assert not np.shares_memory(first.vectors, vectors)
+
+
+def test_vectors_that_are_not_pooled_can_be_blanked():
+    items = TokenItems(blank_unpooled=True)
+    items.take(
+        [0],
+        {
+            "TOKEN_EMBEDDING": np.ones((1, 4, 2), np.float32),
+            "TOKENS": np.array([[b"[CLS]", b"a", b"[SEP]", b""]], object),
+            "ATTENTION_MASK": np.array([[1, 1, 1, 0]], np.int32),
+            "POOLING_MASK": np.array([[0, 1, 0, 0]], np.int32),
+        },
+    )
+    vectors = items.only().vectors
+    assert vectors.tolist() == [[0, 0], [1, 1], [0, 0]] and vectors.dtype == np.float32
+
+
+def test_two_collectors_share_the_replies():
+    both = Both(TokenLists(), Counts(2))
+    both.take(
+        [1, 0],
+        {
+            "TOKENS": np.array([[b"a", b"b"], [b"c", b""]], object),
+            "attention_mask": np.array([[1, 1], [1, 0]], np.int32),
+            "TOKEN_COUNT": np.array([[2], [1]], np.int32),
+        },
+    )
+    tokens, counts = both.result()
+    assert tokens == [["c"], ["a", "b"]] and counts.tolist() == [1, 2] and both.only() == (["c"], 1)
 
 
 @pytest.mark.parametrize("wrong", [{}, reply([[1.0]]), {"EMBEDDING": np.zeros(2, np.float32)}])

@@ -11,6 +11,10 @@ def test_only_what_is_given_is_sent():
     everything = {"pooling": "cls", "normalize": True, "truncate_dim": 64, "max_seq_len": 32, "prompt": ""}
     assert request_parameters(**everything) == everything
     assert request_parameters(prompt_name="query") == {"prompt_name": "query"}
+    tokenized = {"is_tokenized": True, "add_special_tokens": False, "mask_cls_sep": True}
+    assert request_parameters(**tokenized) == tokenized
+    cut = {"pair_truncation": "bert_as_service", "split_special_tokens": True}
+    assert request_parameters(**cut, is_tokenized=False, add_special_tokens=True) == cut
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -42,6 +46,11 @@ def test_a_size_is_a_positive_int(name):
         ("truncate", None, "bool"),
         ("prompt", 1, "str or None"),
         ("prompt_name", 1, "str or None"),
+        ("pair_truncation", True, "str or None"),
+        ("is_tokenized", None, "bool"),
+        ("add_special_tokens", 0, "bool"),
+        ("split_special_tokens", "yes", "bool"),
+        ("mask_cls_sep", 1, "bool"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_refused(name, value, allowed):
@@ -52,6 +61,16 @@ def test_an_option_of_the_wrong_type_is_refused(name, value, allowed):
 def test_a_prompt_and_its_name_exclude_each_other():
     with pytest.raises(InvalidArgument, match="exclude each other"):
         request_parameters(prompt="query: ", prompt_name="query")
+
+
+def test_options_that_do_not_go_together_are_refused():
+    for prompt in ({"prompt": ""}, {"prompt_name": "query"}):
+        with pytest.raises(InvalidArgument, match="is_tokenized goes without a prompt"):
+            request_parameters(is_tokenized=True, **prompt)
+    with pytest.raises(InvalidArgument, match="add_special_tokens=False goes together with is_tokenized=True only"):
+        request_parameters(add_special_tokens=False)
+    with pytest.raises(InvalidArgument, match="'only_first' is not known; allowed: longest_first, bert_as_service"):
+        request_parameters(pair_truncation="only_first")
 
 
 def test_a_batch_size_is_a_positive_int():

@@ -1,13 +1,27 @@
+import inspect
 import subprocess
 import sys
+
+import pytest
 
 import client_sdk
 
 
 def test_all_is_what_there_is():
-    public = {name for name in vars(client_sdk) if not name.startswith("_")} | {"__version__"}
+    names = {name for name, value in vars(client_sdk).items() if not inspect.ismodule(value)}
+    public = {name for name in names if not name.startswith("_")} | {"__version__"}
     assert set(client_sdk.__all__) == public
     assert list(client_sdk.__all__) == sorted(client_sdk.__all__, key=str)
+
+
+@pytest.mark.parametrize("name", ["encode", "encode_tokens", "count_tokens", "info", "is_ready"])
+def test_both_clients_take_the_same_arguments(name):
+    blocking, asynchronous = (
+        inspect.signature(getattr(kind, name)).parameters for kind in (client_sdk.Client, client_sdk.AsyncClient)
+    )
+    assert list(blocking.items()) == list(asynchronous.items())
+    if name == "encode":
+        assert list(inspect.signature(client_sdk.encode).parameters) == [key for key in blocking if key != "self"]
 
 
 def test_the_import_leaves_the_protocols_for_later():

@@ -77,3 +77,33 @@ def test_a_collection_is_refused_whole():
 def test_a_wrong_str_has_no_index():
     with pytest.raises(InvalidArgument, match="^the text is empty"):
         open_texts("")
+
+
+@pytest.mark.parametrize("wrap", [list, iter])
+def test_lists_of_tokens_come_out_as_json_arrays(wrap):
+    source = open_texts(wrap([["un", "##ü"], ("a", "|||", "b")]), is_tokenized=True)
+    assert list(source.texts) == ['["un", "##ü"]', '["a", "|||", "b"]'] and not source.single
+
+
+@pytest.mark.parametrize("wrap", [list, iter])
+@pytest.mark.parametrize(
+    ("tokens", "kind", "message"),
+    [
+        ("a", InvalidType, "text 1 is str; with is_tokenized a text is a list of tokens"),
+        (["a", 5], InvalidType, "text 1: token 1 is int, not str"),
+        ([], InvalidArgument, "text 1 has no tokens"),
+        (["a", ""], InvalidArgument, "text 1: token 1 is empty"),
+        ([" "], InvalidArgument, "text 1: token 0 is blank"),
+        (["\ud800"], InvalidArgument, "text 1: token 0 has the lone surrogate"),
+    ],
+)
+def test_what_is_no_list_of_tokens_is_refused_by_its_index(wrap, tokens, kind, message):
+    with pytest.raises(kind, match=message):
+        list(open_texts(wrap([["a"], tokens]), is_tokenized=True).texts)
+
+
+def test_one_text_alone_is_a_list_of_tokens_within_a_list():
+    with pytest.raises(InvalidType, match="with is_tokenized it is a collection of lists"):
+        open_texts("a", is_tokenized=True)
+    with pytest.raises(InvalidType, match="needs is_tokenized=True"):
+        open_texts([["a"]])

@@ -3,6 +3,9 @@
 TEXT BYTES [N, 1] (texts) or [N, 2] (pairs) to `input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask` INT32
 [N, S], TOKENS BYTES [N, S] and TOKEN_COUNT INT32 [N, 1], the tokens of the whole text before truncation. A request
 that is wrong gets INVALID_ARG with the reason; the others of its batch are served.
+
+The tokenizer itself cuts texts and adds their special tokens, except where bert-as-service's rules are asked for:
+tokenized input, and pairs cut its way, are put together by `_assemble`.
 """
 
 import json
@@ -16,12 +19,16 @@ from tokenizers import Tokenizer
 
 MAX_TEXT_BYTES = 1 << 20
 PAIR_SEPARATOR = "|||"  # between the two texts of a pair in tokenized input, as in bert-as-service
+PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 
 # Every parameter of the family; an ensemble hands each of its steps all of them.
 OWN_PARAMETERS = {
     "max_seq_len": int,
     "truncate": bool,
+    "pair_truncation": str,
     "is_tokenized": bool,
+    "add_special_tokens": bool,
+    "split_special_tokens": bool,
     "mask_cls_sep": bool,
     "prompt": str,
     "prompt_name": str,
@@ -49,8 +56,16 @@ class Job(NamedTuple):
     texts: list  # str, (str, str) or, if is_tokenized, list[str]
     limit: int
     truncate: bool
+    pair_truncation: str
     is_tokenized: bool
+    add_special_tokens: bool
+    split_special_tokens: bool
     mask_cls_sep: bool
+
+    @property
+    def is_assembled(self):
+        """Whether `_assemble` puts the texts together, rather than the tokenizer."""
+        return self.is_tokenized or (self.pair_truncation == "bert_as_service" and isinstance(self.texts[0], tuple))
 
 
 class TritonPythonModel:
@@ -71,6 +86,7 @@ class TritonPythonModel:
         self.unknown = self.tokenizer.token_to_id(self.tokenizer.model.unk_token)
         self.alone = self.tokenizer.encode("")  # the special tokens around a text
         self.together = self.tokenizer.encode("", "")  # and around a pair
+        self.bare = self.tokenizer.encode("", add_special_tokens=False)  # none
         self.limit = None
 
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
@@ -87,20 +103,23 @@ class TritonPythonModel:
         self.truncated = family.Metric(labels={"model": settings["family"]})
 
     def execute(self, requests):
-        """Tokenizes all the requests of a batch, in one encode_batch for each max_seq_len among them."""
+        """Tokenizes all the requests of a batch, those that are cut and split alike in one encode_batch."""
         responses = [None] * len(requests)
-        by_limit = defaultdict(list)
+        alike = defaultdict(list)
         for index, request in enumerate(requests):
             try:
                 job = self._read(request)
-                by_limit[None if job.is_tokenized else job.limit].append((index, job))
+                if job.is_assembled:
+                    responses[index] = self._reply(job, self._assemble(job), request.requested_output_names())
+                else:
+                    alike[job.limit, job.split_special_tokens].append((index, job))
             except BadRequest as error:
                 responses[index] = _refusal(error)
-        for limit, jobs in by_limit.items():
-            rows = iter(self._tokenize(limit, [text for _, job in jobs for text in job.texts]) if limit else ())
+        for (limit, split), jobs in alike.items():
+            rows = iter(self._tokenize([text for _, job in jobs for text in job.texts], limit, split))
             for index, job in jobs:
+                mine = [next(rows) for _ in job.texts]
                 try:
-                    mine = [next(rows) for _ in job.texts] if limit else [self._assemble(t, job) for t in job.texts]
                     responses[index] = self._reply(job, mine, requests[index].requested_output_names())
                 except BadRequest as error:
                     responses[index] = _refusal(error)
@@ -119,12 +138,14 @@ class TritonPythonModel:
         if tensor.ndim != 2 or tensor.shape[1] not in (1, 2) or not len(tensor):
             raise BadRequest(f"TEXT has shape {list(tensor.shape)}; it takes [N, 1] for texts or [N, 2] for pairs")
         is_tokenized = parameters.get("is_tokenized", False)
-        limit = parameters.get("max_seq_len", self.max_seq_len)
-        least = 5 if tensor.shape[1] == 2 else 3  # a token of each text, and the special ones
-        if not least <= limit <= self.max_seq_len:
-            raise BadRequest(
-                f"parameter max_seq_len is {limit}; it takes {least} to {self.max_seq_len}, [CLS] and [SEP] included"
-            )
+        add_special_tokens = parameters.get("add_special_tokens", True)
+        if not (add_special_tokens or is_tokenized):
+            raise BadRequest("parameter add_special_tokens is false; that goes together with is_tokenized only")
+        # Tokenized input is bert-as-service's own form, so it is cut its way unless the request says otherwise.
+        pair_truncation = parameters.get("pair_truncation", PAIR_TRUNCATIONS[is_tokenized])
+        if pair_truncation not in PAIR_TRUNCATIONS:
+            known = " or ".join(PAIR_TRUNCATIONS)
+            raise BadRequest(f"parameter pair_truncation is {pair_truncation!r}; it takes {known}")
         prompt = self._prompt(parameters)
         if is_tokenized and ("prompt" in parameters or "prompt_name" in parameters):
             raise BadRequest("parameter is_tokenized goes without a prompt: put the prompt's tokens into the text")
@@ -137,11 +158,22 @@ class TritonPythonModel:
                 texts.append(prompt + parts[0])
             else:
                 texts.append((prompt + parts[0], parts[1]))
+        limit = parameters.get("max_seq_len", self.max_seq_len)
+        least = 3  # a token, [CLS] and [SEP]
+        if any(PAIR_SEPARATOR in text if is_tokenized else isinstance(text, tuple) for text in texts):
+            least = 4 if pair_truncation == "bert_as_service" else 5  # at 4 the former drops the second text
+        if not least <= limit <= self.max_seq_len:
+            raise BadRequest(
+                f"parameter max_seq_len is {limit}; it takes {least} to {self.max_seq_len}, [CLS] and [SEP] included"
+            )
         return Job(
             texts,
             limit,
             parameters.get("truncate", True),
+            pair_truncation,
             is_tokenized,
+            add_special_tokens,
+            parameters.get("split_special_tokens", False),
             parameters.get("mask_cls_sep", False),
         )
 
@@ -156,39 +188,71 @@ class TritonPythonModel:
             raise BadRequest(f"parameter prompt_name is {name!r}; this model's prompts: {known}")
         return self.prompts[name]
 
-    def _tokenize(self, limit, texts):
-        if limit != self.limit:
-            self.tokenizer.enable_truncation(limit)
-            self.limit = limit
-        encodings = self.tokenizer.encode_batch_fast(texts)
+    def _tokenize(self, texts, limit, split):
+        encodings = self._encode(texts, limit, split)
         counts = {index: len(encoding) for index, encoding in enumerate(encodings)}
         cut = [index for index, encoding in enumerate(encodings) if encoding.overflowing]
         if cut:
-            self.tokenizer.no_truncation()
-            self.limit = None
-            whole = self.tokenizer.encode_batch_fast([texts[index] for index in cut])
+            whole = self._encode([texts[index] for index in cut], None, split)
             counts.update(zip(cut, map(len, whole), strict=True))
         return [Row(e.ids, e.type_ids, e.special_tokens_mask, counts[i]) for i, e in enumerate(encodings)]
 
-    def _assemble(self, tokens, job):
-        """Adds the special tokens to tokenized input, `|||` between the texts of a pair.
+    def _encode(self, texts, limit, split, **options):
+        """Runs the tokenizer; with `split`, special tokens written in a text are words like any other."""
+        if limit is None:
+            self.tokenizer.no_truncation()
+        elif limit != self.limit:
+            self.tokenizer.enable_truncation(limit)
+        self.limit = limit
+        self.tokenizer.encode_special_tokens = split
+        return self.tokenizer.encode_batch_fast(texts, **options)
 
-        A single text keeps its first tokens; a pair loses tokens from its longer side, from the second on a tie
-        (bert-as-service's rule).
+    def _assemble(self, job):
+        """Cuts the texts of a request and puts the special tokens around them; a pair cannot do without them.
+
+        A single text keeps its first tokens. A pair loses tokens from its longer side, one at a time: on a tie from
+        the second text in bert-as-service, and in transformers (longest_first) from the one that was the shorter.
         """
-        middle = tokens.index(PAIR_SEPARATOR) if PAIR_SEPARATOR in tokens else len(tokens)
-        first, second = tokens[:middle], tokens[middle + 1 :]
-        frame = self.alone if middle == len(tokens) else self.together
-        count = len(first) + len(second) + len(frame)
-        while len(first) + len(second) > job.limit - len(frame):
-            (first if len(first) > len(second) else second).pop()
-        type_ids = [0] * len(first), [1] * len(second)
-        return Row(
-            _framed(frame.ids, [self._id(token) for token in first], [self._id(token) for token in second]),
-            _framed(frame.type_ids, *type_ids),
-            _framed([1] * len(frame), [0] * len(first), [0] * len(second)),
-            count,
-        )
+        rows = []
+        for first, second in self._halves(job):
+            frame = self._frame(job, second)
+            count = len(first) + len(second) + len(frame)
+            sides = [second, first]  # the one that loses a token on a tie stands first
+            if job.pair_truncation == "longest_first" and len(first) <= len(second):
+                sides.reverse()
+            room = job.limit - len(frame)
+            del first[room:], second[room:]
+            while len(first) + len(second) > room:
+                max(sides, key=len).pop()
+            frame = self._frame(job, second)
+            rows.append(
+                Row(
+                    _framed(frame.ids, first, second),
+                    _framed(frame.type_ids, [0] * len(first), [1] * len(second)),
+                    _framed([1] * len(frame), [0] * len(first), [0] * len(second)),
+                    count,
+                )
+            )
+        return rows
+
+    def _halves(self, job):
+        """The token ids of each text's two sides; the second side of one that is no pair is empty."""
+        if not job.is_tokenized:
+            sides = [side for pair in job.texts for side in pair]
+            encodings = self._encode(sides, None, job.split_special_tokens, add_special_tokens=False)
+            ids = [list(encoding.ids) for encoding in encodings]
+            return list(zip(ids[::2], ids[1::2], strict=True))
+        halves = []
+        for tokens in job.texts:
+            middle = tokens.index(PAIR_SEPARATOR) if PAIR_SEPARATOR in tokens else len(tokens)
+            ids = [self._id(token) for token in tokens]
+            halves.append((ids[:middle], ids[middle + 1 :]))
+        return halves
+
+    def _frame(self, job, second):
+        if second:
+            return self.together
+        return self.alone if job.add_special_tokens else self.bare
 
     def _id(self, token):
         found = self.tokenizer.token_to_id(token)
@@ -230,7 +294,7 @@ class TritonPythonModel:
 
 def _framed(frame, first, second):
     """Puts the tokens of a text, or of two, between the special ones: [CLS] first [SEP] second [SEP]."""
-    return [frame[0], *first, *frame[1:-1], *second, frame[-1]]
+    return [*frame[:1], *first, *frame[1:-1], *second, *frame[-1:]]
 
 
 def _decode(index, value):
@@ -247,12 +311,15 @@ def _decode(index, value):
 
 def _tokens(index, parts):
     try:
-        tokens = json.loads(parts[0])
-    except ValueError:
-        tokens = None
-    if len(parts) != 1 or not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        tokens = json.loads(parts[0]) if len(parts) == 1 else None
+        valid = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+        if valid:
+            "".join(tokens).encode()  # JSON can hold half of a surrogate pair
+    except (ValueError, RecursionError):
+        valid = False
+    if not valid:
         raise BadRequest(f"text {index}: with is_tokenized a text is one JSON array of token strings")
-    if not tokens:
+    if tokens in ([], [PAIR_SEPARATOR]):
         raise BadRequest(f"text {index}: no tokens; there is nothing to encode")
     return tokens
 
