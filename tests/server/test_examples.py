@@ -1,0 +1,144 @@
+"""Each script of examples/, run as a user runs it: what it prints is what it says it shows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+from scipy.spatial import distance
+
+from client_sdk import Client, LocalServer
+from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
+from examples.contextual_tokens import SENTENCES
+from examples.docstrings import first_paragraphs
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOT_TUTORIALS = {"demo", "docstrings"}
+TUTORIALS = sorted({path.stem for path in (ROOT / "examples").glob("*.py")} - NOT_TUTORIALS)
+
+
+@pytest.fixture
+def run(server: LocalServer):
+    def run(name: str, *arguments: str) -> str:
+        finished = subprocess.run(
+            [sys.executable, "-m", f"examples.{name}", *arguments],
+            env={**os.environ, "CLIENT_SDK_URL": server.grpc_url, "CLIENT_SDK_MODEL": "bert"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert "Warning" not in finished.stderr
+        return finished.stdout
+
+    return run
+
+
+def percentages(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"([\d.]+)%", text)]
+
+
+def heading_of(phrase: str) -> str:
+    """The README's heading above a phrase in it."""
+    return README[: README.index(phrase)].rpartition("\n## ")[2].partition("\n")[0]
+
+
+def test_every_example_is_short_and_listed_and_tested():
+    listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    tested = Path(__file__).read_text(encoding="utf-8")
+    assert len(TUTORIALS) == 8
+    for name in TUTORIALS:
+        assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
+        assert f"`{name}`" in listed and f'run("{name}"' in tested, name
+
+
+def test_faq_search_finds_the_paragraph_that_answers(run):
+    best = re.findall(r"\n(\S.*\?)\n  [\d.]+  \[(.+?)\] (.*)", run("faq_search"))
+    answers = {question: (heading, text) for question, heading, text in best}
+    for question, phrase in (
+        ("Do users have to log in with a password?", "Nobody is asked for a password"),
+        ("How many requests may wait for their turn?", "requests wait in a queue"),
+    ):
+        heading, text = answers[question]
+        assert phrase in text and heading == heading_of(phrase)
+    assert answers["How is padding avoided?"][0] == "How it works"
+
+
+def test_faq_search_answers_a_question_of_ones_own(run):
+    assert re.search(r"\n  [\d.]+  \[Export your own model\]", run("faq_search", "How do I export my own checkpoint?"))
+
+
+def test_contextual_tokens_are_nearest_to_the_same_meaning(run, server):
+    out = run("contextual_tokens")
+    pairs = re.findall(r"^  (\w+) (\d)  .*-> (\w+) (\d)", out, re.MULTILINE)
+    assert len(pairs) == 9 and all(own != nearest for _, own, _, nearest in pairs)
+    assert sum(meaning == nearest for meaning, _, nearest, _ in pairs) >= 8
+    with Client(server.grpc_url) as client:
+        roots = [
+            item.vectors[item.tokens.index("root")] for item in client.encode_tokens(text for _, text in SENTENCES)
+        ]
+    cosines = 1 - distance.squareform(distance.pdist(roots, "cosine"))
+    printed = [[float(cosine) for cosine in row.split()] for row in re.findall(r"\d  ((?:\d\.\d\d ?)+) ->", out)]
+    np.testing.assert_allclose(printed, cosines, atol=0.0051)
+    same, other = map(float, re.search(r"same meaning: ([\d.]+), other meaning: ([\d.]+)", out).groups())
+    assert same > other + 0.1
+
+
+def test_text_classifier_beats_chance_and_words_on_files_it_has_not_seen(run):
+    chance, *rows = percentages(run("text_classifier").partition("surest")[0])
+    words, vectors = rows[::2], rows[1::2]
+    assert chance < 65 and len(vectors) == 4
+    assert vectors[-1] > 88 and vectors[-1] > words[-1]
+    assert vectors[1] > 80 and vectors[1] > words[1] + 5  # with 40 labelled texts
+
+
+def test_async_stream_shares_all_texts_within_its_bound(run):
+    out = run("async_stream")
+    total, most, clients, *shares = map(int, re.findall(r"\d+", out.partition("nearest")[0]))
+    assert total == sum(shares) == sum(len(first_paragraphs(package)) for package in PACKAGES)
+    assert len(shares) == clients == CLIENTS and min(shares) >= BATCH
+    assert most <= (WAITING + CLIENTS + 1) * BATCH < total / 4
+    assert "random element" in out.partition("nearest")[2].splitlines()[1]
+
+
+def test_own_tokenizer_finds_more_than_berts(run):
+    out = run("own_tokenizer")
+    assert "##" in out.splitlines()[0] and "| connection refused error" in out
+    berts, own = percentages(out)
+    assert own > berts + 10
+
+
+def test_fine_tuned_checkpoint_classifies_with_its_head(run):
+    out = run("fine_tuned")
+    assert "skipped: classifier.bias and classifier.weight" in out
+    right, same = percentages(out)
+    assert right > 78 and same > 99  # the largest of the three packages is 41 % of them
+
+
+def test_layers_compared_go_from_length_to_subject(run, tmp_path):
+    picture = tmp_path / "layers.png"
+    rows = re.findall(r"with length ([\d.]+), with subject ([\d.]+)", run("layers_compared", str(picture)))
+    length, subject = zip(*(map(float, row) for row in rows), strict=True)
+    assert len(rows) == 6
+    assert length[0] > 0.5 > subject[0]
+    assert subject[-1] > 0.6 > length[-1]
+
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    pixels = image.imread(picture)
+    assert pixels.shape[0] > 500 and pixels.shape[1] > 800
+    assert 0.05 < (pixels[..., :3].min(axis=2) < 0.9).mean() < 0.5  # neither blank nor a blot
+
+
+def test_vector_index_loses_little_in_half_the_space(run):
+    out = run("vector_index")
+    before, after = (int(number.replace(",", "")) for number in re.findall(r"(\d[\d,]+) (?:bytes|in the file)", out))
+    assert after == pytest.approx(before / 2, rel=0.01)
+    half, graph = percentages(out)
+    assert half >= 99 and graph >= 95
+    assert "directory tree" in out.partition("nearest to")[2]
