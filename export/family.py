@@ -28,6 +28,11 @@ PRECISIONS = ("fp32", "int8")
 LEAST_COSINE = 0.95
 """To FP32, of the vectors of an INT8 network."""
 
+# What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds.
+MAX_QUEUED_TEXTS = 4096
+MAX_QUEUED_REQUESTS = 1024
+QUEUE_TIMEOUT = 30
+
 # Tokens in one run of the network: below, its matrix products lose speed; above, memory grows and nothing is gained.
 TOKEN_BUDGET = 1024
 
@@ -141,7 +146,13 @@ def _encoder(config: ModelConfig, family: Family) -> None:
     config.ClearField("batch_input")
     config.ClearField("batch_output")
     config.parameters.clear()
+    config.dynamic_batching.Clear()
+    config.dynamic_batching.SetInParent()
     if family.backend == "onnxruntime":
+        policy = config.dynamic_batching.default_queue_policy
+        policy.default_timeout_microseconds = QUEUE_TIMEOUT * 1_000_000
+        policy.allow_timeout_override = True
+        policy.max_queue_size = MAX_QUEUED_REQUESTS
         # Triton lays the rows of a merged batch end to end, says how wide each is, and cuts the tokens apart again.
         config.batch_input.add(
             kind=model_config_pb2.BatchInput.BATCH_ITEM_SHAPE,
@@ -157,7 +168,14 @@ def _encoder(config: ModelConfig, family: Family) -> None:
         if family.threads:
             _set(config.parameters, intra_op_thread_count=str(family.threads))
     else:
-        _set(config.parameters, family=family.name, threads=str(family.threads), token_budget=str(TOKEN_BUDGET))
+        _set(
+            config.parameters,
+            family=family.name,
+            threads=str(family.threads),
+            token_budget=str(TOKEN_BUDGET),
+            max_queue_size=str(MAX_QUEUED_TEXTS),
+            queue_timeout=str(QUEUE_TIMEOUT),
+        )
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:

@@ -1,4 +1,4 @@
-"""What a full queue does, on a server whose encoder has room for one waiting request."""
+"""What a full queue does, on a server whose encoder lets one text wait."""
 
 import shutil
 import time
@@ -21,7 +21,7 @@ def narrow_server(repository: Path, tmp_path: Path):
         shutil.copytree(model, tmp_path / model.name, ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "bert_encoder" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
-    config.dynamic_batching.default_queue_policy.max_queue_size = 1
+    config.parameters["max_queue_size"].string_value = "1"
     path.write_text(text_format.MessageToString(config))
     with LocalServer(tmp_path) as server:
         yield server
@@ -53,3 +53,15 @@ def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(nar
         vectors = list(pool.map(client.encode, [long[:16]] * 4))
     for other in vectors[1:]:
         np.testing.assert_allclose(other, vectors[0], atol=1e-5)
+
+
+def test_no_request_waits_for_a_wake_up_that_was_missed(server):
+    """With a limit in the queue of a model of one instance, Triton's batcher slept 0.5 s before one request in 160."""
+    with Client(server.grpc_url) as client:
+        client.encode("warm")
+        slow = 0
+        for _ in range(600):
+            started = time.monotonic()
+            client.encode("a short text")
+            slow += time.monotonic() - started > 0.45
+    assert slow < 2

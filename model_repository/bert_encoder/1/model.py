@@ -10,6 +10,8 @@ import math
 import os
 import queue
 import threading
+import time
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +21,14 @@ import triton_python_backend_utils as pb_utils
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 
 
-class BadRequest(Exception):
-    """What is wrong with a request, for the one who sent it."""
+# A batch that waits for a core holds the next one back this long, so that requests gather in Triton's queue and come
+# together. Triton's own queue has no limit: with one, its batcher misses some wake-ups of a model with one instance and
+# sleeps half a second (DynamicBatchScheduler::WaitForPayloadSlotAvailable). The limits are kept here.
+GATHER_SECONDS = 0.1
+
+
+class Refused(Exception):
+    """Why a request is not served, for the one who sent it; the second argument is Triton's error code."""
 
 
 class Job:
@@ -42,6 +50,7 @@ class Job:
         lengths = (mask * np.arange(1, width + 1)).max(axis=1, initial=0)
         self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
         self.missing = len(self.rows)  # not computed yet
+        self.arrived = time.monotonic()
 
     def response(self):
         """What Triton gets for this request."""
@@ -97,9 +106,12 @@ class TritonPythonModel:
         ]
         self.tokens, self.padded_tokens = (family.Metric(labels=labels) for family in self.metric_families)
 
-        self.lock = threading.Lock()
+        self.max_queue_size = int(settings["max_queue_size"])
+        self.queue_timeout = float(settings["queue_timeout"])
+        self.changed = threading.Condition()  # and the lock of the next three
+        self.slices = deque()  # waiting for a core
+        self.waiting = 0  # rows in them
         self.unfinished = 0  # jobs
-        self.slices = queue.Queue(maxsize=1)  # the next one; more would take them from Triton's queue and its limits
         self.finished = queue.SimpleQueue()  # jobs to be answered
         self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.cores)]
         self.sender = threading.Thread(target=self._send, daemon=True)
@@ -109,39 +121,41 @@ class TritonPythonModel:
     def execute(self, requests):
         """Has the requests of a batch computed together; a wrong one gets an error of its own.
 
-        Returns when the last slice waits for a core, so that the next batch is read while this one is computed. What
-        is not done by then is None in the list, and answered through its response sender.
+        Returns when the last slice has a core, or after GATHER_SECONDS, so that the next batch is read while this one
+        is computed. What is not done by then is None in the list, and answered through its response sender.
         """
         responses = [None] * len(requests)
         jobs = {}
         for index, request in enumerate(requests):
             try:
                 jobs[index] = self._read(request)
-            except BadRequest as error:
-                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-                responses[index] = pb_utils.InferenceResponse(error=refusal)
+            except Refused as refusal:
+                responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(*refusal.args))
             else:
                 if not jobs[index].rows:
                     responses[index] = jobs.pop(index).response()
         if not jobs:
             return responses
         slices = self._slices([row for job in jobs.values() for row in job.rows])
-        with self.lock:
-            idle = not self.unfinished
+        with self.changed:
+            alone = not self.unfinished and len(slices) == 1
             self.unfinished += len(jobs)
-        if idle and len(slices) == 1:
+            if not alone:
+                self.slices.extend(slices)
+                self.waiting += sum(map(len, slices))
+                self.changed.notify_all()
+                self.changed.wait_for(lambda: not self.slices, GATHER_SECONDS)
+        if alone:
             self._compute(self.wide, slices[0])
             for index, job in jobs.items():
                 responses[index] = job.response()
-        else:
-            for rows in slices:
-                self.slices.put(rows)
         return responses
 
     def finalize(self):
         """Ends the threads; Triton calls this when every request has been answered."""
-        for _ in self.workers:
-            self.slices.put(None)
+        with self.changed:
+            self.slices.extend([None] * len(self.workers))
+            self.changed.notify_all()
         self.finished.put(None)
         for thread in (*self.workers, self.sender):
             thread.join()
@@ -151,15 +165,15 @@ class TritonPythonModel:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         for name, tensor in tensors.items():
             if shapes[name] != shapes["input_ids"]:
-                raise BadRequest(
-                    f"{name} has shape {shapes[name]}, input_ids {shapes['input_ids']}; they must be equal"
-                )
+                raise _invalid(f"{name} has shape {shapes[name]}, input_ids {shapes['input_ids']}; they must be equal")
             if tensor.view(np.uint32).max(initial=0) >= self.limits[name]:  # unsigned, a negative value is a large one
-                raise BadRequest(f"{name} has values outside 0 to {self.limits[name] - 1}")
+                raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
         job = Job(request, list(tensors.values()), self.shapes)
         longest = max((row.length for row in job.rows), default=0)
         if longest > self.max_positions:
-            raise BadRequest(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
+            raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
+        if self.waiting and self.waiting + len(job.rows) > self.max_queue_size:
+            raise _unavailable(f"{self.waiting} texts wait to be encoded, and {self.max_queue_size} may")
         return job
 
     def _slices(self, rows):
@@ -184,9 +198,17 @@ class TritonPythonModel:
         return slices
 
     def _work(self):
-        while (rows := self.slices.get()) is not None:
+        while (rows := self._next_slice()) is not None:
             for job in self._compute(self.narrow, rows):
                 self.finished.put(job)
+
+    def _next_slice(self):
+        with self.changed:
+            self.changed.wait_for(lambda: self.slices)
+            rows = self.slices.popleft()
+            self.waiting -= len(rows or ())
+            self.changed.notify_all()
+        return rows
 
     def _send(self):
         """Answers from a thread of its own: sending waits for Triton, and a core should not."""
@@ -199,13 +221,20 @@ class TritonPythonModel:
 
     def _compute(self, session, rows):
         """Computes one slice and returns the jobs that it finishes; its failure is that of its jobs alone."""
+        for row in rows:
+            waited = time.monotonic() - row.job.arrived
+            if waited > self.queue_timeout:
+                message = f"the request waited {waited:.0f} s to be encoded, and may {self.queue_timeout:.0f} s"
+                row.job.error = pb_utils.TritonError(*_unavailable(message).args)
+        wanted = [row for row in rows if not row.job.error]
         try:
-            self._run(session, rows)
+            if wanted:
+                self._run(session, wanted)
         except Exception as error:  # whatever it is, its jobs must be answered
-            for row in rows:
+            for row in wanted:
                 row.job.error = pb_utils.TritonError(f"the network failed: {error}", pb_utils.TritonError.INTERNAL)
         finished = []
-        with self.lock:
+        with self.changed:
             for row in rows:
                 row.job.missing -= 1
                 if not row.job.missing:
@@ -229,6 +258,14 @@ class TritonPythonModel:
                 else:
                     output[row.index] = results[name][place]
             start += row.length
+
+
+def _invalid(message):
+    return Refused(message, pb_utils.TritonError.INVALID_ARG)
+
+
+def _unavailable(message):
+    return Refused(f"{message}; try again later", pb_utils.TritonError.UNAVAILABLE)
 
 
 def _session(path, threads):
