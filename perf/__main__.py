@@ -1,75 +1,49 @@
-"""`python -m perf`: what the server costs beside bare ONNX Runtime, in one run on this machine."""
+"""`python -m perf COMMAND`: measures the server, honestly, with tools that users trust."""
 
 from __future__ import annotations
 
 import argparse
-import platform
-import random
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 
-import client_sdk
-from export.sentences import docstring_sentences
+from client_sdk import ClientError
 
-from .ceiling import Bare
+from .failure import Failure
 
-MAX_SEQ_LEN = 128
-WARM_UPS = 30
+COMMANDS = {
+    "load": ("load", "perf_analyzer: throughput and latency against concurrency, by protocol and batch size"),
+    "compare": ("compare", "against bare ONNX Runtime and other embedding servers, in one run"),
+    "profile": ("profile", "where the time of one request goes"),
+    "size": ("size", "throughput against number of texts, their length, and their mixture"),
+    "memory": ("memory", "memory of client and server over a long bulk run"),
+    "ceiling": ("ceiling_command", "latency and bulk throughput beside bare ONNX Runtime, in a minute"),
+}
 
 
-def main() -> None:
-    """Measures and prints."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status is its own, 1 if it failed, 2 for wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
-    parser.add_argument("--model", default="bert", help="family to measure (default: %(default)s)")
-    parser.add_argument("--texts", type=int, default=4000, help="in the bulk call (default: %(default)s)")
-    parser.add_argument("--calls", type=int, default=300, help="with one text (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="of all, interleaved (default: %(default)s)")
-    args = parser.parse_args()
-
-    sentences = docstring_sentences()
-    random.Random(0).shuffle(sentences)
-    texts = (sentences * (args.texts // len(sentences) + 1))[: args.texts]
-    one = next(text for text in sentences if 90 < len(text) < 100)
-    bare = Bare(args.repository, args.model, MAX_SEQ_LEN)
-    with client_sdk.LocalServer(args.repository) as server, client_sdk.Client(server.grpc_url, args.model) as client:
-        latency = {
-            "bare": bare.one(one),
-            "server": lambda: client.encode(one, max_seq_len=MAX_SEQ_LEN),
-        }
-        bulk = {f"bare, {name}": call for name, call in bare.bulk(texts).items()}
-        bulk["server"] = lambda: client.encode(texts, max_seq_len=MAX_SEQ_LEN)
-        for _ in range(WARM_UPS):
-            for call in latency.values():
-                call()
-        milliseconds = {
-            name: [t * 1e3 for t in times] for name, times in _interleaved(latency, args.repeats, args.calls).items()
-        }
-        rates = {name: [args.texts / t for t in times] for name, times in _interleaved(bulk, args.repeats, 1).items()}
-    print(f"{platform.processor() or platform.machine()}, {bare.cores} cores, texts cut at {MAX_SEQ_LEN} tokens")
-    print(f"one text of {len(one)} characters, {args.repeats} x {args.calls} calls: p50, p95 in ms")
-    for name, times in milliseconds.items():
-        print(f"  {name:28} {statistics.median(times):7.2f} {statistics.quantiles(times, n=20)[-1]:7.2f}")
-    print(f"{args.texts} texts in one call, {args.repeats} times: texts/s, median (least to most)")
-    for name, found in rates.items():
-        print(f"  {name:28} {statistics.median(found):7.1f} ({min(found):.1f} to {max(found):.1f})")
-    ceiling = max(statistics.median(found) for name, found in rates.items() if name != "server")
-    print(f"  server / ceiling             {statistics.median(rates['server']) / ceiling:7.2f}")
-
-
-def _interleaved(calls: dict[str, Callable[[], object]], repeats: int, count: int) -> dict[str, list[float]]:
-    """Seconds of each call, `repeats` rounds in each of which every one is called `count` times in a row."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            for _ in range(count):
-                started = time.perf_counter()
-                call()
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module_name, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == chosen:  # only what is run need be there, and be imported
+            module: ModuleType = import_module(f".{module_name}", __package__)
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (ClientError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Measuring commands against the server of the tests: that they run and write what they say, not how fast it is."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from client_sdk import LocalServer
+from perf.__main__ import main
+from perf.failure import Failure
+from perf.perf_analyzer import find_or_fetch
+from perf.process_memory import server_processes
+
+
+@pytest.fixture
+def where(server: LocalServer, repository: Path, tmp_path: Path) -> list[str]:
+    return [
+        "--url",
+        server.grpc_url,
+        "--url",
+        server.http_url,
+        "--repository",
+        str(repository),
+        "--output",
+        str(tmp_path),
+    ]
+
+
+def pictures(folder: Path, name: str) -> list[str]:
+    return sorted(path.suffix for path in folder.glob(f"{name}.*") if path.stat().st_size > 5000)
+
+
+def test_perf_analyzer_measures_both_protocols_with_its_steps(
+    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        find_or_fetch()
+    except Failure as error:
+        pytest.skip(str(error))
+    assert main(["load", *where, "--concurrency", "1", "2", "--batch-sizes", "1", "3", "--window", "300"]) == 0
+    results = json.loads((tmp_path / "load-bert.json").read_text())
+    points = results["points"]
+    assert [(p["protocol"], p["batch_size"], p["concurrency"]) for p in points] == [
+        (protocol, batch_size, concurrency)
+        for protocol in ("grpc", "http")
+        for batch_size in (1, 3)
+        for concurrency in (1, 2)
+    ]
+    for point in points:
+        assert {step["model"] for step in point["steps"]} == {"bert_tokenizer", "bert_encoder", "bert_pooling"}
+        assert point["latency"]["50"] <= point["latency"]["99"]
+        assert point["requests"] > 0
+    with (tmp_path / "load-bert.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(points)
+    assert {".png", ".svg"} <= set(pictures(tmp_path, "load-bert"))
+    printed = capsys.readouterr().out
+    assert printed.count("--concurrency-range 2") >= 4
+    assert "load-bert.png" in printed.splitlines()[-2]
+
+
+def test_a_profile_accounts_for_the_whole_request(
+    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", *where, "--rounds", "1", "--calls", "4", "--batch-size", "8", "--bulk", "70"]) == 0
+    spans = json.loads((tmp_path / "profile-bert.json").read_text())["spans"]
+    assert list(spans) == ["a lone text", "a batch of 8"]
+    for whole in spans.values():
+        parts = {part["name"]: part for part in whole["parts"]}
+        assert sum(part["milliseconds"] for part in parts.values()) == pytest.approx(whole["milliseconds"])
+        assert [step["name"] for step in parts["server"]["parts"][:3]] == ["tokenizer", "encoder", "pooling"]
+        encoder = parts["server"]["parts"][1]
+        assert 0 < encoder["milliseconds"] < whole["milliseconds"]
+        assert {phase["name"] for phase in encoder["parts"]} == {"queue", "input", "compute", "output"}
+    assert {".png", ".svg"} <= set(pictures(tmp_path, "profile-bert"))
+    assert "of a core at 1,000 texts/s" in capsys.readouterr().out
+
+
+def test_size_measures_what_it_is_asked_for(where: list[str], tmp_path: Path) -> None:
+    command = ["size", *where, "--only", "texts", "length", "--counts", "1", "5", "--lengths", "8", "100000"]
+    assert main([*command, "--seconds", "0.1"]) == 0
+    points = json.loads((tmp_path / "size-bert.json").read_text())["points"]
+    assert [(rate["value"], rate["texts"]) for rate in points["texts"]] == [(1, 1), (5, 5)]
+    assert [rate["value"] for rate in points["length"]] == [8]
+    assert ".png" in pictures(tmp_path, "size-bert")
+
+
+def test_memory_sees_the_server_and_each_of_its_steps(
+    server: LocalServer, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes = server_processes(os.getpid())
+    tritonserver = next(process for process, name in processes.items() if name == "tritonserver")
+    assert "bert_encoder" in processes.values()
+    command = ["memory", *where, "--server-pid", str(tritonserver), "--minutes", "0.03", "--texts", "20"]
+    assert main([*command, "--interval", "0.2", "--warm-up", "0"]) in (0, 1)
+    with (tmp_path / "memory-bert.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 3
+    for row in rows:
+        assert float(row["bert_encoder"]) > 50
+        assert 0 < float(row["shared memory"]) < float(row["server, all"])
+    assert "memory " in capsys.readouterr().out
+
+
+def test_memory_needs_to_know_the_process(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", *where]) == 1
+    assert "--server-pid" in capsys.readouterr().err
