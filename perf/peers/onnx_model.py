@@ -1,0 +1,37 @@
+"""A checkpoint as a fused ONNX model, for the peers that run ONNX Runtime.
+
+Runs in the environment of sentence-transformers' ONNX backend:
+
+    python -m perf.peers.onnx_model CHECKPOINT FOLDER
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from onnxruntime.transformers.optimizer import optimize_model
+from sentence_transformers import SentenceTransformer
+
+
+def main(checkpoint: str, folder: Path) -> None:
+    """Exports with optimum, by way of sentence-transformers, and fuses attention, GELU and norms for the CPU."""
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model = SentenceTransformer(checkpoint, device="cpu", backend="onnx")
+    config = model[0].auto_model.config
+    model.save_pretrained(str(beside))
+    path = beside / "onnx" / "model.onnx"
+    fused = optimize_model(
+        str(path), "bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size, opt_level=1
+    )
+    statistics = fused.get_fused_operator_statistics()
+    if statistics["Attention"] != config.num_hidden_layers:
+        sys.exit(f"{statistics['Attention']} attentions were fused, of {config.num_hidden_layers}")
+    fused.save_model_to_file(str(path))
+    beside.rename(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
