@@ -84,8 +84,8 @@ def balanced(texts: Sequence[str], tokens: Sequence[int], seed: int = 0) -> list
         alike = order[start : start + count]
         # Where they do not suffice for all blocks, the first ones get them.
         places = chance.sample(range(len(alike)), len(alike))
-        for block, index in zip(places, alike, strict=True):
-            blocks[block].append(index)
+        for place, index in zip(places, alike, strict=True):
+            blocks[place].append(index)
     for block in blocks:
         chance.shuffle(block)
     return [texts[index] for block in blocks for index in block]
