@@ -15,9 +15,8 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from client_sdk._errors import InvalidArgument, ServerStartError, TritonServerNotFound
+from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._local_server import CLOSED_ENDPOINTS, LocalServer
-from client_sdk._tritonserver import find_tritonserver
 from tests.server.local_servers import (
     BROKEN,
     NEVER_ANSWERS,
@@ -37,11 +36,6 @@ from tests.server.local_servers import (
     upper_by_http,
     wait_for,
 )
-
-try:
-    find_tritonserver()
-except TritonServerNotFound as error:
-    pytest.skip(str(error), allow_module_level=True)
 
 
 @pytest.fixture

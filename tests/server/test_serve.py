@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from client_sdk._errors import TritonServerNotFound
-from client_sdk._tritonserver import find_tritonserver
 from tests.server.local_servers import (
     SLOW_TO_START,
     UPPER,
@@ -23,11 +21,6 @@ from tests.server.local_servers import (
     tritonserver_of,
     wait_for,
 )
-
-try:
-    find_tritonserver()
-except TritonServerNotFound as error:
-    pytest.skip(str(error), allow_module_level=True)
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import subprocess
 import sys
@@ -129,8 +128,6 @@ def test_the_wheels_program_given_by_path_is_known_as_such(bare_machine: Path, t
 
 
 def test_the_package_is_found_without_being_imported():
-    if importlib.util.find_spec("pytriton") is None:
-        pytest.skip("nvidia-pytriton is not installed")
     code = (
         "import sys; from client_sdk._tritonserver import _wheel_executable; "
         "print(_wheel_executable().is_file(), 'pytriton' in sys.modules)"
