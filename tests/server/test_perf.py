@@ -9,8 +9,6 @@ import pytest
 
 from client_sdk import LocalServer
 from perf.__main__ import main
-from perf.failure import Failure
-from perf.perf_analyzer import find_or_fetch
 from perf.process_memory import server_processes
 
 
@@ -35,10 +33,6 @@ def pictures(folder: Path, name: str) -> list[str]:
 def test_perf_analyzer_measures_both_protocols_with_its_steps(
     where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        find_or_fetch()
-    except Failure as error:
-        pytest.skip(str(error))
     assert main(["load", *where, "--concurrency", "1", "2", "--batch-sizes", "1", "3", "--window", "300"]) == 0
     results = json.loads((tmp_path / "load-bert.json").read_text())
     points = results["points"]
