@@ -18,7 +18,7 @@ class BareWide(InProcess):
 
     name = "bare"
     title = "bare ONNX Runtime, slices one after the other"
-    settings = "the exported network, one session with a thread a core; texts sorted by length, slices of 512 tokens"
+    settings = "the exported network, one session with a thread a core; texts sorted by length, slices of 384 tokens"
     loads = ("1x1", BULK)
     mode = "one after the other"
 

@@ -1,4 +1,4 @@
-"""What a full queue does, on a server whose encoder lets one text wait."""
+"""What a full queue does, on a server whose encoder lets few texts wait."""
 
 import shutil
 import time
@@ -15,34 +15,36 @@ from tritonclient.utils import InferenceServerException
 from client_sdk import Client, LocalServer
 
 
-@pytest.fixture
-def narrow_server(repository: Path, tmp_path: Path):
+@pytest.fixture(params=[1])
+def narrow_server(request: pytest.FixtureRequest, repository: Path, tmp_path: Path):
     for model in repository.glob("bert*"):
         shutil.copytree(model, tmp_path / model.name, ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "bert_encoder" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
-    config.parameters["max_queue_size"].string_value = "1"
+    config.parameters["max_queue_size"].string_value = str(request.param)
     path.write_text(text_format.MessageToString(config))
     with LocalServer(tmp_path) as server:
         yield server
 
 
+def ask(server: LocalServer, texts: list[str]) -> tuple[str, float]:
+    """What came of a request that is sent once, and after how many seconds."""
+    started = time.monotonic()
+    with triton.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
+        tensor = triton.InferInput("TEXT", [len(texts), 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[text.encode()] for text in texts], object))
+        try:
+            client.infer("bert", [tensor])
+        except InferenceServerException as error:
+            return str(error), time.monotonic() - started
+    return "served", time.monotonic() - started
+
+
 def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(narrow_server, texts):
     long = [" ".join(texts[i : i + 20]) for i in range(64)]  # about a second of work
 
-    def ask(_: int) -> tuple[str, float]:
-        started = time.monotonic()
-        with triton.InferenceServerClient(narrow_server.grpc_url.removeprefix("grpc://")) as client:
-            tensor = triton.InferInput("TEXT", [len(long), 1], "BYTES")
-            tensor.set_data_from_numpy(np.array([[text.encode()] for text in long], object))
-            try:
-                client.infer("bert", [tensor])
-            except InferenceServerException as error:
-                return str(error), time.monotonic() - started
-        return "served", time.monotonic() - started
-
     with ThreadPoolExecutor(8) as pool:
-        outcomes = list(pool.map(ask, range(8)))
+        outcomes = list(pool.map(lambda _: ask(narrow_server, long), range(8)))
     served = [seconds for outcome, seconds in outcomes if outcome == "served"]
     refused = [(outcome, seconds) for outcome, seconds in outcomes if outcome != "served"]
     assert served and refused
@@ -53,6 +55,18 @@ def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(nar
         vectors = list(pool.map(client.encode, [long[:16]] * 4))
     for other in vectors[1:]:
         np.testing.assert_allclose(other, vectors[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("narrow_server", [128], indirect=True)
+def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narrow_server, texts):
+    long = [" ".join(texts[i : i + 20]) for i in range(64)]
+    with ThreadPoolExecutor(24) as pool:
+        outcomes = list(pool.map(lambda _: ask(narrow_server, long), range(24)))
+    served = [seconds for outcome, seconds in outcomes if outcome == "served"]
+    refused = [seconds for outcome, seconds in outcomes if "StatusCode.UNAVAILABLE" in outcome]
+    assert len(served) + len(refused) == 24
+    assert 2 <= len(served) <= 8  # two wait, the others were being computed or read
+    assert max(refused) < max(served)
 
 
 def test_no_request_waits_for_a_wake_up_that_was_missed(server):

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
+from itertools import accumulate, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +21,18 @@ import triton_python_backend_utils as pb_utils
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 
+# Fewer tokens than this in a run of the network make its matrix products slow: the weights must come from memory all
+# the same.
+LEAST_TOKENS = 128
 
-# A batch that waits for a core holds the next one back this long, so that requests gather in Triton's queue and come
-# together. Triton's own queue has no limit: with one, its batcher misses some wake-ups of a model with one instance and
-# sleeps half a second (DynamicBatchScheduler::WaitForPayloadSlotAvailable). The limits are kept here.
-GATHER_SECONDS = 0.1
+# So many slices for each core are cut at once, from the rows that have waited longest: enough for rows of like length,
+# and few enough that a short row behind long ones does not wait much longer than its turn.
+ROUNDS = 4
+
+# While rows wait for a core, the next batch is read after this long, so that it gathers requests in Triton's queue.
+# That queue has no limit: with one, its batcher misses some wake-ups of a model with one instance and sleeps half a
+# second (DynamicBatchScheduler::WaitForPayloadSlotAvailable). The limits are kept here, so this is short.
+GATHER_SECONDS = 0.02
 
 
 class Refused(Exception):
@@ -32,31 +40,25 @@ class Refused(Exception):
 
 
 class Job:
-    """A request that has been read, and its outputs, zero until rows are put into them."""
+    """A request that has been read."""
 
-    def __init__(self, request, inputs, shapes):
+    def __init__(self, request, inputs, bulk):
         self.request = request  # whose memory the inputs are
         self.inputs = inputs  # one INT32 [N, S] array for each of INPUTS
-        wanted = request.requested_output_names()
-        count, width = inputs[0].shape
-        self.outputs = {
-            name: np.zeros((count, width, *shape) if name == "token_embeddings" else (count, *shape), np.float32)
-            for name, shape in shapes.items()
-            if name in wanted
-        }
-        self.wants_tokens = "token_embeddings" in wanted
+        self.bulk = bulk  # whether the others go first
+        self.wanted = request.requested_output_names()
+        self.outputs = {}
         self.error = None
         mask = inputs[INPUTS.index("attention_mask")]
-        lengths = (mask * np.arange(1, width + 1)).max(axis=1, initial=0)
+        lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0)
         self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
         self.missing = len(self.rows)  # not computed yet
         self.arrived = time.monotonic()
 
-    def response(self):
-        """What Triton gets for this request."""
-        if self.error:
-            return pb_utils.InferenceResponse(error=self.error)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in self.outputs.items()])
+    @property
+    def wants_tokens(self):
+        """Whether token_embeddings are asked for."""
+        return "token_embeddings" in self.wanted
 
 
 class Row(NamedTuple):
@@ -65,6 +67,73 @@ class Row(NamedTuple):
     job: Job
     index: int
     length: int  # without the padding on its right
+
+
+class Backlog:
+    """The rows that wait for a core, and how they are cut into slices; its methods may be called from any thread."""
+
+    def __init__(self, cores, token_budget):
+        self.cores = cores
+        self.token_budget = token_budget
+        self.most_tokens = ROUNDS * cores * token_budget
+        self.rows = {False: [], True: []}  # by Job.bulk
+        self.slices = {False: deque(), True: deque()}
+        self.size = 0  # rows in both
+        self.ended = False
+        self.changed = threading.Condition()
+
+    def put(self, rows):
+        """Adds the rows of a batch, and waits until a core has taken the last one, or for GATHER_SECONDS."""
+        with self.changed:
+            for row in rows:
+                self.rows[row.job.bulk].append(row)
+            self.size += len(rows)
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: not self.size, GATHER_SECONDS)
+
+    def take(self):
+        """Waits for a slice; None at the end. Rows are cut only now, so that those of several batches go together."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.size or self.ended)
+            if not self.size:
+                return None
+            bulk = not (self.rows[False] or self.slices[False])
+            if not self.slices[bulk]:
+                waiting = self.rows[bulk]
+                ends = accumulate(row.length for row in waiting)
+                count = 1 + sum(1 for _ in takewhile(lambda end: end < self.most_tokens, ends))
+                self.slices[bulk].extend(self.cut(waiting[:count]))
+                del waiting[:count]
+            rows = self.slices[bulk].popleft()
+            self.size -= len(rows)
+            self.changed.notify_all()
+        return rows
+
+    def end(self):
+        """Makes `take` return None once nothing is left."""
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def cut(self, rows):
+        """Cuts rows, longest first, into slices of about equal tokens within the budget, if possible one for each core.
+
+        Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
+        """
+        rows.sort(key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
+        total = sum(row.length for row in rows)
+        full_rounds = self.cores * math.ceil(total / (self.cores * self.token_budget))
+        target = total / max(1, min(full_rounds, total // LEAST_TOKENS))
+        slices = []
+        tokens = math.inf
+        for row in rows:
+            full = tokens + row.length / 2 > target or tokens + row.length > self.token_budget
+            if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
+                slices.append([])
+                tokens = 0
+            slices[-1].append(row)
+            tokens += row.length
+        return slices
 
 
 class TritonPythonModel:
@@ -83,7 +152,6 @@ class TritonPythonModel:
             )
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
         self.cores = int(settings["threads"]) or len(os.sched_getaffinity(0))
-        self.token_budget = int(settings["token_budget"])
         self.wide = _session(path, self.cores)
         self.narrow = _session(path, 1) if self.cores > 1 else self.wide
         self.shapes = {output.name: output.shape[1:] for output in self.wide.get_outputs()}
@@ -108,9 +176,8 @@ class TritonPythonModel:
 
         self.max_queue_size = int(settings["max_queue_size"])
         self.queue_timeout = float(settings["queue_timeout"])
-        self.changed = threading.Condition()  # and the lock of the next three
-        self.slices = deque()  # waiting for a core
-        self.waiting = 0  # rows in them
+        self.backlog = Backlog(self.cores, int(settings["token_budget"]))
+        self.lock = threading.Lock()  # of the next, and of Job.missing
         self.unfinished = 0  # jobs
         self.finished = queue.SimpleQueue()  # jobs to be answered
         self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.cores)]
@@ -121,8 +188,8 @@ class TritonPythonModel:
     def execute(self, requests):
         """Has the requests of a batch computed together; a wrong one gets an error of its own.
 
-        Returns when the last slice has a core, or after GATHER_SECONDS, so that the next batch is read while this one
-        is computed. What is not done by then is None in the list, and answered through its response sender.
+        Returns before that is done, so that the next batch is read meanwhile: a place of the list that is None is
+        answered through its response sender.
         """
         responses = [None] * len(requests)
         jobs = {}
@@ -133,29 +200,27 @@ class TritonPythonModel:
                 responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(*refusal.args))
             else:
                 if not jobs[index].rows:
-                    responses[index] = jobs.pop(index).response()
+                    responses[index] = self._response(jobs.pop(index))
         if not jobs:
             return responses
-        slices = self._slices([row for job in jobs.values() for row in job.rows])
-        with self.changed:
-            alone = not self.unfinished and len(slices) == 1
+        rows = [row for job in jobs.values() for row in job.rows]
+        total = sum(row.length for row in rows)
+        self.tokens.increment(total)
+        self.padded_tokens.increment(len(rows) * max(row.length for row in rows))
+        with self.lock:
+            alone = not self.unfinished and len(self.backlog.cut(rows)) == 1
             self.unfinished += len(jobs)
-            if not alone:
-                self.slices.extend(slices)
-                self.waiting += sum(map(len, slices))
-                self.changed.notify_all()
-                self.changed.wait_for(lambda: not self.slices, GATHER_SECONDS)
         if alone:
-            self._compute(self.wide, slices[0])
+            self._compute(self.wide, rows)
             for index, job in jobs.items():
-                responses[index] = job.response()
+                responses[index] = self._response(job)
+        else:
+            self.backlog.put(rows)
         return responses
 
     def finalize(self):
         """Ends the threads; Triton calls this when every request has been answered."""
-        with self.changed:
-            self.slices.extend([None] * len(self.workers))
-            self.changed.notify_all()
+        self.backlog.end()
         self.finished.put(None)
         for thread in (*self.workers, self.sender):
             thread.join()
@@ -168,54 +233,41 @@ class TritonPythonModel:
                 raise _invalid(f"{name} has shape {shapes[name]}, input_ids {shapes['input_ids']}; they must be equal")
             if tensor.view(np.uint32).max(initial=0) >= self.limits[name]:  # unsigned, a negative value is a large one
                 raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
-        job = Job(request, list(tensors.values()), self.shapes)
+        bulk = json.loads(request.parameters() or "{}").get("bulk") is True
+        job = Job(request, list(tensors.values()), bulk)
         longest = max((row.length for row in job.rows), default=0)
         if longest > self.max_positions:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
-        if self.waiting and self.waiting + len(job.rows) > self.max_queue_size:
-            raise _unavailable(f"{self.waiting} texts wait to be encoded, and {self.max_queue_size} may")
+        waiting = self.backlog.size
+        if waiting and waiting + len(job.rows) > self.max_queue_size:
+            raise _unavailable(f"{waiting} texts wait to be encoded, and {self.max_queue_size} may")
         return job
 
-    def _slices(self, rows):
-        """Cuts rows, longest first, into slices of about equal tokens within the budget, enough for all cores.
+    def _make_outputs(self, job):
+        """Makes the outputs, zero until rows are put into them; late, since many jobs may wait."""
+        count, width = job.inputs[0].shape
+        for name, shape in self.shapes.items():
+            if name in job.wanted and name not in job.outputs:
+                lengths = (count, width) if name == "token_embeddings" else (count,)
+                job.outputs[name] = np.zeros((*lengths, *shape), np.float32)
 
-        Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
-        """
-        rows.sort(key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
-        total = sum(row.length for row in rows)
-        self.tokens.increment(total)
-        self.padded_tokens.increment(len(rows) * max(row.length for row in rows))
-        target = total / (self.cores * math.ceil(total / (self.cores * self.token_budget)))
-        slices = []
-        tokens = math.inf
-        for row in rows:
-            full = tokens + row.length / 2 > target or tokens + row.length > self.token_budget
-            if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
-                slices.append([])
-                tokens = 0
-            slices[-1].append(row)
-            tokens += row.length
-        return slices
+    def _response(self, job):
+        if job.error:
+            return pb_utils.InferenceResponse(error=job.error)
+        self._make_outputs(job)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in job.outputs.items()])
 
     def _work(self):
-        while (rows := self._next_slice()) is not None:
+        while (rows := self.backlog.take()) is not None:
             for job in self._compute(self.narrow, rows):
                 self.finished.put(job)
-
-    def _next_slice(self):
-        with self.changed:
-            self.changed.wait_for(lambda: self.slices)
-            rows = self.slices.popleft()
-            self.waiting -= len(rows or ())
-            self.changed.notify_all()
-        return rows
 
     def _send(self):
         """Answers from a thread of its own: sending waits for Triton, and a core should not."""
         while (job := self.finished.get()) is not None:
             try:
                 sender = job.request.get_response_sender()
-                sender.send(job.response(), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                sender.send(self._response(job), pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
             except Exception as error:  # the others are still to be answered
                 pb_utils.Logger.log_error(f"a response could not be sent: {error}")
 
@@ -227,6 +279,9 @@ class TritonPythonModel:
                 message = f"the request waited {waited:.0f} s to be encoded, and may {self.queue_timeout:.0f} s"
                 row.job.error = pb_utils.TritonError(*_unavailable(message).args)
         wanted = [row for row in rows if not row.job.error]
+        with self.lock:  # a job may have rows in several slices
+            for row in wanted:
+                self._make_outputs(row.job)
         try:
             if wanted:
                 self._run(session, wanted)
@@ -234,7 +289,7 @@ class TritonPythonModel:
             for row in wanted:
                 row.job.error = pb_utils.TritonError(f"the network failed: {error}", pb_utils.TritonError.INTERNAL)
         finished = []
-        with self.changed:
+        with self.lock:
             for row in rows:
                 row.job.missing -= 1
                 if not row.job.missing:
