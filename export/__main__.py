@@ -12,6 +12,9 @@ from pathlib import Path
 
 from .errors import ExportError
 from .family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
+from .gpus import PAD_TO_MULTIPLE_OF
+from .profiles import Profile
+from .profiles import parse as parse_profiles
 
 _POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -22,6 +25,7 @@ examples:
   python -m export ./my-bert --name support --verify           a folder, as "support", compared with PyTorch
   python -m export ./my-bert --name old --layers -2 --pooling mean --no-normalize    as bert-as-service does
   python -m export ./my-bert --layers -4 -3 -2 -1              the last four layers, concatenated
+  python -m export ./my-bert --backend tensorrt --precision fp16    an engine, in NVIDIA's TensorRT container
   python -m export ./chinese_L-12_H-768_A-12 --layers -2       Google's original format (bert_config.json, ...)
 
 Pooling, normalisation, prompts and max_seq_len are the checkpoint's own (sentence-transformers' files) unless given;
@@ -53,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
         "--backend",
         choices=BACKENDS,
         default="python",
-        help="of the network: python (with ONNX Runtime) or Triton's native onnxruntime (default: %(default)s)",
+        help="of the network: python (with ONNX Runtime), or Triton's native onnxruntime or tensorrt "
+        "(default: %(default)s)",
     )
     p.add_argument(
         "--layers",
@@ -71,18 +76,25 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--max-batch-size", type=_positive, default=64, metavar="N", help="texts in a request (default: %(default)s)"
     )
-    p.add_argument("--instances", type=_positive, default=1, metavar="N", help="of the network (default: %(default)s)")
+    p.add_argument(
+        "--instances",
+        type=_positive,
+        metavar="N",
+        help="of the network (default: 1 on the CPU, 2 on each GPU)",
+    )
     p.add_argument(
         "--threads", type=_positive, default=0, metavar="N", help="of a network's instance (default: one a core)"
     )
     p.add_argument(
-        "--verify", action="store_true", help="compare with transformers' BertModel; a difference > 1e-4 fails"
+        "--verify",
+        action="store_true",
+        help="compare with transformers' BertModel; a difference > 1e-4 fails (fp16: > 1e-2)",
     )
     p.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="int8: faster on CPUs, and less exact; prints how much (default: %(default)s)",
+        help="fp16: for GPUs; int8: faster on CPUs, and less exact; prints how much (default: %(default)s)",
     )
     p.add_argument(
         "--least-cosine",
@@ -90,6 +102,33 @@ def parser() -> argparse.ArgumentParser:
         default=LEAST_COSINE,
         metavar="C",
         help="int8 fails if any of 1,000 texts' vectors has a lower cosine to FP32 (default: %(default)s)",
+    )
+    gpu = p.add_argument_group("GPUs, with --backend onnxruntime or tensorrt", "see docs/gpu.md")
+    gpu.add_argument(
+        "--gpus", type=_gpus, metavar="LIST", help="that run the network: all, or numbers such as 0,1 (tensorrt: all)"
+    )
+    gpu.add_argument(
+        "--profiles",
+        type=_profiles,
+        metavar="LIST",
+        help="ranges of text lengths in tokens, a set of kernels each (tensorrt; default: 1-32,33-128,129-512, up to "
+        "max_seq_len)",
+    )
+    gpu.add_argument(
+        "--pad-to-multiple-of",
+        type=_positive,
+        metavar="N",
+        help=f"tokens; requests share a batch if they are padded to equal lengths (tensorrt; default: "
+        f"{PAD_TO_MULTIPLE_OF})",
+    )
+    gpu.add_argument(
+        "--workspace", type=_positive, metavar="MB", help="GPU memory for a layer's scratch (tensorrt; default: all)"
+    )
+    gpu.add_argument(
+        "--timing-cache",
+        type=Path,
+        metavar="FILE",
+        help="measured kernels, kept for the next build (tensorrt; default: in ~/.cache/bert-on-triton)",
     )
     google = p.add_argument_group(
         "Google's original format", "bert_config.json, vocab.txt and bert_model.ckpt.{index,data-*}, in a folder"
@@ -135,6 +174,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verify=args.verify,
             precision=args.precision,
             least_cosine=args.least_cosine,
+            gpus=args.gpus,
+            profiles=args.profiles,
+            pad_to_multiple_of=args.pad_to_multiple_of,
+            workspace=args.workspace and args.workspace * 1_000_000,
+            timing_cache=args.timing_cache,
             google=Options(args.ckpt_name, args.config_name, args.tuned_model_dir, args.cased),
         )
         started = time.monotonic()
@@ -178,6 +222,22 @@ def _layers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of layers such as -1 or -4,-3,-2,-1") from None
+
+
+def _gpus(text: str) -> tuple[int, ...]:
+    if text == "all":
+        return ()
+    numbers = text.split(",")
+    if not all(number.isdecimal() for number in numbers) or len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither all nor a list of GPU numbers such as 0,1")
+    return tuple(map(int, numbers))
+
+
+def _profiles(text: str) -> tuple[Profile, ...]:
+    try:
+        return parse_profiles(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _name(text: str) -> str:

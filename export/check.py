@@ -6,23 +6,24 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from tokenizers import Encoding, Tokenizer
 
+from .batches import Arrays, laid_end_to_end, padded, without_padding
 from .checkpoint import Checkpoint
 from .errors import ExportError
 from .google import GoogleWeights
 from .network import layer_indices
 from .sentences import docstring_sentences
 
-Arrays = dict[str, npt.NDArray[Any]]
-
 TOLERANCE = 1e-4
 """The largest |difference| to the reference that an FP32 output may have."""
+
+HALF_TOLERANCE = 1e-2
+"""The same for an FP16 network, as a share of the output's largest |value| where that is above 1."""
 
 _TEXTS = 64  # that a verification encodes, besides pairs and one text of max_seq_len
 
@@ -34,16 +35,31 @@ class Difference:
     Attributes:
         output: Name of the output.
         largest: Maximum of |difference|.
+        allowed: What it may be.
         compared: How many numbers were compared.
     """
 
     output: str
     largest: float
+    allowed: float
     compared: int
 
 
+class Runner(Protocol):
+    """Something that runs an exported network.
+
+    Attributes:
+        outputs: Names of the network's outputs.
+    """
+
+    outputs: list[str]
+
+    def run(self, encodings: Iterable[Encoding]) -> Arrays:
+        """Runs texts: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
+
+
 class Network:
-    """An exported network in ONNX Runtime, on CPU, fed as Triton's ragged batching feeds it."""
+    """An exported network of either layout in ONNX Runtime, on CPU; a `Runner`."""
 
     def __init__(self, path: Path) -> None:
         """Loads `path`.
@@ -56,56 +72,57 @@ class Network:
         except Exception as error:  # ONNX Runtime's own classes share no base but this
             raise ExportError(f"ONNX Runtime cannot load the network: {error}") from error
         self.outputs = [output.name for output in self._session.get_outputs()]
+        self._is_padded = all(tensor.name != "row_shape" for tensor in self._session.get_inputs())
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
-        """Runs texts laid end to end: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
+        """Runs texts in one batch."""
         encodings = list(encodings)
-        ids = np.array([i for e in encodings for i in e.ids], np.int32)
-        feed = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "token_type_ids": np.array([i for e in encodings for i in e.type_ids], np.int32),
-            "pooling_mask": np.ones_like(ids),
-            "row_shape": np.array([[len(e)] for e in encodings], np.float32),
-        }
-        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        feed = padded(encodings) if self._is_padded else laid_end_to_end(encodings)
+        outputs = dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        return without_padding(outputs, encodings) if self._is_padded else outputs
 
 
-def runs(path: Path, tokenizer_json: str, token_size: int) -> None:
+def runs(network: Runner, tokenizer_json: str, token_size: int) -> None:
     """Runs a text through a network that has been written.
 
     Raises:
-        ExportError: it does not load, or an output has another shape than [T, D] and so on, or is not finite.
+        ExportError: an output has another shape than [T, D] and so on, or is not finite.
     """
     encoding = Tokenizer.from_str(tokenizer_json).encode("First do it, then do it right.")
     shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, 4, token_size)}
-    for name, array in Network(path).run([encoding]).items():
+    for name, array in network.run([encoding]).items():
         if array.shape != shapes.get(name, array.shape):
             raise ExportError(f"the network's {name} has shape {array.shape}, expected {shapes[name]}")
         if not np.isfinite(array).all():
-            raise ExportError(f"the network's {name} is not finite for an ordinary text; are the weights damaged?")
+            raise ExportError(
+                f"the network's {name} is not finite for an ordinary text; are the weights damaged, or too large for "
+                "FP16 where that was asked for?"
+            )
 
 
-def verify(path: Path, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int) -> list[Difference]:
+def verify(
+    network: Runner, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int, half: bool = False
+) -> list[Difference]:
     """Compares every output of a network with transformers' BertModel, loaded from the same checkpoint.
 
     The texts are real sentences of mixed lengths, pairs of them and one of `max_seq_len` tokens; the network gets
-    them in one ragged batch, the reference one by one.
+    them together, the reference one by one.
 
     Raises:
-        ExportError: PyTorch or transformers is absent, or a difference is above `TOLERANCE`.
+        ExportError: PyTorch or transformers is absent, or a difference is above `TOLERANCE` (`HALF_TOLERANCE` with
+            `half`).
     """
     encodings = _encodings(source.tokenizer_json, max_seq_len)
-    network = Network(path)
     found = network.run(encodings)
     expected = _reference(_bert(source), encodings, layers)
     differences = []
     for name in network.outputs:
         gap = np.abs(found[name] - expected[name])
-        differences.append(Difference(name, float(gap.max()), gap.size))
-        if not gap.max() <= TOLERANCE:  # so that NaN fails
+        allowed = HALF_TOLERANCE * max(1.0, float(np.abs(expected[name]).max())) if half else TOLERANCE
+        differences.append(Difference(name, float(gap.max()), allowed, gap.size))
+        if not gap.max() <= allowed:  # so that NaN fails
             raise ExportError(
-                f"{name} differs from transformers' BertModel by {gap.max():.2e}, more than {TOLERANCE:.0e}; "
+                f"{name} differs from transformers' BertModel by {gap.max():.2e}, more than {allowed:.0e}; "
                 "the repository is as it was"
             )
     return differences

@@ -8,7 +8,6 @@ template's keeps the template's text, comments included.
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +15,20 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from . import encoder_config
+from .encoder_config import set_parameters, set_tensors
 from .errors import ExportError
-from .network import INPUTS, REDUCTIONS
+from .layout import REDUCTIONS
+from .profiles import Profile
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "model_repository"
 TEMPLATE_NAME = "bert"
 ROLES = ("", "_tokens", "_tokenizer", "_encoder", "_pooling")
-BACKENDS = ("python", "onnxruntime")
-PRECISIONS = ("fp32", "int8")
+BACKENDS = ("python", "onnxruntime", "tensorrt")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 LEAST_COSINE = 0.95
 """To FP32, of the vectors of an INT8 network."""
-
-# What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds.
-MAX_QUEUED_TEXTS = 4096
-MAX_QUEUED_REQUESTS = 1024
-QUEUE_TIMEOUT = 30
-
-# Tokens in one run of the network: below, its matrix products lose speed; above, memory grows and nothing is gained.
-TOKEN_BUDGET = 1024
 
 _FP32 = model_config_pb2.TYPE_FP32
 
@@ -57,8 +51,12 @@ class Family:
         dense_size: Length of the last Dense layer's vector, or None.
         backend: Of the encoder, one of `BACKENDS`.
         max_batch_size: Texts in a request or an execution.
-        instances: Of the encoder.
+        instances: Of the encoder; on GPUs, on each of them.
         threads: Of an encoder instance; 0 for as many as there are cores.
+        gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU.
+        profiles: Of the TensorRT engine, by index.
+        pad_to_multiple_of: To what the tokenizer rounds a request's length S up, so that equal shapes share a batch;
+            never above max_seq_len.
     """
 
     name: str
@@ -76,11 +74,19 @@ class Family:
     max_batch_size: int = 64
     instances: int = 1
     threads: int = 0
+    gpus: tuple[int, ...] | None = None
+    profiles: tuple[Profile, ...] = ()
+    pad_to_multiple_of: int = 1
 
     @property
     def token_size(self) -> int:
         """Length of a token vector, D."""
         return self.hidden_size * len(self.layers)
+
+    def lengths(self) -> list[int]:
+        """Every S that the tokenizer can make, in tokens."""
+        step = self.pad_to_multiple_of
+        return [*range(step, self.max_seq_len, step), self.max_seq_len]
 
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
@@ -95,7 +101,7 @@ def configs(family: Family, template: Path = TEMPLATE) -> dict[str, str]:
     """
     texts = {}
     for (name, origin), edit in zip(
-        family.models().items(), (_ensemble, _tokens, _tokenizer, _encoder, _pooling), strict=True
+        family.models().items(), (_ensemble, _tokens, _tokenizer, encoder_config.edit, _pooling), strict=True
     ):
         path = template / origin / "config.pbtxt"
         try:
@@ -127,62 +133,23 @@ def _tokens(config: ModelConfig, family: Family) -> None:
 
 
 def _tokenizer(config: ModelConfig, family: Family) -> None:
-    _set(
+    set_parameters(
         config.parameters,
         family=family.name,
         max_seq_len=str(family.max_seq_len),
         prompts=json.dumps(family.prompts, ensure_ascii=False),
         default_prompt_name=family.default_prompt_name or "",
     )
-
-
-def _encoder(config: ModelConfig, family: Family) -> None:
-    config.backend = family.backend
-    outputs = {"token_embeddings": [-1, family.token_size], "pooled": [len(REDUCTIONS), family.token_size]}
-    if family.pooler:
-        outputs["pooler_output"] = [family.hidden_size]
-    _set_tensors(config.output, outputs)
-    config.instance_group[0].count = family.instances
-    config.ClearField("batch_input")
-    config.ClearField("batch_output")
-    config.parameters.clear()
-    config.dynamic_batching.Clear()
-    config.dynamic_batching.SetInParent()
-    if family.backend == "onnxruntime":
-        policy = config.dynamic_batching.default_queue_policy
-        policy.default_timeout_microseconds = QUEUE_TIMEOUT * 1_000_000
-        policy.allow_timeout_override = True
-        policy.max_queue_size = MAX_QUEUED_REQUESTS
-        # Triton lays the rows of a merged batch end to end, says how wide each is, and cuts the tokens apart again.
-        config.batch_input.add(
-            kind=model_config_pb2.BatchInput.BATCH_ITEM_SHAPE,
-            source_input=[INPUTS[0]],
-            target_name=["row_shape"],
-            data_type=_FP32,
-        )
-        config.batch_output.add(
-            kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
-            source_input=[INPUTS[0]],
-            target_name=["token_embeddings"],
-        )
-        if family.threads:
-            _set(config.parameters, intra_op_thread_count=str(family.threads))
-    else:
-        _set(
-            config.parameters,
-            family=family.name,
-            threads=str(family.threads),
-            token_budget=str(TOKEN_BUDGET),
-            max_queue_size=str(MAX_QUEUED_TEXTS),
-            queue_timeout=str(QUEUE_TIMEOUT),
-        )
+    config.parameters.pop("pad_to_multiple_of", None)
+    if family.pad_to_multiple_of > 1:
+        set_parameters(config.parameters, pad_to_multiple_of=str(family.pad_to_multiple_of))
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:
     inputs = {"pooled": [len(REDUCTIONS), family.token_size]}
     if family.pooler:
         inputs["pooler_output"] = [family.hidden_size]
-    _set_tensors(config.input, inputs)
+    set_tensors(config.input, inputs)
     warm_up = config.model_warmup[0].inputs
     warm_up.clear()
     for name, dims in inputs.items():
@@ -190,7 +157,7 @@ def _pooling(config: ModelConfig, family: Family) -> None:
         warm_up[name].dims[:] = dims
         warm_up[name].zero_data = True
     config.parameters.clear()
-    _set(
+    set_parameters(
         config.parameters,
         hidden_size=str(family.hidden_size),
         layers=json.dumps(family.layers),
@@ -198,20 +165,8 @@ def _pooling(config: ModelConfig, family: Family) -> None:
         normalize=json.dumps(family.normalize),
     )
     if family.dense_activations:
-        _set(
+        set_parameters(
             config.parameters,
             dense_activations=json.dumps(family.dense_activations),
             dense_size=str(family.dense_size),
         )
-
-
-def _set_tensors(tensors, dims_of: dict[str, list[int]]) -> None:  # type: ignore[no-untyped-def]
-    """Replaces a model's FP32 inputs or outputs."""
-    del tensors[:]
-    for name, dims in dims_of.items():
-        tensors.add(name=name, data_type=_FP32, dims=dims)
-
-
-def _set(parameters: MutableMapping[str, model_config_pb2.ModelParameter], **values: str) -> None:
-    for key, value in values.items():
-        parameters[key].string_value = value

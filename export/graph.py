@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from .errors import ExportError
 
 # The lowest opset that has Gelu, and its IR version: ONNX Runtime reads both from 1.17 on.
 OPSET = 20
@@ -22,9 +24,14 @@ class Graph:
 
     Values are named after the scope and the operator that makes them (`layer.0/attention/MatMul_1`), so that a
     profile or an error of the runtime can be read.
+
+    Attributes:
+        dtype: Of weights and activations: float32, or float16 for a network in half precision, which goes back to
+            float32 by `widen` where that would lose too much.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, half: bool = False) -> None:
+        self.dtype: type[np.floating[Any]] = np.float16 if half else np.float32
         self._name = name
         self._scope = ""
         self._nodes: list[NodeProto] = []
@@ -52,6 +59,25 @@ class Graph:
         """Adds an initializer under the name that the checkpoint gives it."""
         self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+    def parameter(self, name: str, array: npt.NDArray[np.floating[Any]]) -> str:
+        """Adds an initializer in the network's precision.
+
+        Raises:
+            ExportError: it has values that FP16 cannot hold.
+        """
+        largest, limit = float(np.abs(array).max()), float(np.finfo(self.dtype).max)
+        if largest > limit:
+            raise ExportError(f"{name} has values up to {largest:.3g}, and FP16 ends at {limit:.0f}: export in FP32")
+        return self.weight(name, array.astype(self.dtype, copy=False))
+
+    def widen(self, value: str) -> str:
+        """An activation in float32."""
+        return value if self.dtype is np.float32 else self.op("Cast", value, to=_element_type(np.float32))
+
+    def narrow(self, value: str) -> str:
+        """A float32 value in the network's precision again."""
+        return value if self.dtype is np.float32 else self.op("Cast", value, to=_element_type(self.dtype))
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
         """Adds a small initializer, or returns the one that already holds this value."""

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import check, checkpoint, google, network, quantize, repository, skipped
+from . import check, checkpoint, google, gpus, network, quantize, repository, skipped
 from .checkpoint import Checkpoint
+from .engine import BuildOptions, TensorRT
 from .errors import ExportError
 from .family import LEAST_COSINE, Family
+from .profiles import Profile
 
 NETWORK = "model.onnx"
+PLAN = "model.plan"
 TOKENIZER = "tokenizer.json"
 DENSE = "dense.npz"
 
@@ -34,9 +37,16 @@ class Request:
         checkpoint: A folder, or a hub id.
         repository: The model repository to write to.
         version: Version directory in each model.
-        verify: Whether to compare with transformers' BertModel (the FP32 network, whatever the precision).
+        instances: Of the encoder, on each GPU; None for one on the CPU and two on a GPU.
+        verify: Whether to compare with transformers' BertModel (the FP32 network where the precision is INT8).
         precision: Of the network, one of `family.PRECISIONS`.
         least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
+        gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU, and for
+            all with TensorRT.
+        profiles: Ranges of S, for TensorRT; cut at max_seq_len.
+        pad_to_multiple_of: To what the tokenizer rounds S up, for TensorRT.
+        workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
+        timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
         google: What is said about a checkpoint in Google's original format.
     """
 
@@ -50,11 +60,16 @@ class Request:
     pooling: str | None = None
     normalize: bool | None = None
     max_batch_size: int = 64
-    instances: int = 1
+    instances: int | None = None
     threads: int = 0
     verify: bool = False
     precision: str = "fp32"
     least_cosine: float = LEAST_COSINE
+    gpus: tuple[int, ...] | None = None
+    profiles: tuple[Profile, ...] | None = None
+    pad_to_multiple_of: int | None = None
+    workspace: int | None = None
+    timing_cache: Path | None = None
     google: google.Options = field(default_factory=google.Options)
 
 
@@ -71,30 +86,37 @@ def export(request: Request, step: Step) -> Path:
     Raises:
         ExportError: the checkpoint is refused, a check failed, or the repository cannot be written.
     """
+    gpus.check(request)
+    tensorrt = TensorRT(gpus.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
         source = checkpoint.load(request.checkpoint, google_options=request.google)
         family = _family(request, source)
     for note in source.notes:
         print(f"note: {note}")
     with repository.staged(request.repository, family, request.version) as directories:
-        encoder = directories[f"{family.name}_encoder"]
-        path = encoder / NETWORK
+        path = directories[f"{family.name}_encoder"] / NETWORK
+        half = request.precision == "fp16"
         with step("writing the network"):
-            model = network.build(source.config, source.weights, family.layers, family.pooler)
+            model = network.build(
+                source.config, source.weights, family.layers, family.pooler, tensorrt is not None, half
+            )
             save(model, path)
             _write_settings(source, family, directories)
         others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
         if others:
             print(f"skipped: {others} (not part of the encoder)")
+        runner: check.Runner = check.Network(path)
         with step("running it in ONNX Runtime"):
-            check.runs(path, source.tokenizer_json, family.token_size)
+            check.runs(runner, source.tokenizer_json, family.token_size)
+        if tensorrt:
+            runner = _to_engine(tensorrt, path, source, family, request, step)
         if request.verify:
             with step("comparing with transformers' BertModel"):
-                differences = check.verify(path, source, family.layers, family.max_seq_len)
+                differences = check.verify(runner, source, family.layers, family.max_seq_len, half)
             for difference in differences:
                 print(
                     f"  {difference.output:16} max |difference| {difference.largest:.2e} "
-                    f"over {difference.compared:,} numbers (allowed: {check.TOLERANCE:.0e})"
+                    f"over {difference.compared:,} numbers (allowed: {difference.allowed:.0e})"
                 )
         if request.precision == "int8":
             _to_int8(path, source, family, request.least_cosine, step)
@@ -140,9 +162,36 @@ def _family(request: Request, source: Checkpoint) -> Family:
         dense_size=len(dense[-1].weight) if dense else None,
         backend=request.backend,
         max_batch_size=request.max_batch_size,
-        instances=request.instances,
+        instances=request.instances or gpus.instances(request),
         threads=request.threads,
+        gpus=gpus.of_encoder(request),
+        profiles=gpus.profiles(request, max_seq_len),
+        pad_to_multiple_of=gpus.pad_to_multiple_of(request),
     )
+
+
+def _to_engine(
+    tensorrt: TensorRT, path: Path, source: Checkpoint, family: Family, request: Request, step: Step
+) -> check.Runner:
+    """Puts the TensorRT engine of a padded network in its place."""
+    options = BuildOptions(
+        profiles=family.profiles,
+        max_batch_size=family.max_batch_size,
+        workspace=request.workspace,
+        timing_cache=request.timing_cache,
+    )
+    plan = path.with_name(PLAN)
+    with step(f"building the engine with TensorRT {tensorrt.version}"):
+        tensorrt.build(path, plan, options)
+    for file in path.parent.glob(f"{NETWORK}*"):
+        file.unlink()
+    for note in tensorrt.notes:
+        print(f"note: {note}")
+    engine = tensorrt.load(plan, options)
+    print(f"  {engine}")
+    with step("running it in TensorRT"):
+        check.runs(engine, source.tokenizer_json, family.token_size)
+    return engine
 
 
 def _to_int8(path: Path, source: Checkpoint, family: Family, least_cosine: float, step: Step) -> None:
@@ -155,7 +204,9 @@ def _to_int8(path: Path, source: Checkpoint, family: Family, least_cosine: float
         quantize.quantize(original, path, external_data=len(list(original.parent.iterdir())) > 1)
         onnx.checker.check_model(str(path))
     with step("comparing with FP32"):
-        accuracy = quantize.accuracy(original, path, source.tokenizer_json, family.max_seq_len)
+        accuracy = quantize.accuracy(
+            check.Network(original), check.Network(path), source.tokenizer_json, family.max_seq_len
+        )
     print(f"  {accuracy}")
     if not accuracy.lowest_cosine >= least_cosine:
         raise ExportError(

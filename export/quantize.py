@@ -21,7 +21,7 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
-from .check import Network
+from .check import Runner
 from .sentences import docstring_sentences
 
 TEXTS = 1000
@@ -79,18 +79,18 @@ def _stays(name: str) -> bool:
     return name.startswith("pooler.") or (".output.dense/" in name and ".attention." not in name)
 
 
-def accuracy(original: Path, quantized: Path, tokenizer_json: str, max_seq_len: int) -> Accuracy:
+def accuracy(original: Runner, quantized: Runner, tokenizer_json: str, max_seq_len: int) -> Accuracy:
     """Compares two networks on real sentences."""
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.enable_truncation(max_seq_len)
     texts = random.Random(0).sample(docstring_sentences(), TEXTS)
-    expected, found = (_vectors(Network(path), tokenizer, texts) for path in (original, quantized))
+    expected, found = (_vectors(network, tokenizer, texts) for network in (original, quantized))
     cosines = (expected * found).sum(axis=1)
     same = [len(np.intersect1d(a, b)) / NEIGHBOURS for a, b in zip(_nearest(expected), _nearest(found), strict=True)]
     return Accuracy(float(cosines.mean()), float(cosines.min()), float(np.mean(same)))
 
 
-def _vectors(network: Network, tokenizer: Tokenizer, texts: list[str]) -> npt.NDArray[np.float32]:
+def _vectors(network: Runner, tokenizer: Tokenizer, texts: list[str]) -> npt.NDArray[np.float32]:
     """The mean of each text's token vectors, scaled to length 1: [N, D]."""
     encodings = tokenizer.encode_batch(texts)
     order = sorted(range(len(texts)), key=lambda index: -len(encodings[index]))

@@ -78,7 +78,7 @@ def test_what_the_checkpoint_decides_is_set():
     assert parameters(encoder) == {
         "family": "other",
         "threads": "2",
-        "token_budget": "1024",
+        "token_budget": "384",
         "max_queue_size": "4096",
         "queue_timeout": "30",
     }

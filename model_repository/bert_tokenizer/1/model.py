@@ -32,6 +32,7 @@ OWN_PARAMETERS = {
     "mask_cls_sep": bool,
     "prompt": str,
     "prompt_name": str,
+    "bulk": bool,  # of the encoder; checked here, before anything is computed
 }
 POOLING_PARAMETERS = ("pooling", "normalize", "truncate_dim")
 TYPE_NAMES = {int: "an integer", bool: "true or false", str: "a string"}
@@ -91,6 +92,8 @@ class TritonPythonModel:
 
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
         self.max_seq_len = int(settings["max_seq_len"])
+        # For a network whose requests share a batch only if S is equal.
+        self.pad_to_multiple_of = int(settings.get("pad_to_multiple_of", "1"))
         self.prompts = json.loads(settings["prompts"])
         self.default_prompt = self.prompts.get(settings["default_prompt_name"], "")
 
@@ -258,6 +261,11 @@ class TritonPythonModel:
         found = self.tokenizer.token_to_id(token)
         return self.unknown if found is None else found
 
+    def _width(self, longest):
+        """S of a request whose longest row has so many tokens."""
+        multiple = self.pad_to_multiple_of
+        return min(-(-longest // multiple) * multiple, self.max_seq_len)
+
     def _reply(self, job, rows, wanted):
         cut = [index for index, row in enumerate(rows) if row.count > len(row.ids)]
         if cut and not job.truncate:
@@ -268,7 +276,7 @@ class TritonPythonModel:
         if cut:
             self.truncated.increment(len(cut))
         lengths = np.array([len(row.ids) for row in rows])
-        real = np.arange(lengths.max()) < lengths[:, None]
+        real = np.arange(self._width(lengths.max())) < lengths[:, None]
 
         def padded(values):
             array = np.zeros(real.shape, np.int32)
