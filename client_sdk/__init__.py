@@ -22,7 +22,9 @@ from ._errors import (
     ServerError,
     ServerStartError,
     ServerUnreachable,
+    StepDied,
     TritonServerNotFound,
+    VersionChanged,
 )
 from ._local_server import LocalServer
 from ._model_info import ModelInfo
@@ -43,8 +45,10 @@ __all__ = [
     "ServerError",
     "ServerStartError",
     "ServerUnreachable",
+    "StepDied",
     "TokenVectors",
     "TritonServerNotFound",
+    "VersionChanged",
     "__version__",
     "encode",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `python -m client_sdk serve | encode | info`."""
+"""The command line: `python -m client_sdk serve | encode | info | health`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import os
 import sys
 from dataclasses import asdict
 
-from . import _encode_command, _serve
-from ._client import Client
+from . import _encode_command, _health_command, _serve, _server_arguments
 from ._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
-from ._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL
+from ._settings import DEFAULT_TIMEOUT
 from ._version import __version__
 
 FAILED = 1
@@ -27,13 +26,17 @@ examples:
   echo "First do it, then do it right" | python -m client_sdk encode
   python -m client_sdk encode sentences.txt -o vectors.npy
   python -m client_sdk encode queries.txt -o queries.jsonl --prompt-name query --url http://localhost:8000
+  python -m client_sdk encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001
+  python -m client_sdk health
 
 environment:
   CLIENT_SDK_URL, CLIENT_SDK_MODEL   defaults of --url and --model
+  CLIENT_SDK_API_KEY                 the key of a restricted server, if --api-key-file is not given
 
 exit codes:
   0 done    1 the server or the machine failed    2 the arguments or the input are wrong
   3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
+  (health: 0 a vector came, 1 none did)
 """
 
 
@@ -61,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "serve":
         return _serve.run(arguments)
-    with Client(arguments.url, arguments.model) as client:
+    if arguments.command == "health":
+        return _health_command.run(arguments)
+    with _server_arguments.open_client(arguments) as client:
         if arguments.command == "encode":
             return _encode_command.run(arguments, client)
         print(json.dumps(asdict(client.info(timeout=arguments.timeout)), indent=2, ensure_ascii=False))
@@ -87,20 +92,18 @@ def _parser() -> argparse.ArgumentParser:
         "encode", help="encode a file, one text a line", description="Encode texts, one a line."
     )
     _encode_command.add_arguments(encode)
-    _add_server(encode, _encode_command.CHUNK_TIMEOUT, f"for each {_encode_command.CHUNK:,} lines")
+    _server_arguments.add_arguments(encode, _encode_command.CHUNK_TIMEOUT, f"for each {_encode_command.CHUNK:,} lines")
     info = commands.add_parser(
         "info", help="say what a server's model is", description="Say, as JSON, what a server's model is."
     )
-    _add_server(info, DEFAULT_TIMEOUT, "to wait")
-    return parser
-
-
-def _add_server(parser: argparse.ArgumentParser, timeout: float, what_for: str) -> None:
-    parser.add_argument("--url", help=f"of the server; default: CLIENT_SDK_URL, or {DEFAULT_URL}")
-    parser.add_argument("--model", help=f"the family's name; default: CLIENT_SDK_MODEL, or {DEFAULT_MODEL}")
-    parser.add_argument(
-        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"{what_for}; default: {timeout:g}"
+    _server_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
+    health = commands.add_parser(
+        "health",
+        help="make one request, and say whether a vector came",
+        description="Make one real request of each server, and say whether a vector came: for health checks.",
     )
+    _server_arguments.add_arguments(health, _health_command.DEFAULT_TIMEOUT, "to wait for each server")
+    return parser
 
 
 if __name__ == "__main__":

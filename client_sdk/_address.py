@@ -1,7 +1,8 @@
-"""Where a server is: the URL that a user gives, parsed and checked."""
+"""Where a server is, or several are: the URLs that a user gives, parsed and checked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -9,6 +10,9 @@ from ._errors import InvalidArgument, InvalidType
 
 DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
 ALLOWED_FORMS = "host:port, grpc://host:port, grpcs://host:port, http://host:port or https://host:port"
+
+Url = str | Sequence[str]
+"""One address or several: a str, with commas between them, or a list of str."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ class Address:
     def __str__(self) -> str:
         """The address as a URL, with its scheme and its port."""
         return f"{self.scheme}://{self.authority}{self.path}"
+
+
+def parse_addresses(url: Url) -> tuple[Address, ...]:
+    """Read one URL or several (with commas between them, or as a list), which must have one scheme."""
+    if isinstance(url, bytes) or not isinstance(url, (str, Sequence)):
+        raise InvalidType(f"url must be a str, such as 'localhost:8001', or a list of str, not {type(url).__name__}")
+    addresses = tuple(map(parse_address, url.split(",") if isinstance(url, str) else url))
+    if not addresses:
+        raise InvalidArgument(f"url is an empty {type(url).__name__}; allowed: {ALLOWED_FORMS}, or several of them")
+    named = ", ".join(map(str, addresses))
+    if len({address.scheme for address in addresses}) > 1:
+        raise InvalidArgument(f"url {url!r}: all addresses must have the same scheme, and they are {named}")
+    if len(set(addresses)) < len(addresses):
+        raise InvalidArgument(f"url {url!r}: an address is given twice, of {named}")
+    return addresses
 
 
 def parse_address(url: str) -> Address:

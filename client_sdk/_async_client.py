@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from ._address import Url
 from ._collect import TokenVectors
 from ._connection import FilePath, open_async_transport
 from ._drive import ask_async, drive_async
@@ -43,16 +44,19 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: Url | None = None,
         model: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         root_certificates: FilePath | None = None,
         client_certificate: FilePath | None = None,
         client_key: FilePath | None = None,
     ) -> None:
-        self._settings = make_settings(url, model, timeout, headers, root_certificates, client_certificate, client_key)
+        self._settings = make_settings(
+            url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
+        )
         self._limits: dict[str, int] = {}
         self._transport: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,6 +78,8 @@ class AsyncClient:
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str = "interactive",
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -93,8 +99,9 @@ class AsyncClient:
             mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
+            priority=priority,
         )
-        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return await self._run(job, deadline)
 
     @overload
@@ -118,6 +125,8 @@ class AsyncClient:
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str = "interactive",
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -134,8 +143,9 @@ class AsyncClient:
             mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
+            priority=priority,
         )
-        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return await self._run(job, deadline)
 
     @overload
@@ -155,6 +165,7 @@ class AsyncClient:
         split_special_tokens: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -168,7 +179,7 @@ class AsyncClient:
             prompt=prompt,
             prompt_name=prompt_name,
         )
-        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return await self._run(job, deadline)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
@@ -181,13 +192,17 @@ class AsyncClient:
             raise await self._missing(model, error) from None
 
     async def is_ready(self, *, timeout: float | None = None) -> bool:
-        """Whether the server is there and can serve the model now; asked once, without retries."""
-        seconds = self._settings.deadline(timeout).remaining()
-        try:
-            answer = await self._open().query(Query("ready", self._settings.model), seconds)
-        except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
-            return False
-        return bool(answer.get("ready", False))
+        """Whether the server (of several, any) is there and can serve the model now; asked once, without retries."""
+        deadline = self._settings.deadline(timeout)
+        transport = self._open()
+        for _ in range(transport.peer.servers):
+            try:
+                answer = await transport.query(Query("ready", self._settings.model), deadline.remaining())
+            except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
+                continue
+            if answer.get("ready", False):
+                return True
+        return False
 
     async def close(self) -> None:
         """Drop the connections. A call after this raises ClientError."""
@@ -204,15 +219,15 @@ class AsyncClient:
         await self.close()
 
     def __repr__(self) -> str:
-        """Address and model."""
-        return f"AsyncClient({str(self._settings.connection.address)!r}, model={self._settings.model!r})"
+        """Addresses and model."""
+        return f"AsyncClient({self._settings.url!r}, model={self._settings.model!r})"
 
     async def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:
             limit = 1 if job.has_one_text else await self._limit(job.model, deadline)
             await drive_async(job, self._open(), limit, deadline)
         except ModelNotFound as error:
-            raise await self._missing(job.model, error) from None
+            raise await self._missing(job.model, error, job.model_version) from None
         finally:
             job.close()
         return job.result()
@@ -225,8 +240,8 @@ class AsyncClient:
                 return DEFAULT_BATCH_SIZE
         return self._limits[model]
 
-    async def _missing(self, wanted: str, error: ModelNotFound) -> ClientError:
-        questions = missing_model(self._settings.model, wanted, self._settings.connection.address)
+    async def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
+        questions = missing_model(self._settings.model, wanted, self._settings.url, version)
         try:
             return await ask_async(questions, self._open(), Deadline(EXPLAIN_TIMEOUT))
         except ClientError:
@@ -237,7 +252,7 @@ class AsyncClient:
             raise ClientError(f"{self!r} is closed")
         loop = asyncio.get_running_loop()
         if self._transport is None:
-            self._transport = open_async_transport(self._settings.connection)
+            self._transport = open_async_transport(self._settings.connections)
             self._loop = loop
         if self._loop is not loop:
             raise ClientError(f"{self!r} belongs to another event loop: make one client for each loop")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from ._address import Url
 from ._collect import TokenVectors
 from ._connection import FilePath, open_transport
 from ._drive import ask, drive
@@ -39,40 +40,58 @@ _inherited: list[Transport | None] = []  # transports of a parent process, kept 
 
 
 class Client:
-    """Texts to vectors, through one server. Threads may share a client; it connects when it is first used.
+    """Texts to vectors, through one server or several. Threads may share a client; it connects when it is first used.
 
     Args:
         url: `host:port` or `grpc://host:port` (gRPC, port 8001 if left out), `grpcs://` for gRPC over TLS,
-            `http://` or `https://` (port 8000 if left out). Default: CLIENT_SDK_URL, or `localhost:8001`.
+            `http://` or `https://` (port 8000 if left out). Default: CLIENT_SDK_URL, or `localhost:8001`. Several
+            servers of the same model are given as a list, or with commas between them, all with one scheme: see
+            below.
         model: The name of the family on the server. Default: CLIENT_SDK_MODEL, or `bert`.
         timeout: Seconds that a whole call may take, bulk included, unless the call is given its own.
-        headers: Sent with every request, such as those that a restricted endpoint expects.
+        headers: Sent with every request, such as those that a gateway expects.
+        api_key: The key of a restricted server. It is sent as `authorization: Bearer KEY` (over gRPC with the prefix
+            `triton-grpc-protocol-`), in the clear unless the scheme is `grpcs` or `https`, and to every address.
+            Default: CLIENT_SDK_API_KEY, or none.
         root_certificates: PEM file of the authorities to trust (`grpcs` and `https`). Default: the system's.
         client_certificate: PEM file to show to the server, together with `client_key`.
         client_key: PEM file of the certificate's private key.
 
+    Requests to several servers go to the one with the fewest on their way, in turn, and a single bulk call uses all.
+    A server that cannot be reached, is busy, lacks the model or has lost a step is passed over, and what it did not
+    take goes to another at once. It is tried again after 0.1 to 2 seconds if it was busy, after 1 to 30 otherwise. A
+    host name that stands for several addresses (such as a headless service of Kubernetes) counts as one server;
+    over gRPC its addresses take requests in turn.
+
     Every method that talks to the server raises, beside what it names:
         ServerUnreachable: There is no connection, at once if there never was one; a lost one is retried for
-            10 seconds, within the timeout.
-        ServerBusy: The server kept answering that it cannot take the request, until the timeout.
+            20 seconds, within the timeout.
+        ServerBusy: The server kept answering that it cannot take the request, until the timeout: its queue is full,
+            or the model is not loaded.
         DeadlineExceeded: The timeout passed.
         ModelNotFound: The server does not have the model.
-        AccessDenied: The endpoint is restricted, and the header that opens it was not given.
+        AccessDenied: The endpoint is restricted, and `api_key` (or a header) was not given, or is another one.
+        StepDied: The process of one of the model's steps has died, and was not brought back before the timeout.
+        VersionChanged: Two versions of the model answered the requests of one call, as may happen while servers are
+            updated: call again, or choose one by `model_version`.
         ServerError: The server failed.
     """
 
     def __init__(
         self,
-        url: str | None = None,
+        url: Url | None = None,
         model: str | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
         root_certificates: FilePath | None = None,
         client_certificate: FilePath | None = None,
         client_key: FilePath | None = None,
     ) -> None:
-        self._settings = make_settings(url, model, timeout, headers, root_certificates, client_certificate, client_key)
+        self._settings = make_settings(
+            url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
+        )
         self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
         self._transport: Transport | None = None
@@ -96,6 +115,8 @@ class Client:
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str = "interactive",
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -122,6 +143,8 @@ class Client:
             mask_cls_sep: [CLS] and [SEP] are neither attended to nor pooled.
             prompt: Put before each text.
             prompt_name: The same, by the name of one of the model's prompts. Not together with `prompt`.
+            model_version: The version of the model to use, among those that are served. Default: the highest.
+            priority: `interactive`, or `bulk` for a call whose texts the network takes after those of the others.
             batch_size: Texts in a request; no more than the server takes are sent at once.
             show_progress: Show a bar on standard error; needs tqdm.
             timeout: Seconds for the whole call. Default: the client's, 60.
@@ -147,8 +170,9 @@ class Client:
             mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
+            priority=priority,
         )
-        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     @overload
@@ -170,6 +194,8 @@ class Client:
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str = "interactive",
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -191,8 +217,9 @@ class Client:
             mask_cls_sep=mask_cls_sep,
             prompt=prompt,
             prompt_name=prompt_name,
+            priority=priority,
         )
-        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     @overload
@@ -212,6 +239,7 @@ class Client:
         split_special_tokens: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        model_version: int | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -231,7 +259,7 @@ class Client:
             prompt=prompt,
             prompt_name=prompt_name,
         )
-        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress)
+        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
@@ -239,13 +267,17 @@ class Client:
         return self._ask(model_info(self._settings.model), self._settings.deadline(timeout))
 
     def is_ready(self, *, timeout: float | None = None) -> bool:
-        """Whether the server is there and can serve the model now; asked once, without retries."""
-        seconds = self._settings.deadline(timeout).remaining()
-        try:
-            answer = self._open().query(Query("ready", self._settings.model), seconds)
-        except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
-            return False
-        return bool(answer.get("ready", False))
+        """Whether the server (of several, any) is there and can serve the model now; asked once, without retries."""
+        deadline = self._settings.deadline(timeout)
+        transport = self._open()
+        for _ in range(transport.peer.servers):
+            try:
+                answer = transport.query(Query("ready", self._settings.model), deadline.remaining())
+            except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
+                continue
+            if answer.get("ready", False):
+                return True
+        return False
 
     def close(self) -> None:
         """Drop the connections. A call after this raises ClientError."""
@@ -263,15 +295,15 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        """Address and model."""
-        return f"Client({str(self._settings.connection.address)!r}, model={self._settings.model!r})"
+        """Addresses and model."""
+        return f"Client({self._settings.url!r}, model={self._settings.model!r})"
 
     def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:
             limit = 1 if job.has_one_text else self._limit(job.model, deadline)
             drive(job, self._open(), limit, deadline)
         except ModelNotFound as error:
-            raise self._missing(job.model, error) from None
+            raise self._missing(job.model, error, job.model_version) from None
         finally:
             job.close()
         return job.result()
@@ -290,8 +322,8 @@ class Client:
                 return DEFAULT_BATCH_SIZE
         return self._limits[model]
 
-    def _missing(self, wanted: str, error: ModelNotFound) -> ClientError:
-        questions = missing_model(self._settings.model, wanted, self._settings.connection.address)
+    def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
+        questions = missing_model(self._settings.model, wanted, self._settings.url, version)
         try:
             return ask(questions, self._open(), Deadline(EXPLAIN_TIMEOUT))
         except ClientError:
@@ -307,7 +339,7 @@ class Client:
                     _inherited.append(self._transport)
                     self._transport = None
                 if self._transport is None:
-                    self._transport = open_transport(self._settings.connection)
+                    self._transport = open_transport(self._settings.connections)
                     self._process = os.getpid()
                     self._close_transport = weakref.finalize(self, _close, self._transport, self._process)
         return self._transport

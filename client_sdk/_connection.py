@@ -1,14 +1,16 @@
-"""How to connect: address, headers and TLS files, checked when a client is made."""
+"""How to connect: addresses, headers and TLS files, checked when a client is made."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._address import Address, parse_address
+from ._address import Address, Url, parse_addresses
+from ._api_key import checked_api_key, key_header
 from ._errors import InvalidArgument, InvalidType
+from ._pool import AsyncPoolTransport, PoolTransport
 from ._transport import AsyncTransport, Transport
 
 FilePath = str | os.PathLike[str]
@@ -25,22 +27,40 @@ class Tls:
 
 @dataclass(frozen=True)
 class Connection:
-    """Everything that is needed to open a transport."""
+    """Everything that is needed to open a transport to one address."""
 
     address: Address
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold secrets
     tls: Tls = Tls()
+    has_api_key: bool = False  # which is among the headers
 
 
-def make_connection(
-    url: str,
+def make_connections(
+    url: Url,
     headers: Mapping[str, str] | None,
+    api_key: str | None,
     root_certificates: FilePath | None,
     client_certificate: FilePath | None,
     client_key: FilePath | None,
-) -> Connection:
-    """Check what the user gave; nothing is opened yet."""
-    address = parse_address(url)
+) -> tuple[Connection, ...]:
+    """Check what the user gave, and give a connection for each address; nothing is opened yet."""
+    addresses = parse_addresses(url)
+    tls = _checked_tls(addresses[0], root_certificates, client_certificate, client_key)
+    sent = _checked_headers(headers or {})
+    if api_key is not None:
+        shown = key_header(checked_api_key(api_key), uses_grpc=addresses[0].uses_grpc)
+        if shown.keys() & {name.lower() for name in sent}:
+            raise InvalidArgument(f"headers and api_key both give the header {', '.join(shown)!r}: give one of them")
+        sent.update(shown)
+    return tuple(Connection(address, sent, tls, api_key is not None) for address in addresses)
+
+
+def _checked_tls(
+    address: Address,
+    root_certificates: FilePath | None,
+    client_certificate: FilePath | None,
+    client_key: FilePath | None,
+) -> Tls:
     files = {
         "root_certificates": root_certificates,
         "client_certificate": client_certificate,
@@ -54,7 +74,7 @@ def make_connection(
     for name, path in given.items():
         if not path.is_file():
             raise InvalidArgument(f"{name}: there is no file {str(path)!r}")
-    return Connection(address, _checked_headers(headers or {}), Tls(**given))
+    return Tls(**given)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -66,8 +86,21 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def open_transport(connection: Connection) -> Transport:
-    """The blocking transport of the address's protocol; only that protocol's libraries are imported."""
+def open_transport(connections: Sequence[Connection]) -> Transport:
+    """The blocking transport to the addresses; only their protocol's libraries are imported."""
+    if len(connections) > 1:
+        return PoolTransport([_open(connection) for connection in connections])
+    return _open(connections[0])
+
+
+def open_async_transport(connections: Sequence[Connection]) -> AsyncTransport:
+    """The asynchronous transport to the addresses; to be called in the event loop that uses it."""
+    if len(connections) > 1:
+        return AsyncPoolTransport([_open_async(connection) for connection in connections])
+    return _open_async(connections[0])
+
+
+def _open(connection: Connection) -> Transport:
     if connection.address.uses_grpc:
         from ._grpc_transport import GrpcTransport
 
@@ -77,8 +110,7 @@ def open_transport(connection: Connection) -> Transport:
     return HttpTransport(connection)
 
 
-def open_async_transport(connection: Connection) -> AsyncTransport:
-    """The asynchronous transport of the address's protocol; to be called in the event loop that uses it."""
+def _open_async(connection: Connection) -> AsyncTransport:
     if connection.address.uses_grpc:
         from ._grpc_transport import AsyncGrpcTransport
 

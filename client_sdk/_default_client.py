@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ._client import Client
-from ._settings import DEFAULT_BATCH_SIZE, default_model, default_url
+from ._settings import DEFAULT_BATCH_SIZE, default_api_key, default_model, default_url
 from ._texts import Texts
 
 _lock = threading.Lock()
-_current: tuple[tuple[str, str], Client] | None = None  # what the client was made for, and the client
+_current: tuple[tuple[str, str, str | None], Client] | None = None  # what the client was made for, and the client
 
 
 def encode(
@@ -30,13 +30,16 @@ def encode(
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
+    model_version: int | None = None,
+    priority: str = "interactive",
     batch_size: int = DEFAULT_BATCH_SIZE,
     show_progress: bool = False,
     timeout: float | None = None,
 ) -> npt.NDArray[np.float32]:
     """Encode each text into one vector, with the server that CLIENT_SDK_URL and CLIENT_SDK_MODEL name.
 
-    Without them: `localhost:8001` and `bert`. Arguments, result and errors are those of `Client.encode`.
+    Without them: `localhost:8001` and `bert`. CLIENT_SDK_URL may name several servers, with commas between them, and
+    CLIENT_SDK_API_KEY holds the key of a restricted one. Arguments, result and errors are those of `Client.encode`.
 
     Returns:
         [N, D] float32 in the order of the texts, or [D] for a single str.
@@ -55,6 +58,8 @@ def encode(
         mask_cls_sep=mask_cls_sep,
         prompt=prompt,
         prompt_name=prompt_name,
+        model_version=model_version,
+        priority=priority,
         batch_size=batch_size,
         show_progress=show_progress,
         timeout=timeout,
@@ -63,12 +68,12 @@ def encode(
 
 def _default_client() -> Client:
     global _current
-    wanted = default_url(), default_model()
+    wanted = default_url(), default_model(), default_api_key()
     current = _current
     if current is None or current[0] != wanted:
         with _lock:
             current = _current
             if current is None or current[0] != wanted:
                 # The one before is not closed: another thread may be in the middle of a call.
-                current = _current = wanted, Client(*wanted)
+                current = _current = wanted, Client(wanted[0], wanted[1], api_key=wanted[2])
     return current[1]

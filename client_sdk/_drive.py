@@ -1,7 +1,7 @@
 """Sends a job's batches and waits: once with threads and futures, once with tasks.
 
-Both keep IN_FLIGHT requests on their way, try again as `_retry` says, and give up what is on its way when the
-call ends early, be it by an error, by Ctrl-C or by cancellation.
+Both keep IN_FLIGHT requests for each server on their way, try again as `_retry` says, and give up what is on its
+way when the call ends early, be it by an error, by Ctrl-C or by cancellation.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
     order = count()
     flying: dict[Pending, tuple[Batch, Retry]] = {}
     landed: queue.SimpleQueue[Pending] = queue.SimpleQueue()
+    room = IN_FLIGHT * transport.peer.servers
     try:
         while True:
-            while len(flying) < IN_FLIGHT:
+            while len(flying) < room:
                 if again and again[0][0] <= deadline.clock():
                     _, _, batch, retry = heapq.heappop(again)
                 elif (new := next(fresh, None)) is not None:
@@ -111,7 +112,7 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
             if not flying and not again:
                 return
             try:
-                pending = landed.get(timeout=_patience(len(flying), again, deadline))
+                pending = landed.get(timeout=_patience(len(flying) < room, again, deadline))
             except queue.Empty:
                 if deadline.left() < -GRACE:
                     deadline.remaining()  # raises
@@ -127,9 +128,9 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
             pending.cancel()
 
 
-def _patience(flying: int, again: list[_Again], deadline: Deadline) -> float:
+def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
     """Seconds until there is something else to do than to wait for a reply."""
-    if again and flying < IN_FLIGHT:
+    if again and has_room:
         return max(0.0, again[0][0] - deadline.clock())
     return max(0.0, deadline.left()) + GRACE
 
@@ -146,9 +147,10 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, max_batch_size: 
         job.take(batch, reply)
 
     flying: set[asyncio.Task[None]] = set()
+    room = IN_FLIGHT * transport.peer.servers
     try:
         for batch in job.batches(max_batch_size):
-            if len(flying) >= IN_FLIGHT:
+            if len(flying) >= room:
                 flying = await _one_landed(flying)
             flying.add(asyncio.create_task(serve(batch)))
         while flying:

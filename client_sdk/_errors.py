@@ -5,10 +5,12 @@
     │   └── InvalidType       (TypeError)           ... because something is of the wrong type
     ├── ModelNotFound         (LookupError)         the server does not have the model
     ├── ServerUnreachable     (ConnectionError)     no connection to the address, or it was lost
-    ├── AccessDenied          (PermissionError)     the server expects a header that was not sent
+    ├── AccessDenied          (PermissionError)     the server wants a key, and was not given the right one
     ├── ServerBusy                                  the server cannot take the request now
     ├── DeadlineExceeded      (TimeoutError)        the call's `timeout` ran out first
     ├── ServerError           (RuntimeError)        the server failed in serving the request
+    │   ├── StepDied          (RuntimeError)        ... because the process of a step has died
+    │   └── VersionChanged    (RuntimeError)        ... since two versions of the model answered one call
     ├── ServerStartError      (RuntimeError)        `LocalServer`: tritonserver did not become ready
     └── TritonServerNotFound  (FileNotFoundError)   `LocalServer`: there is no tritonserver here
 
@@ -40,7 +42,7 @@ class ServerUnreachable(ClientError, ConnectionError):
 
 
 class AccessDenied(ClientError, PermissionError):
-    """The endpoint is restricted: the server expects a header that was not sent."""
+    """The endpoint is restricted, and the key that opens it was not given, or is another one. Never retried."""
 
 
 class ServerBusy(ClientError):
@@ -53,6 +55,17 @@ class DeadlineExceeded(ClientError, TimeoutError):
 
 class ServerError(ClientError, RuntimeError):
     """The server failed in serving the request, or answered something that cannot be understood."""
+
+
+class StepDied(ServerError):
+    """The process of one of the model's Python steps has died, and was not brought back for as long as the call lasted.
+
+    Triton itself never starts one again: the server has to be restarted, by a person or by what watches it.
+    """
+
+
+class VersionChanged(ServerError):
+    """The texts of one call were answered by two versions of the model, whose vectors must not be mixed."""
 
 
 class ServerStartError(ClientError, RuntimeError):

@@ -24,7 +24,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 def infer_message(request: InferRequest) -> pb.ModelInferRequest:
     """The message of one inference."""
     rows = request.text_rows()
-    message = pb.ModelInferRequest(model_name=request.model)
+    message = pb.ModelInferRequest(model_name=request.model, model_version=request.version)
     message.inputs.add(name="TEXT", datatype="BYTES", shape=(len(rows), len(rows[0])))
     for output in request.outputs:
         message.outputs.add(name=output)

@@ -6,6 +6,7 @@ of exception hides what gRPC knows about the failure.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,12 @@ import grpc
 import grpc.aio
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from ._address import Address
 from ._connection import Connection
 from ._errors import ClientError
 from ._grpc_messages import infer_message, query_message, read_answer, read_reply
 from ._peer import Peer
-from ._transport import Arrays, InferRequest, Query
+from ._transport import InferRequest, Query, Reply
 
 CONNECT_TIMEOUT = 5.0  # seconds for TCP, TLS and HTTP/2 together
 
@@ -49,18 +51,20 @@ class GrpcTransport:
     """Blocking gRPC; threads may share it."""
 
     def __init__(self, connection: Connection) -> None:
-        self.peer = Peer(connection.address)
+        self.peer = Peer(connection.address, connection.has_api_key)
         self._metadata = _metadata(connection)
         target, credentials = connection.address.authority, _credentials(connection)
+        options = _channel_options(connection.address)
         if credentials is None:
-            self._channel = grpc.insecure_channel(target, options=_CHANNEL_OPTIONS)
+            self._channel = grpc.insecure_channel(target, options=options)
         else:
-            self._channel = grpc.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+            self._channel = grpc.secure_channel(target, credentials, options=options)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
-    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
-        return read_reply(self._call(self._stub.ModelInfer, infer_message(request), timeout))
+        reply = self._call(self._stub.ModelInfer, infer_message(request), timeout)
+        return Reply(read_reply(reply), reply.model_version)
 
     def start(self, request: InferRequest, timeout: float) -> _PendingCall:
         """Send without waiting."""
@@ -95,7 +99,7 @@ class _PendingCall:
         self._call = call
         self._peer = peer
 
-    def result(self) -> Arrays:
+    def result(self) -> Reply:
         try:
             reply = self._call.result()
         except grpc.RpcError as error:
@@ -103,7 +107,7 @@ class _PendingCall:
         except grpc.FutureCancelledError:
             raise _closed("the request was cancelled") from None
         self._peer.reached = True
-        return read_reply(reply)
+        return Reply(read_reply(reply), reply.model_version)
 
     def cancel(self) -> object:
         return self._call.cancel()
@@ -116,18 +120,20 @@ class AsyncGrpcTransport:
     """Asynchronous gRPC; belongs to the event loop that is running when it is made."""
 
     def __init__(self, connection: Connection) -> None:
-        self.peer = Peer(connection.address)
+        self.peer = Peer(connection.address, connection.has_api_key)
         self._metadata = _metadata(connection)
         target, credentials = connection.address.authority, _credentials(connection)
+        options = _channel_options(connection.address)
         if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+            self._channel = grpc.aio.insecure_channel(target, options=options)
         else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+            self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
-    async def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
-        return read_reply(await self._call(self._stub.ModelInfer, infer_message(request), timeout))
+        reply = await self._call(self._stub.ModelInfer, infer_message(request), timeout)
+        return Reply(read_reply(reply), reply.model_version)
 
     async def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
@@ -147,6 +153,21 @@ class AsyncGrpcTransport:
             raise _closed(error) from None
         self.peer.reached = True
         return reply
+
+
+def _channel_options(address: Address) -> list[tuple[str, Any]]:
+    """A name that stands for several addresses is served by all of them in turn, and not by the first alone."""
+    if address.host == "localhost" or _is_ip(address.host):
+        return _CHANNEL_OPTIONS
+    return [*_CHANNEL_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _translated(error: Any, peer: Peer) -> ClientError:

@@ -23,7 +23,7 @@ from ._errors import ClientError
 from ._loop_thread import in_loop_thread, submit
 from ._peer import Peer
 from ._retry import GRACE
-from ._transport import Arrays, InferRequest, Query, bytes_array
+from ._transport import InferRequest, Query, Reply, bytes_array
 
 T = TypeVar("T")
 
@@ -45,28 +45,31 @@ class AsyncHttpTransport:
     """Asynchronous HTTP; belongs to the event loop of its first call."""
 
     def __init__(self, connection: Connection) -> None:
-        self.peer = Peer(connection.address)
+        self.peer = Peer(connection.address, connection.has_api_key)
         self._headers = dict(connection.headers)
         self._ssl = _ssl_context(connection)
         self._client: InferenceServerClient | None = None
         self._closed = False
+        self._is_there = False  # as far as the last attempt found
 
-    async def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
         rows = request.text_rows()
         shape = [len(rows), len(rows[0])]
         text = InferInput("TEXT", shape, "BYTES")
         text.set_data_from_numpy(bytes_array([string for row in rows for string in row], shape))
 
-        async def send(client: InferenceServerClient) -> Arrays:
+        async def send(client: InferenceServerClient) -> Reply:
             reply = await client.infer(
                 request.model,
                 [text],
+                model_version=request.version,
                 outputs=[InferRequestedOutput(name) for name in request.outputs],
                 headers=dict(self._headers),
                 parameters=dict(request.parameters),
             )
-            return {name: reply.as_numpy(name) for name in request.outputs}
+            arrays = {name: reply.as_numpy(name) for name in request.outputs}
+            return Reply(arrays, str(reply.get_response().get("model_version", "")))
 
         return await self._call(send, timeout)
 
@@ -105,6 +108,7 @@ class AsyncHttpTransport:
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
             raise self._broken(error) from None
         except (aiohttp.ClientError, OSError) as error:
+            self._is_there = False
             raise self.peer.unreachable(str(error) or type(error).__name__) from None
         except RuntimeError as error:
             if not self._closed:
@@ -119,8 +123,9 @@ class AsyncHttpTransport:
         if self._closed:
             raise RuntimeError("it is closed")
         address = self.peer.address
-        if not self.peer.reached:
+        if not self._is_there:
             await _probe(address.host, address.port)
+            self._is_there = True
         if self._client is None:
             self._client = InferenceServerClient(
                 address.authority + address.path,
@@ -154,11 +159,11 @@ class HttpTransport:
         self._transport = AsyncHttpTransport(connection)
         self.peer = self._transport.peer
 
-    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
         return self._wait(self.start(request, timeout), timeout)
 
-    def start(self, request: InferRequest, timeout: float) -> Future[Arrays]:
+    def start(self, request: InferRequest, timeout: float) -> Future[Reply]:
         """Send without waiting."""
         return submit(self._transport.infer(request, timeout))
 

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ._collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
-from ._errors import ClientError, DeadlineExceeded, InvalidArgument
+from ._errors import ClientError, DeadlineExceeded, InvalidArgument, VersionChanged
 from ._options import positive_int
 from ._plan import Batch, plan
 from ._progress import Progress
 from ._settings import DEFAULT_BATCH_SIZE
 from ._texts import Texts, TextSource, open_texts
-from ._transport import Arrays, InferRequest, Parameters
+from ._transport import InferRequest, Parameters, Reply
 
 R = TypeVar("R")
 
@@ -39,8 +39,11 @@ class Job(Generic[R]):
         collector: Collector[R],
         batch_size: int,
         show_progress: bool,
+        model_version: int | None = None,
     ) -> None:
         self.model = model
+        self.model_version = None if model_version is None else positive_int("model_version", model_version)
+        self._answered_by: str | None = None
         self._outputs = outputs
         self._parameters = parameters
         self._source = source
@@ -62,11 +65,19 @@ class Job(Generic[R]):
 
     def request(self, batch: Batch) -> InferRequest:
         """The request of a batch."""
-        return InferRequest(self.model, batch.texts, self._outputs, self._parameters)
+        version = "" if self.model_version is None else str(self.model_version)
+        return InferRequest(self.model, batch.texts, self._outputs, self._parameters, version)
 
-    def take(self, batch: Batch, reply: Arrays) -> None:
-        """Keep the reply to a batch."""
-        self._collector.take(batch.positions, reply)
+    def take(self, batch: Batch, reply: Reply) -> None:
+        """Keep the reply to a batch; all of a call must come from one version of the model."""
+        if self._answered_by is None:
+            self._answered_by = reply.version
+        elif reply.version != self._answered_by:
+            raise VersionChanged(
+                f"versions {self._answered_by} and {reply.version} of model {self.model!r} both answered in one call, "
+                "and their vectors must not be mixed: call again, or choose one by model_version"
+            )
+        self._collector.take(batch.positions, reply.arrays)
         self._done += len(batch.positions)
         self._progress.update(len(batch.positions))
 
@@ -96,30 +107,47 @@ class Job(Generic[R]):
 
 
 def vectors_job(
-    model: str, texts: Texts, parameters: Parameters, batch_size: int, show_progress: bool
+    model: str,
+    texts: Texts,
+    parameters: Parameters,
+    batch_size: int,
+    show_progress: bool,
+    model_version: int | None = None,
 ) -> Job[npt.NDArray[np.float32]]:
     """One vector a text."""
     source = _open(texts, parameters)
     rows = Rows("EMBEDDING", np.float32, source.count)
-    return Job(model, ("EMBEDDING",), parameters, source, rows, batch_size, show_progress)
+    return Job(model, ("EMBEDDING",), parameters, source, rows, batch_size, show_progress, model_version)
 
 
 def tokens_job(
-    model: str, texts: Texts, parameters: Parameters, batch_size: int, show_progress: bool
+    model: str,
+    texts: Texts,
+    parameters: Parameters,
+    batch_size: int,
+    show_progress: bool,
+    model_version: int | None = None,
 ) -> Job[list[TokenVectors]]:
     """One vector a token."""
     outputs = ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK")
     source = _open(texts, parameters)
-    return Job(f"{model}_tokens", outputs, parameters, source, TokenItems(), batch_size, show_progress)
+    return Job(f"{model}_tokens", outputs, parameters, source, TokenItems(), batch_size, show_progress, model_version)
 
 
 def counts_job(
-    model: str, texts: Texts, parameters: Parameters, batch_size: int, show_progress: bool
+    model: str,
+    texts: Texts,
+    parameters: Parameters,
+    batch_size: int,
+    show_progress: bool,
+    model_version: int | None = None,
 ) -> Job[npt.NDArray[np.int64]]:
     """One count a text; the tokenizer alone answers, and the network does not run."""
     source = _open(texts, parameters)
     counts = Counts(source.count)
-    return Job(f"{model}_tokenizer", ("TOKEN_COUNT",), parameters, source, counts, batch_size, show_progress)
+    return Job(
+        f"{model}_tokenizer", ("TOKEN_COUNT",), parameters, source, counts, batch_size, show_progress, model_version
+    )
 
 
 def counted_vectors_job(

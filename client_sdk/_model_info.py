@@ -23,6 +23,9 @@ class ModelInfo:
 
     model: str
     version: int
+    """That answers a call which does not name one: the highest that is served."""
+    versions: tuple[int, ...]
+    """All that are served; `model_version` chooses among them."""
     dimension: int
     """Numbers in a vector, with the default pooling and no `truncate_dim`."""
     max_seq_len: int
@@ -52,11 +55,13 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
         if step["model_name"].endswith("_encoder"):
             backend = _backend(step_config)
     metadata = yield Query("metadata", model)
+    versions = tuple(sorted(int(version) for version in metadata.get("versions", []))) or (0,)
     server = yield Query("server")
     try:
         return ModelInfo(
             model=model,
-            version=max(int(version) for version in metadata.get("versions", ["0"])),
+            version=versions[-1],
+            versions=versions,
             dimension=_dimension(parameters),
             max_seq_len=int(parameters["max_seq_len"]),
             pooling=parameters["pooling"],
@@ -102,13 +107,23 @@ def served(model: str) -> Generator[Query, dict[str, Any], Served]:
     return Served(requests, texts)
 
 
-def missing_model(family: str, wanted: str, address: object) -> Generator[Query, dict[str, Any], ModelNotFound]:
+def missing_model(
+    family: str, wanted: str, address: object, version: int | None = None
+) -> Generator[Query, dict[str, Any], ModelNotFound]:
     """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
+
+    If it is there after all, the `version` is not.
 
     The statistics name all models; the repository index would too, but it is often closed.
     """
     statistics = yield Query("statistics")
-    names = {entry["name"] for entry in statistics.get("model_stats", [])}
+    entries = statistics.get("model_stats", [])
+    names = {entry["name"] for entry in entries}
+    if version is not None and wanted in names:
+        versions = ", ".join(
+            sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
+        )
+        return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
     families = sorted(name for name in names if f"{name}_tokenizer" in names)
     there = ", ".join(families or sorted(names)) or "none"
     missing = wanted if family in names else family

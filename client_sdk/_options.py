@@ -14,6 +14,9 @@ POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 """How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
 
+PRIORITIES = ("interactive", "bulk")
+"""Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
+
 
 class CountOptions(TypedDict, total=False):
     """The options of `count_tokens`."""
@@ -23,6 +26,7 @@ class CountOptions(TypedDict, total=False):
     split_special_tokens: bool
     prompt: str | None
     prompt_name: str | None
+    model_version: int | None
     batch_size: int
     show_progress: bool
     timeout: float | None
@@ -35,6 +39,7 @@ class TokenOptions(CountOptions, total=False):
     truncate: bool
     pair_truncation: str | None
     mask_cls_sep: bool
+    priority: str
 
 
 def request_parameters(
@@ -51,6 +56,7 @@ def request_parameters(
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
+    priority: str = "interactive",
 ) -> dict[str, bool | int | str]:
     """Only what differs from the server's own defaults is sent."""
     _check_type("pooling", pooling, str, optional=True)
@@ -63,8 +69,10 @@ def request_parameters(
     _check_type("mask_cls_sep", mask_cls_sep, bool)
     _check_type("prompt", prompt, str, optional=True)
     _check_type("prompt_name", prompt_name, str, optional=True)
+    _check_type("priority", priority, str)
     _check_choice("pooling", pooling, POOLINGS)
     _check_choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
+    _check_choice("priority", priority, PRIORITIES)
     if prompt is not None and prompt_name is not None:
         raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
     if is_tokenized and (prompt is not None or prompt_name is not None):
@@ -84,6 +92,7 @@ def request_parameters(
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,
+        "bulk": True if priority == "bulk" else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from ._address import Address
+from ._api_key import GRPC_HEADER, HTTP_HEADER
 from ._errors import (
     AccessDenied,
     ClientError,
@@ -14,19 +16,46 @@ from ._errors import (
     ServerBusy,
     ServerError,
     ServerUnreachable,
+    StepDied,
 )
 
 # What Triton puts before the message that matters: the request, and each ensemble it went through.
 _PREFIX = re.compile(r"^(?:in ensemble '[^']*', |\[request id: [^\]]*\] )+")
-_RESTRICTED = re.compile(r"This (?:protocol|API) is restricted")
+_RESTRICTED = re.compile(r"This (?:protocol|API) is restricted, expecting header '([^']*)'")
+_UNLOADED = re.compile(r"^Request for unknown model: .* (?:has no available versions|is not at ready state)")
+_UNKNOWN_MODEL = "Request for unknown model: "  # NOT_FOUND in Triton 2.51, INVALID_ARGUMENT in later ones
+_DEAD_STEP = re.compile(r"Stub process '?([^' ]*)'? is not healthy")
+
+
+class Reach(Protocol):
+    """What `_retry` and `_drive` ask about the other end, be it one server or several."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether anything there has answered yet."""
+        ...
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether what one server did not take can be given to another at once."""
+        ...
+
+    @property
+    def servers(self) -> int:
+        """How many servers work side by side."""
+        ...
 
 
 class Peer:
     """One server. `reached` turns true with its first answer, be it an error."""
 
-    def __init__(self, address: Address) -> None:
+    has_spare = False
+    servers = 1
+
+    def __init__(self, address: Address, has_api_key: bool = False) -> None:
         self.address = address
         self.reached = False
+        self._has_api_key = has_api_key
 
     def unreachable(self, reason: str) -> ServerUnreachable:
         """No connection could be made, or it was lost."""
@@ -51,16 +80,30 @@ class Peer:
         """The server answered with an error; `status` is the name of a gRPC status code."""
         self.reached = True
         message = _PREFIX.sub("", message)
-        if _RESTRICTED.search(message) or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-            return AccessDenied(f"{self.address} refuses: {message}; give it through `headers`")
+        restricted = _RESTRICTED.search(message)
+        if restricted or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+            advice = self._how_to_enter(restricted[1] if restricted else None)
+            return AccessDenied(f"{self.address} refuses: {message}; {advice}")
+        if status == "UNAVAILABLE" or _UNLOADED.search(message):  # the latter while it stops, or loads the model anew
+            return ServerBusy(f"{self.address} cannot take the request now: {message}")
+        if status == "NOT_FOUND" or message.startswith(_UNKNOWN_MODEL):
+            return ModelNotFound(message)
         if status == "INVALID_ARGUMENT":
             return InvalidArgument(message)
-        if status == "NOT_FOUND":
-            return ModelNotFound(message)
-        if status == "UNAVAILABLE":
-            return ServerBusy(f"{self.address} cannot take the request now: {message}")
+        if _DEAD_STEP.search(message):
+            return StepDied(
+                f"{self.address}: a step of the model has died, and tritonserver does not start it again by itself: "
+                f"restart the server, or run it with what does (python -m client_sdk serve) ({message})"
+            )
         return ServerError(f"{self.address} failed: {message} ({status})")
 
     def garbled(self, reason: str) -> ServerError:
         """Something answered that is not what Triton says."""
         return ServerError(f"{self.address} does not answer like a Triton server: {reason}")
+
+    def _how_to_enter(self, header: str | None) -> str:
+        if header is not None and header.lower() not in (HTTP_HEADER, GRPC_HEADER):
+            return "give it through `headers`"
+        if self._has_api_key:
+            return "the api_key that was sent is not the one that it expects"
+        return "it expects a key: give api_key=..., or set CLIENT_SDK_API_KEY"

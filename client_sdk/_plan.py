@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ._texts import Text
 
 IN_FLIGHT = 4
-"""Requests on their way at the same time: enough for the server to merge some while it computes others."""
+"""Requests on their way to a server at the same time: enough for the server to merge some while it computes others."""
 
 WINDOW_TEXTS = 4096
 WINDOW_CHARACTERS = 1 << 23

@@ -6,13 +6,19 @@ import random
 import time
 from collections.abc import Callable
 
-from ._errors import ClientError, DeadlineExceeded, ServerBusy, ServerUnreachable
-from ._peer import Peer
+from ._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable, StepDied
+from ._peer import Reach
 
 FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
-RECONNECT_PATIENCE = 10.0
-"""Seconds for which a server that answered before, and is gone, is tried again within one call."""
+RECONNECT_PATIENCE = 20.0
+"""Seconds for which a server that answered before, and is gone, is tried again within one call.
+
+Long enough for a server that is watched to be noticed, started and loaded again.
+"""
+
+PASSED_OVER = (ServerBusy, ServerUnreachable, ModelNotFound, StepDied)
+"""Errors of one server that another may not have."""
 
 GRACE = 2.0
 """Seconds beyond a deadline after which a call that should have ended itself is no longer waited for."""
@@ -41,7 +47,9 @@ class Deadline:
 class Retry:
     """The attempts at one request: told of each failure, it says how long to pause, or raises.
 
-    - The server is busy: tried again until the deadline, with growing, jittered pauses.
+    - Another server may do it (`Reach.has_spare`): at once.
+    - The server is busy, or a step of it has died, which what watches it may bring back: tried again until the
+      deadline, with growing, jittered pauses.
     - The connection was lost: the same, for at most RECONNECT_PATIENCE seconds.
     - There never was a connection: raised at once; a wrong address does not become right.
     - Anything else is raised at once.
@@ -49,7 +57,7 @@ class Retry:
     When the deadline ends, the error raised is the one that stood in the way last.
     """
 
-    def __init__(self, deadline: Deadline, peer: Peer, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, deadline: Deadline, peer: Reach, jitter: Callable[[], float] = random.random) -> None:
         self._deadline = deadline
         self._peer = peer
         self._jitter = jitter
@@ -61,11 +69,15 @@ class Retry:
         """Seconds to wait before the next attempt; raises if there should be none."""
         if isinstance(error, DeadlineExceeded):
             raise self._last or DeadlineExceeded(f"the timeout of {self._deadline.timeout:g} s passed: {error}")
-        if not self._worth_another(error):
+        elsewhere = isinstance(error, PASSED_OVER) and self._peer.has_spare
+        if not elsewhere and not self._worth_another(error):
             raise error from None
         left = self._deadline.left()
         if left < FIRST_PAUSE:
             raise error
+        if elsewhere:
+            self._last = error
+            return 0.0
         # Half of what is left at most, so that the deadline does not pass in a pause.
         pause = min(self._pause * (0.5 + 0.5 * self._jitter()), left / 2)
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
@@ -73,7 +85,7 @@ class Retry:
         return pause
 
     def _worth_another(self, error: ClientError) -> bool:
-        if isinstance(error, ServerBusy):
+        if isinstance(error, (ServerBusy, StepDied)):
             self._lost_at = None
             return True
         if isinstance(error, ServerUnreachable) and self._peer.reached:

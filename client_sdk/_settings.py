@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ._connection import Connection, FilePath, make_connection
+from ._address import Url
+from ._connection import Connection, FilePath, make_connections
 from ._errors import InvalidArgument, InvalidType
 from ._options import seconds
 from ._retry import Deadline
@@ -18,7 +19,7 @@ DEFAULT_BATCH_SIZE = 64  # texts
 
 
 def default_url() -> str:
-    """CLIENT_SDK_URL, or Triton's gRPC port on this machine."""
+    """CLIENT_SDK_URL, one address or several with commas between them; or Triton's gRPC port on this machine."""
     return os.environ.get("CLIENT_SDK_URL") or DEFAULT_URL
 
 
@@ -27,13 +28,23 @@ def default_model() -> str:
     return os.environ.get("CLIENT_SDK_MODEL") or DEFAULT_MODEL
 
 
+def default_api_key() -> str | None:
+    """CLIENT_SDK_API_KEY, or none."""
+    return os.environ.get("CLIENT_SDK_API_KEY") or None
+
+
 @dataclass(frozen=True)
 class Settings:
     """A client's arguments, checked."""
 
-    connection: Connection
+    connections: tuple[Connection, ...]  # one for each address
     model: str
     timeout: float
+
+    @property
+    def url(self) -> str:
+        """The addresses, with commas between them."""
+        return ",".join(str(connection.address) for connection in self.connections)
 
     def deadline(self, timeout: float | None) -> Deadline:
         """The end of a call that starts now; None means the client's own timeout."""
@@ -41,21 +52,27 @@ class Settings:
 
 
 def make_settings(
-    url: str | None,
+    url: Url | None,
     model: str | None,
     timeout: float,
     headers: Mapping[str, str] | None,
+    api_key: str | None,
     root_certificates: FilePath | None,
     client_certificate: FilePath | None,
     client_key: FilePath | None,
 ) -> Settings:
-    """Check a client's arguments; None for url and model means the environment's, or the default."""
+    """Check a client's arguments; None for url, model and api_key means the environment's, or the default."""
     model = default_model() if model is None else model
     if not isinstance(model, str):
         raise InvalidType(f"model must be a str, not {type(model).__name__}")
     if not model:
         raise InvalidArgument("model is empty; the default family is called 'bert'")
-    connection = make_connection(
-        default_url() if url is None else url, headers, root_certificates, client_certificate, client_key
+    connections = make_connections(
+        default_url() if url is None else url,
+        headers,
+        default_api_key() if api_key is None else api_key,
+        root_certificates,
+        client_certificate,
+        client_key,
     )
-    return Settings(connection, model, seconds("timeout", timeout))
+    return Settings(connections, model, seconds("timeout", timeout))

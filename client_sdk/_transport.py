@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ._peer import Peer
+from ._peer import Reach
 from ._texts import Text
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -30,12 +30,22 @@ class InferRequest:
     texts: Sequence[Text]
     outputs: tuple[str, ...]
     parameters: Parameters = field(default_factory=dict)
+    version: str = ""
+    """Of the model; empty for the highest that is served."""
 
     def text_rows(self) -> list[list[bytes]]:
         """The texts as rows of UTF-8 bytes."""
         return [
             [text.encode()] if isinstance(text, str) else [text[0].encode(), text[1].encode()] for text in self.texts
         ]
+
+
+class Reply(NamedTuple):
+    """What came back for an inference."""
+
+    arrays: Arrays
+    version: str
+    """Of the model that answered."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Query:
 class Pending(Protocol):
     """A request on its way."""
 
-    def result(self) -> Arrays:
+    def result(self) -> Reply:
         """Wait for the reply; raises as `Transport.infer` does."""
         ...
 
@@ -65,9 +75,12 @@ class Pending(Protocol):
 class Transport(Protocol):
     """One protocol, blocking. Timeouts are in seconds and bound the single attempt."""
 
-    peer: Peer
+    @property
+    def peer(self) -> Reach:
+        """What is known of the other end."""
+        ...
 
-    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait: the shortest path for a single request."""
         ...
 
@@ -87,9 +100,12 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """One protocol, asynchronous; cancelling the task that waits gives the request up."""
 
-    peer: Peer
+    @property
+    def peer(self) -> Reach:
+        """What is known of the other end."""
+        ...
 
-    async def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
         ...
 

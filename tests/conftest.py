@@ -88,6 +88,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: Path)
 
 
 @pytest.fixture(scope="session")
+def bert_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the one family `bert`, all-MiniLM-L6-v2; to be left as it is."""
+    repository = tmp_path_factory.mktemp("bert_repository")
+    fill(repository, reference.checkpoint(), "bert")
+    return repository
+
+
+@pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[LocalServer]:
     """The one tritonserver of the tests."""
     with LocalServer(repository) as running:

@@ -1,4 +1,4 @@
-"""TLS and headers, through a small proxy that ends TLS in front of the real server, and small servers that listen."""
+"""TLS and headers: Triton's own TLS, a small proxy that ends TLS in front of it, and small servers that listen."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import grpc
 import pytest
 
-from client_sdk import AsyncClient, Client, ServerError, ServerUnreachable
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+from client_sdk import AsyncClient, Client, LocalServer, ServerError, ServerUnreachable, __main__
+from tests.server.moody_model import make_moody_repository
 
 
 def openssl(*arguments, cwd):
@@ -25,6 +24,7 @@ def openssl(*arguments, cwd):
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     """ca.pem, and what it signed: server.pem and client.pem with their keys, for localhost."""
+    assert shutil.which("openssl"), "the program openssl makes the certificates: install the package of that name"
     folder = tmp_path_factory.mktemp("certificates")
     (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
     new_key = ["-newkey", "rsa:2048", "-nodes"]
@@ -108,6 +108,45 @@ async def test_tls_with_a_client_certificate(certificates, inner_port):
         async with AsyncClient(f"{scheme}://localhost:{outer}", root_certificates=files["root_certificates"]) as nobody:
             with pytest.raises(ServerUnreachable):
                 await nobody.encode("First do it", timeout=20)
+
+
+@pytest.fixture(scope="module")
+def mutual_tls(certificates, tmp_path_factory):
+    """A tritonserver whose gRPC speaks TLS, and only with those who show a certificate of the same authority."""
+    arguments = [
+        "--grpc-use-ssl=true",
+        "--grpc-use-ssl-mutual=true",
+        f"--grpc-server-cert={certificates / 'server.pem'}",
+        f"--grpc-server-key={certificates / 'server.key'}",
+        f"--grpc-root-cert={certificates / 'ca.pem'}",
+    ]
+    with LocalServer(make_moody_repository(tmp_path_factory.mktemp("moody")), extra_args=arguments) as running:
+        yield f"grpcs://localhost:{running.grpc_url.rpartition(':')[2]}"
+
+
+async def test_tritons_own_tls_with_certificates_on_both_sides(certificates, mutual_tls, capsys):
+    files = {
+        "root_certificates": certificates / "ca.pem",
+        "client_certificate": certificates / "client.pem",
+        "client_key": certificates / "client.key",
+    }
+    with Client(mutual_tls, **files) as client:
+        assert client.encode(["text"] * 100).shape == (100, 1)
+    async with AsyncClient(mutual_tls, **files) as client:
+        assert (await client.encode(["text"] * 100)).shape == (100, 1)
+    options = [part for name, path in files.items() for part in (f"--{name.replace('_', '-')}", str(path))]
+    assert __main__.main(["health", "--url", mutual_tls, *options]) == 0
+    assert capsys.readouterr().out.startswith(f"healthy: {mutual_tls}")
+
+
+def test_tritons_own_tls_refuses_those_without_a_certificate_or_without_tls(certificates, mutual_tls):
+    for url, files in (
+        (mutual_tls, {"root_certificates": certificates / "ca.pem"}),
+        (mutual_tls, {}),
+        (mutual_tls.replace("grpcs", "grpc"), {}),
+    ):
+        with Client(url, **files) as client, pytest.raises(ServerUnreachable):
+            client.encode("text", timeout=20)
 
 
 def test_headers_are_sent_over_http():

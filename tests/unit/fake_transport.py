@@ -7,34 +7,38 @@ from typing import Any
 
 from client_sdk._address import Address
 from client_sdk._peer import Peer
-from client_sdk._transport import Arrays, InferRequest
+from client_sdk._transport import Arrays, InferRequest, Reply
 
 
 class FakeTransport:
-    """Answers with `answer(request)`, in threads; counts how many requests are on their way at once."""
+    """Answers with `answer(request)`, as version 1 unless that says otherwise, in threads.
 
-    def __init__(self, answer: Callable[[InferRequest], Arrays]) -> None:
+    It counts how many requests are on their way at once.
+    """
+
+    def __init__(self, answer: Callable[[InferRequest], Arrays | Reply]) -> None:
         self.peer = Peer(Address("grpc", "fake", 1))
         self.peer.reached = True
         self.answer = answer
         self.requests: list[InferRequest] = []
-        self.started: list[Future[Arrays]] = []
+        self.started: list[Future[Reply]] = []
         self.flying = self.most_flying = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(16)
 
-    def infer(self, request: InferRequest, timeout: float) -> Arrays:
+    def infer(self, request: InferRequest, timeout: float) -> Reply:
         with self._lock:
             self.requests.append(request)
             self.flying += 1
             self.most_flying = max(self.most_flying, self.flying)
         try:
-            return self.answer(request)
+            answer = self.answer(request)
+            return answer if isinstance(answer, Reply) else Reply(answer, "1")
         finally:
             with self._lock:
                 self.flying -= 1
 
-    def start(self, request: InferRequest, timeout: float) -> Future[Arrays]:
+    def start(self, request: InferRequest, timeout: float) -> Future[Reply]:
         self.started.append(self._pool.submit(self.infer, request, timeout))
         return self.started[-1]
 

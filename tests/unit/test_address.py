@@ -1,7 +1,7 @@
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
-from client_sdk._address import Address, parse_address
+from client_sdk._address import Address, parse_address, parse_addresses
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,28 @@ def test_a_url_that_is_not_a_str_is_refused():
 def test_an_address_prints_as_its_url():
     assert str(parse_address("[::1]")) == "grpc://[::1]:8001"
     assert str(parse_address("https://host/triton")) == "https://host:8000/triton"
+
+
+@pytest.mark.parametrize("url", ["one:1, two", ["one:1", "two"], ("grpc://one:1", "grpc://two:8001")])
+def test_several_addresses_come_with_commas_or_as_a_list(url):
+    assert parse_addresses(url) == (Address("grpc", "one", 1), Address("grpc", "two", 8001))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("one,http://two", "same scheme, and they are grpc://one:8001, http://two:8000"),
+        ("one,two,one:8001", "given twice, of grpc://one:8001, grpc://two:8001, grpc://one:8001"),
+        ("one,,two", "url '': there is no host"),
+        ([], "empty list; allowed: host:port"),
+    ],
+)
+def test_several_addresses_that_do_not_go_together_are_refused(url, reason):
+    with pytest.raises(InvalidArgument, match=reason):
+        parse_addresses(url)
+
+
+@pytest.mark.parametrize("url", [8001, b"host", ["one", 2]])
+def test_addresses_are_str(url):
+    with pytest.raises(InvalidType, match="must be a str"):
+        parse_addresses(url)

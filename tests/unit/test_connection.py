@@ -1,6 +1,8 @@
 import pytest
 
 from client_sdk import AsyncClient, Client, InvalidArgument, InvalidType
+from client_sdk._address import parse_address
+from client_sdk._grpc_transport import _channel_options
 
 
 @pytest.fixture(params=[Client, AsyncClient])
@@ -66,3 +68,49 @@ def test_a_certificate_needs_its_key(make, tmp_path):
 def test_a_missing_tls_file_is_named(make, tmp_path):
     with pytest.raises(InvalidArgument, match="root_certificates: there is no file .*ca.pem"):
         make("https://host", root_certificates=tmp_path / "ca.pem")
+
+
+def test_several_addresses_are_shown(make, monkeypatch):
+    assert repr(make(["one", "two:1"])) == f"{make.__name__}('grpc://one:8001,grpc://two:1', model='bert')"
+    monkeypatch.setenv("CLIENT_SDK_URL", "http://one,http://two")
+    assert "('http://one:8000,http://two:8000'" in repr(make())
+
+
+@pytest.mark.parametrize("key", ["", "two words", "schlüssel", "line\n"])
+def test_an_api_key_is_one_word_and_is_not_shown(make, key):
+    with pytest.raises(InvalidArgument, match="the api_key .* one word of printable ASCII") as raised:
+        make(api_key=key)
+    assert not key or key.strip() not in str(raised.value)
+
+
+def test_an_api_key_is_a_str(make):
+    with pytest.raises(InvalidType, match="api_key must be a str, not int"):
+        make(api_key=4711)
+
+
+def test_secrets_are_in_no_repr(make):
+    client = make("one,two", api_key="kept-secret", headers={"other": "hidden"})
+    for shown in (repr(client), repr(client._settings)):
+        assert "secret" not in shown and "hidden" not in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "header"), [("host", "Triton-Grpc-Protocol-Authorization"), ("http://host", "Authorization")]
+)
+def test_an_api_key_and_a_header_of_the_same_name_exclude_each_other(make, url, header):
+    with pytest.raises(InvalidArgument, match=f"headers and api_key both give the header '{header.lower()}'"):
+        make(url, api_key="key", headers={header: "Bearer other"})
+
+
+@pytest.mark.parametrize(
+    ("url", "in_turn"),
+    [
+        ("triton.namespace.svc", True),
+        ("grpcs://gpu-7", True),
+        ("localhost", False),
+        ("10.0.0.1", False),
+        ("[::1]", False),
+    ],
+)
+def test_the_addresses_that_a_name_stands_for_are_used_in_turn(url, in_turn):
+    assert (("grpc.lb_policy_name", "round_robin") in _channel_options(parse_address(url))) is in_turn

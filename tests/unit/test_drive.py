@@ -5,11 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError
+from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, VersionChanged
 from client_sdk._drive import drive, drive_async
 from client_sdk._job import vectors_job
-from client_sdk._plan import IN_FLIGHT, WINDOW_TEXTS
+from client_sdk._plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._retry import Deadline
+from client_sdk._transport import Reply
 from tests.unit.fake_transport import FakeTransport
 
 
@@ -153,3 +154,18 @@ def test_a_stream_is_not_held_beyond_a_window(run):
 
     assert len(run((Counted(i) for i in range(5 * WINDOW_TEXTS)), forgetful, batch_size=64)) == 5 * WINDOW_TEXTS
     assert WINDOW_TEXTS <= Counted.most_alive < 2.5 * WINDOW_TEXTS
+
+
+def test_two_versions_in_one_call_are_an_error_that_names_both(run):
+    def replaced(request):
+        return Reply(numbers(request), "1" if len(run.transport.requests) < 20 else "2")
+
+    with pytest.raises(VersionChanged, match="versions 1 and 2 of model 'bert'.*model_version"):
+        run([str(i) for i in range(1000)], replaced)
+
+
+def test_a_version_is_asked_for_by_its_number():
+    assert vectors_job("bert", ["1"], {}, 1, False, 3).request(Batch(["1"], [0])).version == "3"
+    assert vectors_job("bert", ["1"], {}, 1, False).request(Batch(["1"], [0])).version == ""
+    with pytest.raises(InvalidArgument, match="model_version must be at least 1"):
+        vectors_job("bert", ["1"], {}, 1, False, 0)

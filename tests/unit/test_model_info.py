@@ -39,6 +39,7 @@ def family(**parameters):
 def test_everything_is_read_from_the_configs():
     info = ask(model_info("bert"), family())
     assert (info.model, info.version, info.dimension, info.max_seq_len) == ("bert", 10, 384, 256)
+    assert info.versions == (2, 10)
     assert (info.pooling, info.normalize, info.layers, info.max_batch_size) == ("mean", True, (-1,), 64)
     assert (info.prompts, info.default_prompt_name) == ({"query": "query: "}, None)
     assert (info.backend, info.server_version) == ("onnxruntime", "2.51.0")
@@ -87,3 +88,10 @@ def test_a_missing_model_is_named_with_those_that_are_there(names, family, wante
     error = ask(missing_model(family, wanted, "HOST"), {Query("statistics"): statistics})
     with pytest.raises(LookupError, match=message):
         raise error
+
+
+def test_a_missing_version_is_named_with_those_that_are_there():
+    models = [("bert", "10"), ("bert", "2"), ("bert_tokens", "3")]
+    statistics = {"model_stats": [{"name": name, "version": version} for name, version in models]}
+    error = ask(missing_model("bert", "bert", "HOST", 7), {Query("statistics"): statistics})
+    assert str(error) == "there is no version 7 of model 'bert' at HOST; there: 2, 10"

@@ -51,6 +51,7 @@ def test_a_size_is_a_positive_int(name):
         ("add_special_tokens", 0, "bool"),
         ("split_special_tokens", "yes", "bool"),
         ("mask_cls_sep", 1, "bool"),
+        ("priority", None, "str"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_refused(name, value, allowed):
@@ -71,6 +72,13 @@ def test_options_that_do_not_go_together_are_refused():
         request_parameters(add_special_tokens=False)
     with pytest.raises(InvalidArgument, match="'only_first' is not known; allowed: longest_first, bert_as_service"):
         request_parameters(pair_truncation="only_first")
+
+
+def test_a_bulk_call_says_so_and_an_interactive_one_is_the_default():
+    assert request_parameters(priority="bulk") == {"bulk": True}
+    assert request_parameters(priority="interactive") == {}
+    with pytest.raises(InvalidArgument, match="priority 'high' is not known; allowed: interactive, bulk"):
+        request_parameters(priority="high")
 
 
 def test_a_batch_size_is_a_positive_int():

@@ -1,6 +1,6 @@
 import pytest
 
-from client_sdk import AccessDenied, InvalidArgument, ModelNotFound, ServerBusy, ServerError
+from client_sdk import AccessDenied, InvalidArgument, ModelNotFound, ServerBusy, ServerError, StepDied
 from client_sdk._address import parse_address
 from client_sdk._peer import Peer
 
@@ -15,6 +15,12 @@ from client_sdk._peer import Peer
         ("HTTP status 403", "This API is restricted, expecting header 'key'", AccessDenied),
         ("PERMISSION_DENIED", "no", AccessDenied),
         ("UNAUTHENTICATED", "who?", AccessDenied),
+        ("NOT_FOUND", "Request for unknown model: 'bert' is not found", ModelNotFound),
+        ("INVALID_ARGUMENT", "Request for unknown model: 'bert' is not found", ModelNotFound),
+        ("NOT_FOUND", "Request for unknown model: 'bert' has no available versions", ServerBusy),
+        ("UNAVAILABLE", "Request for unknown model: 'bert' version 1 is not at ready state", ServerBusy),
+        ("INTERNAL", "Stub process 'bert_encoder_0_0' is not healthy.", StepDied),
+        ("HTTP status 500", "Stub process 'bert_encoder_0_0' is not healthy.", StepDied),
         ("INTERNAL", "broke", ServerError),
         ("UNKNOWN", "?", ServerError),
     ],
@@ -42,3 +48,19 @@ def test_a_server_that_answered_before_was_perhaps_stopped():
     peer = Peer(parse_address("host"))
     peer.reached = True
     assert "was it stopped?" in str(peer.unreachable("Socket closed"))
+
+
+@pytest.mark.parametrize(
+    ("has_api_key", "header", "advice"),
+    [
+        (False, "triton-grpc-protocol-authorization", "it expects a key: give api_key="),
+        (False, "authorization", "it expects a key: give api_key="),
+        (True, "authorization", "the api_key that was sent is not the one that it expects"),
+        (True, "Authorization", "the api_key that was sent is not the one that it expects"),
+        (True, "triton-grpc-protocol-closed", "give it through `headers`"),
+    ],
+)
+def test_a_refusal_says_which_key_is_missing(has_api_key, header, advice):
+    peer = Peer(parse_address("host"), has_api_key)
+    error = peer.answered("UNAVAILABLE", f"This protocol is restricted, expecting header '{header}'")
+    assert type(error) is AccessDenied and advice in str(error)

@@ -1,6 +1,6 @@
 import pytest
 
-from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, ServerUnreachable
+from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, ServerUnreachable, StepDied
 from client_sdk._address import Address
 from client_sdk._peer import Peer
 from client_sdk._retry import FIRST_PAUSE, LONGEST_PAUSE, RECONNECT_PATIENCE, Deadline, Retry
@@ -50,6 +50,11 @@ def test_pauses_are_jittered_by_half(clock, peer):
 
 def test_a_long_call_may_try_for_days(clock, peer):
     assert sum(pauses(Retry(Deadline(86_400, clock), peer), clock, ServerBusy(""))) == pytest.approx(86_400, abs=0.1)
+
+
+def test_a_dead_step_is_waited_for_until_the_deadline(clock, peer):
+    deadline = Deadline(60, clock)
+    assert sum(pauses(Retry(deadline, peer), clock, StepDied("dead"))) == pytest.approx(60, abs=0.1)
 
 
 def test_a_lost_server_is_tried_again_for_a_while(clock, peer):

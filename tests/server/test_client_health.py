@@ -1,0 +1,101 @@
+"""`python -m client_sdk health`, and clients, when the process of a step has died."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from client_sdk import AsyncClient, Client, LocalServer, ServerError, StepDied
+from tests.server.local_servers import command_of, free_ports, processes_of
+from tests.server.moody_model import make_moody_repository
+
+
+def health(*arguments):
+    """Exit code, and what was printed."""
+    command = [sys.executable, "-m", "client_sdk", "health", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def kill_steps(repository):
+    """kill -9 of every Python step, which Triton does not start again."""
+    for pid in processes_of(repository):
+        if b"python_backend_stub" in command_of(pid).split(b"\0")[0]:
+            os.kill(pid, signal.SIGKILL)
+
+
+def blocking(url, **options):
+    with Client(url, **options) as client:
+        return client.encode("text")
+
+
+def asynchronous(url, **options):
+    async def call():
+        async with AsyncClient(url, **options) as client:
+            return await client.encode("text")
+
+    return asyncio.run(call())
+
+
+def test_a_server_that_gives_vectors_is_healthy(server):
+    for url in (server.grpc_url, server.http_url):
+        code, line = health("--url", url)
+        assert code == 0 and re.fullmatch(rf"healthy: {url} gave a vector of 384 numbers in \d+ ms\n", line)
+
+
+def test_every_server_of_several_is_asked(server):
+    code, lines = health("--url", f"{server.grpc_url},127.0.0.1:1")
+    assert code == 1
+    assert f"healthy: {server.grpc_url} gave" in lines and "unhealthy: cannot reach grpc://127.0.0.1:1" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--url", "127.0.0.1:1"], "cannot reach grpc://127.0.0.1:1"),
+        (["--url", "ftp://host"], "the scheme 'ftp' is not known"),
+        (["--timeout", "0"], "timeout must be a positive"),
+    ],
+)
+def test_whatever_is_wrong_is_1_with_the_reason(arguments, reason):
+    code, line = health(*arguments)
+    assert code == 1 and line.startswith("unhealthy: ") and reason in line and line.count("\n") == 1
+
+
+def test_an_unknown_model_is_unhealthy(server):
+    code, line = health("--url", server.grpc_url, "--model", "nope")
+    assert code == 1 and "there is no model 'nope'" in line
+
+
+def test_a_dead_step_is_unhealthy_and_an_error_that_says_what_to_do(tmp_path):
+    repository = make_moody_repository(tmp_path / "repository")
+    with LocalServer(repository) as server:
+        kill_steps(repository)
+        for url in (server.grpc_url, server.http_url):
+            for encode in (blocking, asynchronous):
+                started = time.monotonic()
+                with pytest.raises(StepDied, match=f"{url}: a step of the model has died.*restart the server") as error:
+                    encode(url, timeout=2)
+                assert isinstance(error.value, ServerError) and 1.5 < time.monotonic() - started < 3
+        code, line = health("--url", server.grpc_url, "--timeout", "2")
+        assert code == 1 and "a step of the model has died" in line
+
+
+def test_calls_outlive_a_dead_step_if_the_server_is_brought_back(tmp_path):
+    repository = make_moody_repository(tmp_path / "repository")
+    http_port, grpc_port, metrics_port = free_ports()
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    with ThreadPoolExecutor() as pool:
+        with LocalServer(repository, **ports) as server:
+            kill_steps(repository)
+            urls = (server.grpc_url, server.http_url)
+            calls = [pool.submit(encode, url, timeout=40) for url in urls for encode in (blocking, asynchronous)]
+            time.sleep(2)
+        with LocalServer(repository, **ports):
+            assert [call.result().tolist() for call in calls] == [[4]] * 4
