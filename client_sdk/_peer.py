@@ -24,6 +24,8 @@ _PREFIX = re.compile(r"^(?:in ensemble '[^']*', |\[request id: [^\]]*\] )+")
 _RESTRICTED = re.compile(r"This (?:protocol|API) is restricted, expecting header '([^']*)'")
 _UNLOADED = re.compile(r"^Request for unknown model: .* (?:has no available versions|is not at ready state)")
 _UNKNOWN_MODEL = "Request for unknown model: "  # NOT_FOUND in Triton 2.51, INVALID_ARGUMENT in later ones
+# Triton's Python backend fails a whole batch where a string of one request is cut off; what this client sends never is.
+_SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
 _DEAD_STEP = re.compile(r"Stub process '?([^' ]*)'? is not healthy")
 
 
@@ -88,6 +90,8 @@ class Peer:
             return ServerBusy(f"{self.address} cannot take the request now: {message}")
         if status == "NOT_FOUND" or message.startswith(_UNKNOWN_MODEL):
             return ModelNotFound(message)
+        if _SPOILED_BATCH.search(message):
+            return ServerBusy(f"{self.address} merged the request with another client's, which is malformed: {message}")
         if status == "INVALID_ARGUMENT":
             return InvalidArgument(message)
         if _DEAD_STEP.search(message):

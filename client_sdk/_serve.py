@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
-from client_sdk._errors import ClientError
-from client_sdk._local_server import CLOSED_ENDPOINTS, LocalServer, models_in
+from client_sdk._errors import ClientError, InvalidArgument
+from client_sdk._local_server import LocalServer, families_in, models_in
+from client_sdk._server_run import logger
+from client_sdk._server_settings import CLOSED_ENDPOINTS, SHORTEST_API_KEY
+from client_sdk._settings import default_api_key
 
 _DEFAULT_GRPC_PORT = 8001
 _DEFAULT_MODEL = "bert"
@@ -28,7 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         metavar="ADDRESS",
         help="the address to listen on; default: 127.0.0.1, this machine alone. 0.0.0.0 opens inference, "
-        "metadata, statistics and metrics to every network that it is on, without password or encryption",
+        "metadata, statistics and metrics to every network that it is on, without password or encryption unless "
+        "the following ask for them",
+    )
+    parser.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help="clients must send the key in its first line, of at least "
+        f"{SHORTEST_API_KEY} characters; default: the environment's CLIENT_SDK_API_KEY, if it is set",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="PEM: encrypt gRPC, and keep HTTP on this machine")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM: the certificate's key")
+    parser.add_argument(
+        "--tls-client-ca", metavar="FILE", help="PEM: gRPC clients need a certificate of this authority"
     )
     parser.add_argument("--tritonserver", metavar="PATH", help="the program; it is looked for if not given")
     parser.add_argument(
@@ -37,14 +54,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help=f"endpoints to open that are closed by default: {', '.join(CLOSED_ENDPOINTS)}",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="otlp=URL",
+        help="send OpenTelemetry traces to a collector, such as otlp=http://localhost:4318/v1/traces",
+    )
+    parser.add_argument(
+        "--trace-rate",
+        type=int,
+        default=100,
+        metavar="N",
+        help="trace one request in N, and all with a traceparent header; 0: only those; default: 100",
+    )
+    parser.add_argument(
+        "--no-restart",
+        action="store_true",
+        help="end when tritonserver ends; otherwise it is started again then, and when it no longer serves",
+    )
     parser.add_argument("--startup-timeout", type=float, default=120.0, metavar="SECONDS", help="default: 120")
     parser.add_argument("--verbose", action="store_true", help="show tritonserver's log")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until Ctrl-C or SIGTERM (0), or until the server ends by itself or does not start (1)."""
+    """Serves until Ctrl-C or SIGTERM (0); 1 if the server does not start, or ends and is not to be started again."""
     try:
-        with _sigterm_as_ctrl_c():
+        with _sigterm_as_ctrl_c(), _restarts_shown():
             return _serve(args)
     except KeyboardInterrupt:
         return 0
@@ -63,11 +97,18 @@ def _serve(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         startup_timeout=args.startup_timeout,
         open_endpoints=[name.strip() for name in args.open.split(",") if name.strip()],
+        api_key=default_api_key() if args.api_key_file is None else _read_key(Path(args.api_key_file)),
+        tls_certificate=args.tls_cert,
+        tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
+        trace=args.trace,
+        trace_rate=args.trace_rate,
+        supervise=not args.no_restart,
     )
     print(f"starting tritonserver on {server.model_repository} ...", flush=True)
     with _log_shown(server) if args.verbose else contextlib.nullcontext(), server:
         try:
-            print(_greeting(server, args.listen), flush=True)
+            print(_greeting(server, args), flush=True)
             status = server.wait()
         except KeyboardInterrupt:
             print("\nstopping ...", flush=True)
@@ -77,7 +118,18 @@ def _serve(args: argparse.Namespace) -> int:
     return 1
 
 
-def _greeting(server: LocalServer, listen: str) -> str:
+def _read_key(path: Path) -> str:
+    """The first line of a file. Raises InvalidArgument if there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"--api-key-file {path}: {error}") from None
+    if not lines or not lines[0].strip():
+        raise InvalidArgument(f"--api-key-file {path}: its first line is empty, and should be the key")
+    return lines[0].strip()
+
+
+def _greeting(server: LocalServer, args: argparse.Namespace) -> str:
     lines = [
         "ready",
         f"  gRPC     {server.grpc_url}",
@@ -85,25 +137,61 @@ def _greeting(server: LocalServer, listen: str) -> str:
         f"  metrics  {server.metrics_url}",
     ]
     if not server.is_loopback:
-        lines.append(
-            f"open on {listen}: whoever reaches this machine can use inference, metadata, statistics and "
-            "metrics; nothing is asked for and nothing is encrypted"
-        )
+        lines.append(_what_is_open(server, args))
+    elif server.asks_for_key:
+        lines.append("clients must send the key (api_key=..., or CLIENT_SDK_API_KEY)")
     if server.open_endpoints:
-        lines.append(f"opened: {', '.join(sorted(server.open_endpoints))}")
-    models = models_in(server.model_repository)
-    families = [name for name in models if f"{name}_tokenizer" in models]
-    if families:
-        lines += ["", "Try it in Python:"]
-        settings = []
-        if server.grpc_url != f"grpc://127.0.0.1:{_DEFAULT_GRPC_PORT}":
-            settings.append(f"CLIENT_SDK_URL={server.grpc_url}")
-        if _DEFAULT_MODEL not in families:
-            settings.append(f"CLIENT_SDK_MODEL={families[0]}")
-        if settings:
-            lines[-1] = f"Try it in Python, with {' '.join(settings)} in its environment:"
-        lines += ["  import client_sdk", '  client_sdk.encode(["First do it", "then do it right"])']
-    return "\n".join([*lines, "", "Ctrl-C stops it."])
+        lines.append(f"opened: {', '.join(server.open_endpoints)}")
+    if args.trace:
+        which = f"one request in {args.trace_rate} and those" if args.trace_rate else "requests"
+        lines.append(f"traces of {which} with a traceparent header go to {args.trace.removeprefix('otlp=')}")
+    return "\n".join([*lines, *_example(server, args), "", "Ctrl-C stops it."])
+
+
+def _what_is_open(server: LocalServer, args: argparse.Namespace) -> str:
+    if server.asks_for_key:
+        use = (
+            "whoever reaches this machine can see health and metrics; "
+            "inference, metadata, configuration and statistics are for those with the key"
+        )
+    else:
+        use = (
+            "whoever reaches this machine can use inference, metadata, statistics and metrics; nothing is asked for"
+            if not args.tls_client_ca
+            else "whoever has a certificate of the authority can use the models, whoever reaches this machine metrics"
+        )
+    if args.tls_cert:
+        return f"open on {args.listen}: {use}; gRPC is encrypted, metrics are not, and HTTP is for this machine alone"
+    return f"open on {args.listen}: {use} and nothing is encrypted"
+
+
+def _example(server: LocalServer, args: argparse.Namespace) -> list[str]:
+    families = families_in(models_in(server.model_repository))
+    if not families:
+        return []
+    if args.tls_cert:
+        model = "" if _DEFAULT_MODEL in families else f", {families[0]!r}"
+        client = f'client_sdk.Client("{server.grpc_url}"{model}, root_certificates="ca.pem")'
+        return [
+            "",
+            "Try it in Python:",
+            "  import client_sdk",
+            f'  {client}.encode(["First do it", "then do it right"])',
+        ]
+    settings = []
+    if server.grpc_url != f"grpc://127.0.0.1:{_DEFAULT_GRPC_PORT}":
+        settings.append(f"CLIENT_SDK_URL={server.grpc_url}")
+    if _DEFAULT_MODEL not in families:
+        settings.append(f"CLIENT_SDK_MODEL={families[0]}")
+    if server.asks_for_key:
+        settings.append("CLIENT_SDK_API_KEY=(the key)")
+    where = f", with {' '.join(settings)} in its environment" if settings else ""
+    return [
+        "",
+        f"Try it in Python{where}:",
+        "  import client_sdk",
+        '  client_sdk.encode(["First do it", "then do it right"])',
+    ]
 
 
 @contextlib.contextmanager
@@ -116,6 +204,18 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _restarts_shown() -> Iterator[None]:
+    """Prints what the supervisor says to standard error, with the time."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

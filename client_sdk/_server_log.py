@@ -57,9 +57,14 @@ class ServerLog:
         # The position of the file is the server's own, so it is left where it is.
         return os.pread(descriptor, length, self._start + offset + size - length) if length > 0 else b""
 
-    def text(self) -> str:
-        """All of it as text (the end, where it is long); after `close` what it was then."""
-        return self.read().decode(errors="replace") if self._text is None else self._text
+    @property
+    def size(self) -> int:
+        """Bytes written since this object was made; 0 after `close`."""
+        return os.fstat(self._file.fileno()).st_size - self._start if self._text is None else 0
+
+    def text(self, offset: int = 0) -> str:
+        """As text, from byte `offset` on (the end, where it is long); after `close` all of what it was then."""
+        return self.read(offset).decode(errors="replace") if self._text is None else self._text
 
     def close(self) -> None:
         """Closes the file and keeps its text."""

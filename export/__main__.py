@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"in {time.monotonic() - started:.1f} s\n"
             f"serve it: python -m client_sdk serve --model-repository {args.repository}"
         )
-    except ExportError as error:
+    except (ExportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ COMMANDS = {
     "profile": ("profile", "where the time of one request goes"),
     "size": ("size", "throughput against number of texts, their length, and their mixture"),
     "memory": ("memory", "memory of client and server over a long bulk run"),
+    "soak": ("soak", "everything at once for half an hour: does anything grow, fail or come out wrong?"),
     "ceiling": ("ceiling_command", "latency and bulk throughput beside bare ONNX Runtime, in a minute"),
 }
 

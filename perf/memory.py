@@ -140,7 +140,7 @@ def _sampled_run(
 
     def watch() -> None:
         while True:
-            samples.add(time.monotonic() - started, _look(processes))
+            samples.add(time.monotonic() - started, look(processes))
             if over.wait(args.interval):
                 return
 
@@ -159,8 +159,8 @@ def _sampled_run(
     return samples, done
 
 
-def _look(processes: dict[int, str]) -> dict[str, float]:
-    """MiB of each; several instances of a step count together."""
+def look(processes: dict[int, str]) -> dict[str, float]:
+    """MiB of this process and of each of those; several instances of a step count together."""
     values = {CLIENT: own_bytes(os.getpid()) / MIB}
     for process, name in processes.items():
         values[name] = values.get(name, 0.0) + own_bytes(process) / MIB

@@ -81,6 +81,11 @@ def own_bytes(process: int) -> int:
     return resident * _PAGE - shared * 1024
 
 
+def shared_files(processes: list[int]) -> int:
+    """The number of shared-memory files that the processes map."""
+    return len(set().union(*map(_mapped_shared_memory, processes)))
+
+
 def shared_bytes(processes: list[int]) -> int:
     """Bytes of the shared-memory files that the processes map, each file counted once, as much as is in use."""
     used: dict[tuple[int, int], int] = {}

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -102,10 +103,13 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Another Python with `code`, of which it is known when it prints."""
+def python(
+    code: str, *arguments: object, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    """Another Python with `code`, of which it is known when it prints; `environment` is added to this one's."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 """Interactive requests overtake those of a bulk call that wait in the encoder."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,20 +16,13 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
         client.encode("warm")
         took = {}
         for priority in ("interactive", "bulk"):
-            found = []
-            calls = [
-                threading.Thread(target=lambda p=priority: found.append(other.encode(many, max_seq_len=64, priority=p)))
-                for _ in range(4)
-            ]
-            for call in calls:
-                call.start()
-            time.sleep(1)
-            started = time.monotonic()
-            vector = client.encode(texts[0])
-            took[priority] = time.monotonic() - started
-            assert all(call.is_alive() for call in calls), "the bulk calls were still in progress"
+            with ThreadPoolExecutor(4) as pool:
+                calls = [pool.submit(other.encode, many, max_seq_len=64, priority=priority) for _ in range(4)]
+                time.sleep(1)
+                started = time.monotonic()
+                vector = client.encode(texts[0])
+                took[priority] = time.monotonic() - started
+                assert not any(call.done() for call in calls), "the bulk calls were still in progress"
             np.testing.assert_allclose(vector, expected["sentence"][0], atol=1e-5)
-            for call in calls:
-                call.join()
-            assert [vectors.shape for vectors in found] == [(len(many), 384)] * 4
+            assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
         assert took["bulk"] < 1 and took["bulk"] < took["interactive"] / 3, took

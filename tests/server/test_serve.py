@@ -91,8 +91,8 @@ def test_serve_ends_at_sigterm_and_at_ctrl_c_while_it_starts(tmp_path: Path):
         assert processes_of(tmp_path) == []
 
 
-def test_serve_ends_at_the_servers_death(repository: Path):
-    with ending(serve(repository)) as process:
+def test_serve_ends_at_the_servers_death_if_told_not_to_restart_it(repository: Path):
+    with ending(serve(repository, "--no-restart")) as process:
         read_until(process, "Ctrl-C")
         os.kill(tritonserver_of(repository), signal.SIGKILL)
         assert process.wait(20) == 1

@@ -57,7 +57,9 @@ def program(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def guarded(*command: str | Path, grace: float = 5.0, remove: tuple = (), parent: int | None = None) -> Iterator:
+def guarded(
+    *command: str | Path, grace: float = 5.0, remove: tuple = (), parent: int | None = None, options: tuple = ()
+) -> Iterator:
     """A guard with `command`; it is killed at the end if the test did not end it."""
     guard = subprocess.Popen(
         [
@@ -70,6 +72,7 @@ def guarded(*command: str | Path, grace: float = 5.0, remove: tuple = (), parent
                 f"--grace={grace}",
             ),
             *(f"--remove={path}" for path in remove),
+            *options,
             *("--", *map(str, command)),
         ],
         stdin=subprocess.PIPE,
@@ -162,3 +165,32 @@ def test_named_files_and_directories_are_removed_and_no_others(tmp_path: Path):
     with guarded("true", remove=(tmp_path / "shm-*", tmp_path / "run")) as guard:
         assert guard.wait(5) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_sigquit_ends_a_stubborn_server_without_the_grace_time(program: Path, mark: Path):
+    with guarded(sys.executable, program, "stubborn", mark, grace=30) as guard:
+        wait_for(Path(f"{mark}.child").exists)
+        guard.send_signal(signal.SIGQUIT)
+        assert guard.wait(5) == 128 + signal.SIGKILL
+        assert processes_marked(mark) == []
+
+
+def test_a_secret_reaches_the_server_and_not_the_guards_own_arguments(tmp_path: Path):
+    script = tmp_path / "script"
+    script.write_text(f'echo "$1" > {tmp_path}/seen; sleep 60')
+    with guarded("sh", script, "Bearer (key)", options=("--secret=(key)",)) as guard:
+        guard.stdin.write(b"top secret\n")
+        guard.stdin.flush()
+        wait_for(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text())
+        assert (tmp_path / "seen").read_text() == "Bearer top secret\n"
+        assert b"top secret" not in Path(f"/proc/{guard.pid}/cmdline").read_bytes()
+        guard.terminate()
+        assert guard.wait(5) == 128 + signal.SIGTERM
+
+
+def test_nothing_is_started_by_a_parent_that_dies_before_it_tells_the_secret(tmp_path: Path):
+    with guarded("touch", tmp_path / "started", options=("--secret=(key)",)) as guard:
+        guard.stdin.close()
+        assert guard.wait(5) == 128 + signal.SIGTERM
+        guard.stdin = None
+    assert not (tmp_path / "started").exists()

@@ -9,6 +9,7 @@ from client_sdk._peer import Peer
     ("status", "message", "kind"),
     [
         ("INVALID_ARGUMENT", "wrong", InvalidArgument),
+        ("INVALID_ARGUMENT", "incomplete string data for inference input 'TEXT', expecting 6 bytes", ServerBusy),
         ("NOT_FOUND", "no such model", ModelNotFound),
         ("UNAVAILABLE", "Exceeds maximum queue size", ServerBusy),
         ("UNAVAILABLE", "This protocol is restricted, expecting header 'triton-grpc-protocol-key'", AccessDenied),
