@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -377,13 +378,16 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
         found = (re.fullmatch(r'(bert_\w+_total)\{model="bert"\} (\d+)', line) for line in lines)
         return {match[1]: float(match[2]) for match in found if match}
 
+    time.sleep(0.5)  # the encoder tells Triton five times a second
     before = metrics()
     ask("bert", "EMBEDDING", ["word", "word " * 300, "two words"])
+    time.sleep(0.5)
     gained = {name: value - before.get(name, 0) for name, value in metrics().items()}
     assert gained == {
         "bert_tokens_total": 3 + 256 + 4,
         "bert_padded_tokens_total": 3 * 256,
         "bert_truncated_texts_total": 1,
+        "bert_refused_texts_total": 0,
     }
 
 

@@ -108,8 +108,11 @@ def wait_for_value(watching: prometheus.Prometheus, expression: str) -> None:
 
 
 def test_every_metric_that_the_rules_name_exists(watching):
-    names = set(re.findall(r"\bnv_\w+", RULES.read_text()))
-    assert len(names) == 5
+    expressions = " ".join(
+        rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    )
+    names = set(re.findall(r"\b(?:nv|bert)_\w+", expressions))
+    assert len(names) == 7
     for name in sorted(names):
         wait_for_value(watching, f'max({name}{{model=~"bert.*"}})')
 

@@ -1,7 +1,9 @@
 """What a full queue does, on a server whose encoder lets few texts wait."""
 
+import re
 import shutil
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +69,28 @@ def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narro
     assert len(served) + len(refused) == 24
     assert 2 <= len(served) <= 8  # two wait, the others were being computed or read
     assert max(refused) < max(served)
+
+
+@pytest.mark.parametrize("narrow_server", [128], indirect=True)
+def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts):
+    def metrics() -> dict[str, float]:
+        with urllib.request.urlopen(narrow_server.metrics_url) as reply:
+            found = re.findall(r'^(bert_\w+)\{model="bert"\} (\S+)$', reply.read().decode(), re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    long = [" ".join(texts[i : i + 20]) for i in range(64)]  # about a second of work
+    with ThreadPoolExecutor(6) as pool:
+        requests = [pool.submit(ask, narrow_server, long) for _ in range(6)]
+        most = 0.0
+        while not all(request.done() for request in requests):
+            most = max(most, metrics()["bert_waiting_texts"])
+            time.sleep(0.05)
+    refused = sum("StatusCode.UNAVAILABLE" in request.result()[0] for request in requests)
+    time.sleep(0.5)
+    found = metrics()
+    assert 0 < most <= 128 and found["bert_waiting_texts"] == 0
+    assert refused > 0 and found["bert_refused_texts_total"] == 64 * refused
+    assert found["bert_queue_duration_us"] > 1e5
 
 
 def test_no_request_waits_for_a_wake_up_that_was_missed(server):

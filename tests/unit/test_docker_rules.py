@@ -73,6 +73,8 @@ def test_every_alert_is_described_and_has_advice():
         ("BertOnTritonSlow", {"p99{bert_encoder}": "1500000x40"}, "10m", False),  # a step: its ensemble says it
         ("BertOnTritonQueueFull", {"pending{bert_encoder}": "600x20"}, "5m", True),
         ("BertOnTritonQueueFull", {"pending{bert_encoder}": "500x20"}, "5m", False),
+        ("BertOnTritonQueueFull", {"waiting{bert}": "2100x20"}, "5m", True),
+        ("BertOnTritonQueueFull", {"waiting{bert}": "2000x20", "pending{bert_encoder}": "5x20"}, "5m", False),
     ],
 )
 def test_an_alert_fires_when_it_should(alert: str, series: dict[str, str], at: str, fires: bool, tmp_path: Path):
@@ -102,6 +104,10 @@ def test_the_autoscaler_s_figure_is_the_mean_wait_of_a_pod(tmp_path):
             {"series": f'nv_inference_request_success{{model="bert_encoder", {labels}}}', "values": "0+10x20"},
             {"series": f'nv_inference_queue_duration_us{{model="other_encoder", {labels}}}', "values": "0+300000x20"},
             {"series": f'nv_inference_request_success{{model="other_encoder", {labels}}}', "values": "0+30x20"},
+            # a family whose encoder keeps its queue itself: 20 requests of 15 ms
+            {"series": f'nv_inference_queue_duration_us{{model="own_encoder", {labels}}}', "values": "0+100000x20"},
+            {"series": f'nv_inference_request_success{{model="own_encoder", {labels}}}', "values": "0+20x20"},
+            {"series": f'bert_queue_duration_us{{model="own", {labels}}}', "values": "0+200000x20"},
             # one that is idle
             {"series": 'nv_inference_queue_duration_us{model="bert_encoder", pod="idle"}', "values": "5x20"},
             {"series": 'nv_inference_request_success{model="bert_encoder", pod="idle"}', "values": "1x20"},
@@ -110,7 +116,7 @@ def test_the_autoscaler_s_figure_is_the_mean_wait_of_a_pod(tmp_path):
             {
                 "expr": "round(max by (pod) (bert_on_triton:queue_seconds:mean1m), 0.001)",
                 "eval_time": "5m",
-                "exp_samples": [{"labels": '{pod="p"}', "value": 0.02}, {"labels": '{pod="idle"}', "value": 0}],
+                "exp_samples": [{"labels": '{pod="p"}', "value": 0.018}, {"labels": '{pod="idle"}', "value": 0}],
             }
         ],
     }
@@ -128,6 +134,7 @@ def _full(name: str) -> str:
         "failure": ("nv_inference_request_failure", f', reason="{reason}"'),
         "success": ("nv_inference_request_success", ""),
         "pending": ("nv_inference_pending_request_count", ""),
+        "waiting": ("bert_waiting_texts", ""),
         "p99": ("nv_inference_request_summary_us", ', quantile="0.99"'),
     }[kind]
     return f'{metric}{{model="{model}", version="1", instance="a", job="bert-on-triton"{extra}}}'

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ class Job:
         self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
         self.missing = len(self.rows)  # not computed yet
         self.arrived = time.monotonic()
+        self.started = False
 
     @property
     def wants_tokens(self):
@@ -136,6 +137,58 @@ class Backlog:
         return slices
 
 
+class Meters:
+    """The family's metrics, told to Triton now and then by a thread of its own, since each telling waits for Triton."""
+
+    PERIOD = 0.2  # seconds
+
+    def __init__(self, family, backlog):
+        counter, gauge = pb_utils.MetricFamily.COUNTER, pb_utils.MetricFamily.GAUGE
+        self.families = [  # a Metric lives only as long as its family
+            pb_utils.MetricFamily(name=name, description=description, kind=kind)
+            for name, description, kind in (
+                ("bert_tokens_total", "Tokens computed by the network", counter),
+                (
+                    "bert_padded_tokens_total",
+                    "Tokens that padding each batch to its longest row would have computed",
+                    counter,
+                ),
+                (
+                    "bert_refused_texts_total",
+                    "Texts refused as the queue was full, or after a wait in it",
+                    counter,
+                ),
+                ("bert_queue_duration_us", "Cumulative time that requests waited for a core, in microseconds", counter),
+                ("bert_waiting_texts", "Texts that wait for a core", gauge),
+            )
+        ]
+        self.tokens, self.padded_tokens, self.refused, self.queue_duration, self.waiting = (
+            family_.Metric(labels={"model": family}) for family_ in self.families
+        )
+        self.backlog = backlog
+        self.counts = Counter()  # by Metric, not told yet
+        self.lock = threading.Lock()
+        self.ended = threading.Event()
+
+    def count(self, metric, number):
+        """Adds to a counter."""
+        with self.lock:
+            self.counts[metric] += number
+
+    def run(self):
+        """Tells Triton, until `ended`."""
+        told = 0
+        while not self.ended.wait(self.PERIOD):
+            with self.lock:
+                counts, self.counts = self.counts, Counter()
+            for metric, number in counts.items():
+                metric.increment(number)
+            waiting = self.backlog.size
+            if waiting != told:
+                self.waiting.set(waiting)
+                told = waiting
+
+
 class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
@@ -164,25 +217,16 @@ class TritonPythonModel:
         }
         self.max_positions = int(limits["max_position_embeddings"])
 
-        labels = {"model": settings["family"]}
-        self.metric_families = [  # a Metric lives only as long as its family
-            pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
-            for name, description in (
-                ("bert_tokens_total", "Tokens computed by the network"),
-                ("bert_padded_tokens_total", "Tokens that padding each batch to its longest row would have computed"),
-            )
-        ]
-        self.tokens, self.padded_tokens = (family.Metric(labels=labels) for family in self.metric_families)
-
         self.max_queue_size = int(settings["max_queue_size"])
         self.queue_timeout = float(settings["queue_timeout"])
         self.backlog = Backlog(self.cores, int(settings["token_budget"]))
+        self.meters = Meters(settings["family"], self.backlog)
         self.lock = threading.Lock()  # of the next, and of Job.missing
         self.unfinished = 0  # jobs
         self.finished = queue.SimpleQueue()  # jobs to be answered
-        self.workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self.cores)]
-        self.sender = threading.Thread(target=self._send, daemon=True)
-        for thread in (*self.workers, self.sender):
+        targets = [*[self._work] * self.cores, self._send, self.meters.run]
+        self.threads = [threading.Thread(target=target, daemon=True) for target in targets]
+        for thread in self.threads:
             thread.start()
 
     def execute(self, requests):
@@ -204,9 +248,8 @@ class TritonPythonModel:
         if not jobs:
             return responses
         rows = [row for job in jobs.values() for row in job.rows]
-        total = sum(row.length for row in rows)
-        self.tokens.increment(total)
-        self.padded_tokens.increment(len(rows) * max(row.length for row in rows))
+        self.meters.count(self.meters.tokens, sum(row.length for row in rows))
+        self.meters.count(self.meters.padded_tokens, len(rows) * max(row.length for row in rows))
         with self.lock:
             alone = not self.unfinished and len(self.backlog.cut(rows)) == 1
             self.unfinished += len(jobs)
@@ -222,7 +265,8 @@ class TritonPythonModel:
         """Ends the threads; Triton calls this when every request has been answered."""
         self.backlog.end()
         self.finished.put(None)
-        for thread in (*self.workers, self.sender):
+        self.meters.ended.set()
+        for thread in self.threads:
             thread.join()
 
     def _read(self, request):
@@ -240,8 +284,22 @@ class TritonPythonModel:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
         waiting = self.backlog.size
         if waiting and waiting + len(job.rows) > self.max_queue_size:
+            self.meters.count(self.meters.refused, len(job.rows))
             raise _unavailable(f"{waiting} texts wait to be encoded, and {self.max_queue_size} may")
         return job
+
+    def _start(self, job):
+        """Ends a job's wait, in vain if it was too long."""
+        waited = time.monotonic() - job.arrived
+        if not job.started:
+            job.started = True
+            self.meters.count(self.meters.queue_duration, 1e6 * waited)
+        if waited > self.queue_timeout and not job.error:
+            self.meters.count(self.meters.refused, len(job.rows))
+            message = f"the request waited {waited:.0f} s to be encoded, and may {self.queue_timeout:.0f} s"
+            job.error = pb_utils.TritonError(*_unavailable(message).args)
+        if not job.error:
+            self._make_outputs(job)
 
     def _make_outputs(self, job):
         """Makes the outputs, zero until rows are put into them; late, since many jobs may wait."""
@@ -273,15 +331,10 @@ class TritonPythonModel:
 
     def _compute(self, session, rows):
         """Computes one slice and returns the jobs that it finishes; its failure is that of its jobs alone."""
-        for row in rows:
-            waited = time.monotonic() - row.job.arrived
-            if waited > self.queue_timeout:
-                message = f"the request waited {waited:.0f} s to be encoded, and may {self.queue_timeout:.0f} s"
-                row.job.error = pb_utils.TritonError(*_unavailable(message).args)
-        wanted = [row for row in rows if not row.job.error]
         with self.lock:  # a job may have rows in several slices
-            for row in wanted:
-                self._make_outputs(row.job)
+            for job in {row.job for row in rows}:
+                self._start(job)
+        wanted = [row for row in rows if not row.job.error]
         try:
             if wanted:
                 self._run(session, wanted)
