@@ -27,8 +27,10 @@ def check(request: Request) -> None:
         raise ExportError("--gpus needs --backend onnxruntime or tensorrt: the python backend computes on CPUs")
     if request.precision == "fp16" and not on_gpu:
         raise ExportError("--precision fp16 is for GPUs: give --gpus all, or --precision int8 for CPUs")
-    if request.precision == "int8" and on_gpu:
-        raise ExportError("--precision int8 is for CPUs: give --precision fp16 for GPUs")
+    if request.precision == "int8" and on_gpu and request.backend != "tensorrt":
+        raise ExportError(
+            "--precision int8 is for CPUs and for TensorRT: give --precision fp16, or --backend tensorrt, for GPUs"
+        )
     if request.backend != "tensorrt":
         for option, value in (
             ("--profiles", request.profiles),

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from . import check, checkpoint, google, gpus, network, quantize, repository, skipped
+from .accuracy import Reference
 from .checkpoint import Checkpoint
 from .engine import BuildOptions, TensorRT
 from .errors import ExportError
@@ -87,6 +88,8 @@ def export(request: Request, step: Step) -> Path:
         ExportError: the checkpoint is refused, a check failed, or the repository cannot be written.
     """
     gpus.check(request)
+    if request.backend == "tensorrt" and request.precision == "int8":
+        quantize.check_version()
     tensorrt = TensorRT(gpus.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
         source = checkpoint.load(request.checkpoint, google_options=request.google)
@@ -95,12 +98,8 @@ def export(request: Request, step: Step) -> Path:
         print(f"note: {note}")
     with repository.staged(request.repository, family, request.version) as directories:
         path = directories[f"{family.name}_encoder"] / NETWORK
-        half = request.precision == "fp16"
         with step("writing the network"):
-            model = network.build(
-                source.config, source.weights, family.layers, family.pooler, tensorrt is not None, half
-            )
-            save(model, path)
+            save(_network(source, family, half=request.precision == "fp16"), path)
             _write_settings(source, family, directories)
         others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
         if others:
@@ -108,18 +107,15 @@ def export(request: Request, step: Step) -> Path:
         runner: check.Runner = check.Network(path)
         with step("running it in ONNX Runtime"):
             check.runs(runner, source.tokenizer_json, family.token_size)
-        if tensorrt:
-            runner = _to_engine(tensorrt, path, source, family, request, step)
-        if request.verify:
-            with step("comparing with transformers' BertModel"):
-                differences = check.verify(runner, source, family.layers, family.max_seq_len, half)
-            for difference in differences:
-                print(
-                    f"  {difference.output:16} max |difference| {difference.largest:.2e} "
-                    f"over {difference.compared:,} numbers (allowed: {difference.allowed:.0e})"
-                )
         if request.precision == "int8":
-            _to_int8(path, source, family, request.least_cosine, step)
+            if request.verify:
+                _verify(runner, source, family, request, step)
+            _to_int8(runner, tensorrt, path, source, family, request, step)
+        else:
+            if tensorrt:
+                runner = _to_engine(tensorrt, path, source, family, request, step)
+            if request.verify:
+                _verify(runner, source, family, request, step)
     return request.repository / f"{family.name}_encoder" / str(request.version)
 
 
@@ -170,6 +166,12 @@ def _family(request: Request, source: Checkpoint) -> Family:
     )
 
 
+def _network(source: Checkpoint, family: Family, half: bool) -> onnx.ModelProto:
+    """Builds the network in the layout that its backend takes."""
+    is_padded = family.backend == "tensorrt"
+    return network.build(source.config, source.weights, family.layers, family.pooler, is_padded, half)
+
+
 def _to_engine(
     tensorrt: TensorRT, path: Path, source: Checkpoint, family: Family, request: Request, step: Step
 ) -> check.Runner:
@@ -194,26 +196,60 @@ def _to_engine(
     return engine
 
 
-def _to_int8(path: Path, source: Checkpoint, family: Family, least_cosine: float, step: Step) -> None:
-    """Puts the INT8 form of a network in its place, if it is near enough."""
-    original = path.with_name("fp32") / NETWORK
-    original.parent.mkdir()
-    for file in path.parent.glob(f"{NETWORK}*"):
-        file.rename(original.parent / file.name)
+def _verify(runner: check.Runner, source: Checkpoint, family: Family, request: Request, step: Step) -> None:
+    """Compares a network with transformers' BertModel."""
+    with step("comparing with transformers' BertModel"):
+        half = request.precision == "fp16"
+        differences = check.verify(runner, source, family.layers, family.max_seq_len, half)
+    for difference in differences:
+        print(
+            f"  {difference.output:16} max |difference| {difference.largest:.2e} "
+            f"over {difference.compared:,} numbers (allowed: {difference.allowed:.0e})"
+        )
+
+
+def _to_int8(
+    exact: check.Runner,
+    tensorrt: TensorRT | None,
+    path: Path,
+    source: Checkpoint,
+    family: Family,
+    request: Request,
+    step: Step,
+) -> None:
+    """Puts the INT8 form of the FP32 network `exact`, or the engine of it, in its place, if it is near enough."""
+    with step("encoding texts in FP32"):
+        reference = Reference(exact, source.tokenizer_json, family.max_seq_len)
     with step("quantising to INT8"):
-        quantize.quantize(original, path, external_data=len(list(original.parent.iterdir())) > 1)
+        original = path.with_name("fp32") / NETWORK
+        original.parent.mkdir()
+        for file in path.parent.glob(f"{NETWORK}*"):
+            file.rename(original.parent / file.name)
+        if tensorrt:
+            quantize.static(_network(source, family, half=True), path, reference.others)
+        else:
+            quantize.dynamic(original, path, external_data=len(list(original.parent.iterdir())) > 1)
+        shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
-    with step("comparing with FP32"):
-        accuracy = quantize.accuracy(
-            check.Network(original), check.Network(path), source.tokenizer_json, family.max_seq_len
-        )
+        quantized = check.Network(path)
+        check.runs(quantized, source.tokenizer_json, family.token_size)
+    _compare(quantized, "comparing it with FP32", reference, request, step)
+    if tensorrt:
+        engine = _to_engine(tensorrt, path, source, family, request, step)
+        _compare(engine, "comparing it with FP32", reference, request, step)
+
+
+def _compare(runner: check.Runner, what: str, reference: Reference, request: Request, step: Step) -> None:
+    """Prints how near an INT8 network is to FP32, and refuses one that is not near enough."""
+    with step(what):
+        accuracy = reference.accuracy(runner)
     print(f"  {accuracy}")
-    if not accuracy.lowest_cosine >= least_cosine:
+    if not accuracy.lowest_cosine >= request.least_cosine:  # so that NaN fails
         raise ExportError(
-            f"the INT8 network's lowest cosine to FP32 is {accuracy.lowest_cosine:.4f}, below {least_cosine}: "
-            "export in FP32, or lower --least-cosine if that is near enough for you"
+            f"the INT8 network's lowest cosine to FP32 is {accuracy.lowest_cosine:.4f}, below {request.least_cosine}: "
+            f"export in {'FP16' if request.backend == 'tensorrt' else 'FP32'}, or lower --least-cosine if that is near "
+            "enough for you"
         )
-    shutil.rmtree(original.parent)
 
 
 def _write_settings(source: Checkpoint, family: Family, directories: dict[str, Path]) -> None:

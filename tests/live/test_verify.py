@@ -43,6 +43,14 @@ def test_the_default_model_equals_transformers(tmp_path, capsys):
     assert all(name in out for name in ("token_embeddings", "pooled", "pooler_output"))
 
 
+def test_of_an_int8_export_the_fp32_network_equals_transformers(tmp_path, capsys):
+    write_bert(tmp_path / "checkpoint")
+    arguments = [str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--precision", "int8"]
+    assert main([*arguments, "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert out.index("token_embeddings max |difference|") < out.index("cosine to FP32")
+
+
 @pytest.mark.parametrize("pooler", [True, False])
 def test_a_checkpoint_in_googles_format_equals_transformers(tmp_path, capsys, pooler):
     weights = write_bert(tmp_path / "hugging", pooler=pooler)

@@ -76,7 +76,7 @@ def test_every_method_of_tensorrts_objects_that_is_used_exists():
     assert seen == set(kinds)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_an_engine_is_built_and_computes_what_transformers_does(tmp_path, capsys, precision):
     if reason := why_no_engine():
         pytest.skip(reason)

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from export import quantize
+from export import accuracy
 from export.__main__ import main
 from tests import reference
 from tests.unit import plain_bert
@@ -14,7 +14,7 @@ from tests.unit import plain_bert
 @pytest.fixture
 def export(tmp_path, monkeypatch, capsys):
     """export(*options): exit status, output and error of an INT8 export of the default model."""
-    monkeypatch.setattr(quantize, "TEXTS", 50)
+    monkeypatch.setattr(accuracy, "TEXTS", 50)
 
     def export(*options: str):
         arguments = [str(reference.checkpoint()), "--repository", str(tmp_path), "--precision", "int8", *options]
