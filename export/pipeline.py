@@ -233,15 +233,15 @@ def _to_int8(
         onnx.checker.check_model(str(path))
         quantized = check.Network(path)
         check.runs(quantized, source.tokenizer_json, family.token_size)
-    _compare(quantized, "comparing it with FP32", reference, request, step)
+    _compare(quantized, reference, request, step)
     if tensorrt:
         engine = _to_engine(tensorrt, path, source, family, request, step)
-        _compare(engine, "comparing it with FP32", reference, request, step)
+        _compare(engine, reference, request, step)
 
 
-def _compare(runner: check.Runner, what: str, reference: Reference, request: Request, step: Step) -> None:
+def _compare(runner: check.Runner, reference: Reference, request: Request, step: Step) -> None:
     """Prints how near an INT8 network is to FP32, and refuses one that is not near enough."""
-    with step(what):
+    with step("comparing it with FP32"):
         accuracy = reference.accuracy(runner)
     print(f"  {accuracy}")
     if not accuracy.lowest_cosine >= request.least_cosine:  # so that NaN fails

@@ -24,7 +24,7 @@ LAYERS = 3
 NARROW = 5  # an output channel whose weights are tiny
 TINY = 1e-3
 SPIKE = 5  # a channel in which [PAD] is so large that its state after a layer exceeds all words'
-LOUD = "weight", 7  # of a norm: makes one channel of its output large
+LOUD = 7  # a channel of a norm whose output is made large
 
 
 @dataclass
@@ -167,7 +167,7 @@ def test_smoothing_changes_nothing_but_how_even_channels_are(tmp_path, monkeypat
     monkeypatch.setattr(smooth, "STRENGTH", strength)
     folder = tmp_path / "checkpoint"
     weights = write_bert(folder, layers=LAYERS)
-    weights[f"encoder.layer.0.output.LayerNorm.{LOUD[0]}"][LOUD[1]] *= 50
+    weights["encoder.layer.0.output.LayerNorm.weight"][LOUD] *= 50
     save_file(weights, folder / "model.safetensors")
     batches = [padded([encoding]) for encoding in encode(folder)]
     plain, smoothed = build(folder, half=False), build(folder, half=False)
