@@ -36,7 +36,7 @@ environment:
 exit codes:
   0 done    1 the server or the machine failed    2 the arguments or the input are wrong
   3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
-  (health: 0 a vector came, 1 none did)
+  (health: 0 a vector came, or the server is busy and said so; 1 neither)
 """
 
 
@@ -99,8 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     _server_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
     health = commands.add_parser(
         "health",
-        help="make one request, and say whether a vector came",
-        description="Make one real request of each server, and say whether a vector came: for health checks.",
+        help="make one request, and say whether the server serves",
+        description="Make one real request of each server, and say whether a vector came: for health checks. A server "
+        "that answers that it is busy is healthy; one that does not answer in time is not, so let the request wait "
+        "longer than the server's queue may (30 s).",
     )
     _server_arguments.add_arguments(health, _health_command.DEFAULT_TIMEOUT, "to wait for each server")
     return parser

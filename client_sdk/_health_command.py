@@ -1,7 +1,8 @@
 """`python -m client_sdk health`: one real request, for the health checks of containers.
 
 Triton goes on calling itself ready when the process of a Python step has died, so only a request that runs through
-every step shows that a model is served.
+every step shows that a model is served. A server that refuses the request for now (a full queue, a model that is being
+loaded anew) is alive: whoever restarts it in an overload makes that worse.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import sys
 import time
 
-from ._errors import ClientError
+from ._errors import ClientError, ServerBusy
 from ._server_arguments import addresses, open_client
 
 DEFAULT_TIMEOUT = 5.0  # seconds
@@ -22,7 +23,7 @@ _TEXT = "healthy"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Encode one text with each server; prints a line for each, with the reason if no vector came."""
+    """Encode one text with each server; prints a line for each, with the reason if it gave no vector."""
     try:
         return max([_check(arguments, url) for url in addresses(arguments)])
     except ClientError as error:  # the arguments are wrong
@@ -34,6 +35,9 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
         started = time.perf_counter()
         try:
             vector = client.encode(_TEXT)
+        except ServerBusy as error:
+            print(f"busy, but alive: {error}")
+            return HEALTHY
         except ClientError as error:
             return _complain(error)
     milliseconds = 1000 * (time.perf_counter() - started)

@@ -2,6 +2,9 @@
 
 import re
 import shutil
+import subprocess
+import sys
+import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +72,28 @@ def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narro
     assert len(served) + len(refused) == 24
     assert 2 <= len(served) <= 8  # two wait, the others were being computed or read
     assert max(refused) < max(served)
+
+
+def test_a_server_that_is_only_busy_is_healthy(narrow_server, texts):
+    long = [" ".join(texts[i : i + 20]) for i in range(64)]
+    command = [sys.executable, "-m", "client_sdk", "health", "--url", narrow_server.grpc_url, "--timeout", "3"]
+    done = threading.Event()
+
+    def crowd() -> None:
+        while not done.is_set():
+            ask(narrow_server, long)
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(6):
+            pool.submit(crowd)
+        time.sleep(1)
+        try:
+            checks = [subprocess.run(command, capture_output=True, text=True) for _ in range(4)]
+        finally:
+            done.set()
+    assert [check.returncode for check in checks] == [0] * 4, checks
+    assert any(check.stdout.startswith("busy, but alive: ") for check in checks), checks
 
 
 @pytest.mark.parametrize("narrow_server", [128], indirect=True)

@@ -17,6 +17,7 @@ import yaml
 from docker.utils.build import exclude_paths
 
 import client_sdk
+from export.encoder_config import QUEUE_TIMEOUT
 from tests.docker_files import DASHBOARD, DOCKER, ROOT, metrics_options, serve_module, versions
 
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile*"))
@@ -116,7 +117,8 @@ def test_the_health_check_is_a_real_request_and_knows_the_key(dockerfile):
     printed = command[2].replace("exec python3", "echo")
     for environment, expected in (({}, ""), ({"API_KEY_FILE": "/a key"}, " --api-key-file /a key")):
         shown = subprocess.run(["sh", "-c", printed], env=environment, capture_output=True, text=True, check=True)
-        assert shown.stdout == f"-m client_sdk health{expected}\n"
+        assert shown.stdout == f"-m client_sdk health --timeout 40{expected}\n"
+    assert QUEUE_TIMEOUT < 40 < int(re.search(r"--timeout=(\d+)s", check)[1])
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=names(DOCKERFILES))

@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from export.encoder_config import QUEUE_TIMEOUT
 from tests.docker_files import CHART, DASHBOARD, RULES
 
 EXAMPLES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "examples").glob("*.yaml"))}
@@ -174,7 +175,7 @@ def test_probes_are_readiness_and_a_real_request_that_is_slow_to_judge():
     liveness = server["livenessProbe"]
     command = liveness["exec"]["command"]
     assert command[:4] == ["python3", "-m", "client_sdk", "health"]
-    assert float(command[command.index("--timeout") + 1]) < liveness["timeoutSeconds"]
+    assert QUEUE_TIMEOUT < float(command[command.index("--timeout") + 1]) < liveness["timeoutSeconds"]
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 60
 
 
