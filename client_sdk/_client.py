@@ -23,7 +23,7 @@ from ._errors import (
     ServerBusy,
     ServerUnreachable,
 )
-from ._job import Job, counts_job, tokens_job, vectors_job
+from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
@@ -172,7 +172,7 @@ class Client:
             prompt_name=prompt_name,
             priority=priority,
         )
-        job = vectors_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     @overload
@@ -219,7 +219,7 @@ class Client:
             prompt_name=prompt_name,
             priority=priority,
         )
-        job = tokens_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = TOKEN_VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     @overload
@@ -259,7 +259,7 @@ class Client:
             prompt=prompt,
             prompt_name=prompt_name,
         )
-        job = counts_job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = COUNTS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
         return self._run(job, deadline)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:

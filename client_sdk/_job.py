@@ -6,7 +6,8 @@ Blocking and asynchronous clients share all of this; only the waiting differs (`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -106,75 +107,62 @@ class Job(Generic[R]):
         self._progress.close()
 
 
-def vectors_job(
-    model: str,
-    texts: Texts,
-    parameters: Parameters,
-    batch_size: int,
-    show_progress: bool,
-    model_version: int | None = None,
-) -> Job[npt.NDArray[np.float32]]:
-    """One vector a text."""
-    source = _open(texts, parameters)
-    rows = Rows("EMBEDDING", np.float32, source.count)
-    return Job(model, ("EMBEDDING",), parameters, source, rows, batch_size, show_progress, model_version)
+@dataclass(frozen=True)
+class AnswerKind(Generic[R]):
+    """What a call wants to know of each text.
+
+    Attributes:
+        role: The end of the name of the family's model that answers.
+        outputs: Of that model.
+        collector: Makes what puts the replies together, for so many texts; None: a stream.
+    """
+
+    role: str
+    outputs: tuple[str, ...]
+    collector: Callable[[int | None], Collector[R]]
+
+    def job(
+        self,
+        model: str,
+        texts: Texts,
+        parameters: Parameters,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        model_version: int | None = None,
+    ) -> Job[R]:
+        """A call to the family `model`."""
+        source = open_texts(texts, is_tokenized=bool(parameters.get("is_tokenized")))
+        collector = self.collector(source.count)
+        name = model + self.role
+        return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
 
 
-def tokens_job(
-    model: str,
-    texts: Texts,
-    parameters: Parameters,
-    batch_size: int,
-    show_progress: bool,
-    model_version: int | None = None,
-) -> Job[list[TokenVectors]]:
-    """One vector a token."""
-    outputs = ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK")
-    source = _open(texts, parameters)
-    return Job(f"{model}_tokens", outputs, parameters, source, TokenItems(), batch_size, show_progress, model_version)
+def _vectors(count: int | None) -> Rows:
+    return Rows("EMBEDDING", np.float32, count)
 
 
-def counts_job(
-    model: str,
-    texts: Texts,
-    parameters: Parameters,
-    batch_size: int,
-    show_progress: bool,
-    model_version: int | None = None,
-) -> Job[npt.NDArray[np.int64]]:
-    """One count a text; the tokenizer alone answers, and the network does not run."""
-    source = _open(texts, parameters)
-    counts = Counts(source.count)
-    return Job(
-        f"{model}_tokenizer", ("TOKEN_COUNT",), parameters, source, counts, batch_size, show_progress, model_version
-    )
+VECTORS: AnswerKind[npt.NDArray[np.float32]] = AnswerKind("", ("EMBEDDING",), _vectors)
+"""One vector a text."""
 
+COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = AnswerKind(
+    "", ("EMBEDDING", "TOKEN_COUNT"), lambda count: Both(_vectors(count), Counts(count))
+)
+"""One vector a text, and its token count."""
 
-def counted_vectors_job(
-    model: str, texts: Texts, parameters: Parameters
-) -> Job[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-    """One vector a text, and its token count."""
-    source = _open(texts, parameters)
-    both = Both(Rows("EMBEDDING", np.float32, source.count), Counts(source.count))
-    return Job(model, ("EMBEDDING", "TOKEN_COUNT"), parameters, source, both, DEFAULT_BATCH_SIZE, False)
+TOKEN_VECTORS: AnswerKind[list[TokenVectors]] = AnswerKind(
+    "_tokens", ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK"), lambda _: TokenItems()
+)
+"""One vector a token."""
 
+COUNTED_TOKEN_VECTORS: AnswerKind[tuple[list[TokenVectors], npt.NDArray[np.int64]]] = AnswerKind(
+    "_tokens",
+    ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK", "POOLING_MASK", "TOKEN_COUNT"),
+    lambda count: Both(TokenItems(blank_unpooled=True), Counts(count)),
+)
+"""One vector a token, zero where it is not pooled, and each text's token count."""
 
-def counted_tokens_job(
-    model: str, texts: Texts, parameters: Parameters
-) -> Job[tuple[list[TokenVectors], npt.NDArray[np.int64]]]:
-    """One vector a token, zero where it is not pooled, and each text's token count."""
-    outputs = ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK", "POOLING_MASK", "TOKEN_COUNT")
-    source = _open(texts, parameters)
-    both = Both(TokenItems(blank_unpooled=True), Counts(source.count))
-    return Job(f"{model}_tokens", outputs, parameters, source, both, DEFAULT_BATCH_SIZE, False)
+COUNTS: AnswerKind[npt.NDArray[np.int64]] = AnswerKind("_tokenizer", ("TOKEN_COUNT",), Counts)
+"""One count a text; the tokenizer alone answers, and the network does not run."""
 
-
-def token_lists_job(model: str, texts: Texts, parameters: Parameters) -> Job[list[list[str]]]:
-    """The tokens of each text; the tokenizer alone answers, and the network does not run."""
-    source = _open(texts, parameters)
-    outputs = ("TOKENS", "attention_mask")
-    return Job(f"{model}_tokenizer", outputs, parameters, source, TokenLists(), DEFAULT_BATCH_SIZE, False)
-
-
-def _open(texts: Texts, parameters: Parameters) -> TextSource:
-    return open_texts(texts, is_tokenized=bool(parameters.get("is_tokenized")))
+TOKENS: AnswerKind[list[list[str]]] = AnswerKind("_tokenizer", ("TOKENS", "attention_mask"), lambda _: TokenLists())
+"""The tokens of each text; the tokenizer alone answers, and the network does not run."""

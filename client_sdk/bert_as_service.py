@@ -16,7 +16,6 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -32,28 +31,22 @@ from ._bert_as_service_arguments import (
     read_texts,
     server_url,
 )
+from ._bert_as_service_timeout import NoResponse, deadline_after, no_response, patient
 from ._client import Client
-from ._errors import DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy, ServerUnreachable
-from ._job import counted_tokens_job, counted_vectors_job, token_lists_job
+from ._errors import DeadlineExceeded, InvalidArgument
+from ._job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS
 from ._model_info import ModelInfo, served
 from ._options import positive_int, request_parameters
 from ._padding import joined, padded
 from ._plan import IN_FLIGHT
 from ._read_ahead import read_ahead
 from ._retry import Deadline
-from ._settings import DEFAULT_TIMEOUT, default_model
+from ._settings import default_model
 from ._texts import Texts
 from ._transport import Parameters
 from ._version import __version__
 
 __all__ = ["BertClient", "ConcurrentBertClient", "NoResponse", "Response"]
-
-SECONDS_PER_TEXT = 10.0
-"""Without a timeout a call may take DEFAULT_TIMEOUT and this for each of its texts: slow is fine, for ever is not."""
-
-
-class NoResponse(ServerUnreachable, DeadlineExceeded):
-    """The server is not there. bert-as-service's client waits for it until its timeout, so it is a TimeoutError too."""
 
 
 class Response(NamedTuple):
@@ -263,7 +256,7 @@ class BertClient:
     @property
     def server_status(self) -> dict[str, Any]:
         """`server_config`, and what the family has answered so far as `statistic`."""
-        with _no_response():
+        with no_response():
             counts = self._client._ask(served(self._model), self._deadline(1))
         statistic = {
             "num_data_request": counts.requests,
@@ -304,8 +297,8 @@ class BertClient:
         self.close()
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
-        deadline = deadline or _patient(len(texts))
-        with _no_response():
+        deadline = deadline or patient(len(texts))
+        with no_response():
             parameters = self._for_tokens if is_tokenized else self._for_texts
             embedding, tokens, counts = self._ask(texts, parameters, show_tokens, deadline)
         if self.output_fmt == "list":
@@ -317,12 +310,12 @@ class BertClient:
     ) -> tuple[Any, list[list[str]], npt.NDArray[np.int64]]:
         """Vectors, tokens (with `show_tokens`, or where they come for nothing) and token counts."""
         if self._strategy == "NONE":
-            items, counts = self._client._run(counted_tokens_job(self._model, texts, parameters), deadline)
+            items, counts = self._client._run(COUNTED_TOKEN_VECTORS.job(self._model, texts, parameters), deadline)
             return padded(items, self._max_seq_len), [item.tokens for item in items], counts
         pooling = POOLINGS[self._strategy] if self._strategy else None
         pooled = {**parameters, **request_parameters(pooling=pooling, normalize=False)}
-        vectors, counts = self._client._run(counted_vectors_job(self._model, texts, pooled), deadline)
-        tokens = self._client._run(token_lists_job(self._model, texts, parameters), deadline) if show_tokens else []
+        vectors, counts = self._client._run(COUNTED_VECTORS.job(self._model, texts, pooled), deadline)
+        tokens = self._client._run(TOKENS.job(self._model, texts, parameters), deadline) if show_tokens else []
         return vectors, tokens, counts
 
     def _warning(self, counts: npt.NDArray[np.int64]) -> str:
@@ -338,16 +331,10 @@ class BertClient:
 
     def _deadline(self, texts: int) -> Deadline:
         """The end of a blocking call that starts now."""
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float)):
-            raise InvalidType(f"timeout must be a number of milliseconds, not {type(self.timeout).__name__}")
-        if self.timeout == -1:
-            return _patient(texts)
-        if not self.timeout > 0:
-            raise InvalidArgument(f"timeout must be -1 or a positive number of milliseconds, not {self.timeout}")
-        return Deadline(self.timeout / 1000)
+        return deadline_after(self.timeout, texts)
 
     def _info(self) -> ModelInfo:
-        with _no_response():
+        with no_response():
             return self._client.info(timeout=self._deadline(1).timeout)
 
     def _config(self, info: ModelInfo) -> dict[str, Any]:
@@ -385,7 +372,7 @@ class ConcurrentBertClient(BertClient):
         self._backlog = Backlog(min(IN_FLIGHT, self.max_concurrency), per_thread=True)
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
-        deadline = deadline or _patient(len(texts))
+        deadline = deadline or patient(len(texts))
         if not self._places.acquire(timeout=deadline.remaining()):
             raise DeadlineExceeded(
                 f"the timeout of {deadline.timeout:g} s passed with {self.max_concurrency} other calls on their way"
@@ -399,17 +386,3 @@ class ConcurrentBertClient(BertClient):
 def _warn(result: _Encoded) -> None:
     if result.warning:
         warnings.warn(result.warning, stacklevel=3)  # the line that called the method that calls this
-
-
-@contextmanager
-def _no_response() -> Iterator[None]:
-    try:
-        yield
-    except ServerUnreachable as error:
-        raise NoResponse(str(error)) from error
-    except ServerBusy as error:
-        raise DeadlineExceeded(str(error)) from error
-
-
-def _patient(texts: int) -> Deadline:
-    return Deadline(DEFAULT_TIMEOUT + SECONDS_PER_TEXT * texts)

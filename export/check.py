@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,6 +101,22 @@ def runs(network: Runner, tokenizer_json: str, token_size: int) -> None:
             )
 
 
+def require_reference() -> None:
+    """Imports what `verify` compares with: what is missing should be said before an export, not at its end.
+
+    Raises:
+        ExportError: PyTorch or transformers is absent.
+    """
+    try:
+        for package in ("torch", "transformers"):
+            import_module(package)
+    except ImportError as error:
+        raise ExportError(
+            f"--verify compares with transformers' BertModel and needs PyTorch ({error}): "
+            "pip install 'bert-on-triton[export,verify]', or export without --verify"
+        ) from error
+
+
 def verify(
     network: Runner, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int, half: bool = False
 ) -> list[Difference]:
@@ -140,14 +157,10 @@ def _encodings(tokenizer_json: str, max_seq_len: int) -> list[Encoding]:
 
 def _bert(source: Checkpoint) -> Any:
     """Loads transformers' BertModel, in float32 whatever the checkpoint stores."""
-    try:
-        import torch
-        from transformers import AutoModel, BertConfig
-    except ImportError as error:
-        raise ExportError(
-            f"--verify compares with transformers' BertModel and needs PyTorch ({error}): "
-            "pip install 'bert-on-triton[export,verify]'"
-        ) from error
+    require_reference()
+    import torch
+    from transformers import AutoModel, BertConfig
+
     weights = source.weights
     if isinstance(weights, GoogleWeights):  # a format that transformers no longer reads
         bert = AutoModel.from_config(  # type: ignore[no-untyped-call]

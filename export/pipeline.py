@@ -90,6 +90,8 @@ def export(request: Request, step: Step) -> Path:
     gpus.check(request)
     if request.backend == "tensorrt" and request.precision == "int8":
         quantize.check_version()
+    if request.verify:
+        check.require_reference()
     tensorrt = TensorRT(gpus.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
         source = checkpoint.load(request.checkpoint, google_options=request.google)

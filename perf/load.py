@@ -80,8 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes."""
-    with plots.style():
-        pass  # without matplotlib, say so now rather than in ten minutes
+    plots.require()
     analyzer = find_or_fetch()
     here = machine.describe() | {"perf_analyzer": ".".join(map(str, analyzer.version))}
     machine.warn_if_busy(here)

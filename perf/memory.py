@@ -83,8 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes; 1 if something grows."""
-    with plots.style():
-        pass
+    plots.require()
     if args.url and args.server_pid is None:
         raise Failure("with --url, --server-pid says which process on this machine is the server")
     here = machine.describe()

@@ -74,6 +74,16 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.rc_context({**_STYLE, "axes.prop_cycle": cycler(color=_STYLE["axes.prop_cycle"])})
 
 
+def require() -> None:
+    """Says now, rather than after the measurement, that there can be no pictures.
+
+    Raises:
+        PlotsMissing: matplotlib is not installed.
+    """
+    with style():
+        pass
+
+
 def save(figure: Figure, path: Path, machine: Mapping[str, Any]) -> list[Path]:
     """Writes `path`.png and `path`.svg, with the machine under the picture, and closes the figure."""
     import matplotlib.pyplot as plt

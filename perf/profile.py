@@ -62,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes."""
-    with plots.style():
-        pass
+    plots.require()
     here = machine.describe()
     machine.warn_if_busy(here)
     tokenizer = load_tokenizer(args.repository, args.model)
@@ -111,6 +110,8 @@ def _profile(
 ) -> tuple[Span, float]:
     """The median round's tree, and seconds of the client's processor time a text."""
     steps = statistics.steps(model)
+    encoder = f"{model}_encoder"
+    late = encoder if statistics.backend(encoder) == "python" else None
     found: list[tuple[float, Span, CallTimes]] = []
     with watching() as watch:
         for request in case.requests[:WARM_UPS]:
@@ -127,6 +128,7 @@ def _profile(
                 watch.serialisation(),
                 between(before, after, model),
                 [between(before, after, step) for step in steps],
+                late,
             )
             found.append((span.milliseconds, span, watch.times))
     _, span, times = sorted(found, key=lambda entry: entry[0])[len(found) // 2]

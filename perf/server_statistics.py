@@ -54,8 +54,15 @@ class StatisticsEndpoint:
 
     def steps(self, model: str) -> list[str]:
         """The models of an ensemble, in order."""
-        config = self._client.get_model_config(model, as_json=True)["config"]
-        return [step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", [])]
+        return [step["model_name"] for step in self._config(model).get("ensemble_scheduling", {}).get("step", [])]
+
+    def backend(self, model: str) -> str:
+        """What a step runs in: python, onnxruntime or tensorrt."""
+        return str(self._config(model)["backend"])
+
+    def _config(self, model: str) -> dict[str, Any]:
+        config: dict[str, Any] = self._client.get_model_config(model, as_json=True)["config"]
+        return config
 
 
 def read_counters(answer: Mapping[str, Any]) -> dict[str, dict[str, int]]:

@@ -53,8 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes."""
-    with plots.style():
-        pass
+    plots.require()
     here = machine.describe()
     machine.warn_if_busy(here)
     tokenizer = load_tokenizer(args.repository, args.model)

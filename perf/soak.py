@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs, prints, draws and writes; 1 if something is not as it should be."""
-    with plots.style():
-        pass
+    plots.require()
     here = machine.describe()
     texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)[:TEXTS]
     with tempfile.TemporaryDirectory() as folder:

@@ -39,11 +39,17 @@ class Span:
 
 
 def request_span(
-    name: str, client: CallTimes, protobuf: tuple[float, float], ensemble: ModelTimes, steps: list[ModelTimes]
+    name: str,
+    client: CallTimes,
+    protobuf: tuple[float, float],
+    ensemble: ModelTimes,
+    steps: list[ModelTimes],
+    late: str | None = None,
 ) -> Span:
     """The mean request, from the client's times and the server's count of the same requests.
 
     What neither accounts for is the network: gRPC on both sides, the loopback or the wire, and the server's front end.
+    For `late` see `server_span`.
     """
 
     def mean(seconds: list[float]) -> float:
@@ -70,25 +76,31 @@ def request_span(
             Span("put them in order", "client", mean(client.after_reply)),
         ),
     )
-    server = server_span(ensemble, steps)
+    server = server_span(ensemble, steps, late)
     whole = mean(client.whole)
     network = whole - before.milliseconds - after.milliseconds - server.milliseconds
     return Span(name, "whole", whole, (before, Span("network and gRPC", "network", network), server, after))
 
 
-def server_span(ensemble: ModelTimes, steps: list[ModelTimes]) -> Span:
+def server_span(ensemble: ModelTimes, steps: list[ModelTimes], late: str | None = None) -> Span:
     """The ensemble, its steps and their phases; what is left is Triton's own work between the steps.
 
     It may be less than nothing: a step has its output counted until its response has been handed over, by when the
     next step has begun.
+
+    Triton counts a step until its execute() returns. `late` is a step that may go on computing after that: what is left
+    then belongs to its computing, and Triton's own work (a tenth of a millisecond) with it.
     """
-    parts = [_step_span(step, ensemble.model) for step in steps]
-    between = ensemble.total - sum(part.milliseconds for part in parts)
-    name = "between the steps" if between >= 0 else "overlap of the steps"
+    left = ensemble.total - sum(step.total for step in steps)
+    after = max(0.0, left) if late else 0.0
+    parts = [_step_span(step, ensemble.model, after if step.model == late else 0.0) for step in steps]
+    between = left - after
+    name = "between the steps" if between > 0 else "overlap of the steps"
     return Span("server", "server", ensemble.total, (*parts, Span(name, "server", between)))
 
 
-def _step_span(step: ModelTimes, family: str) -> Span:
+def _step_span(step: ModelTimes, family: str, after: float) -> Span:
     kind = step.model.removeprefix(f"{family}_")
-    phases = tuple(Span(PHASE_NAMES[phase], kind, step.phases[phase]) for phase in PHASE_NAMES)
-    return Span(kind, kind, step.total, phases)
+    times = {**step.phases, "compute_infer": step.phases["compute_infer"] + after}
+    phases = tuple(Span(name, kind, times[phase]) for phase, name in PHASE_NAMES.items())
+    return Span(kind, kind, step.total + after, phases)

@@ -9,20 +9,42 @@ import re
 import runpy
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from client_sdk import Client
+from client_sdk import Client, LocalServer
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
 from tests import reference
+from tests.conftest import fill
 
 DATA = reference.DATA / "bert_as_service"
 RECORDINGS = sorted(DATA.glob("seq*.npz"))
 SENTENCES = json.loads((DATA / "sentences.json").read_text(encoding="utf-8"))
 TEXTS, TOKENIZED = SENTENCES["texts"], SENTENCES["tokenized"]
 FLAGS = {"": {}, "maskclssep": {"mask_cls_sep": True}, "nospecialtoken": {"no_special_token": True}}
+
+
+@pytest.fixture(scope="module")
+def bert_as_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A tritonserver with families as bert-as-service served them.
+
+    `default`: all-MiniLM-L6-v2 as `bert-serving-start` without options has it. `layer-2`, `layers-1-2` and
+    `layers-1-2-3-4`: its layers, up to 512 tokens. `tiny-2`, `tiny-1`, `tiny-1-2`: the tiny Chinese checkpoint's.
+    """
+    repository = tmp_path_factory.mktemp("bert_as_service")
+    tiny = reference.DATA / "tiny_google_bert_zh"
+    fill(repository, reference.checkpoint(), "default", layers=(-2,), max_seq_len=25, pooling="mean", normalize=False)
+    fill(repository, reference.checkpoint(), "layer-2", layers=(-2,), max_seq_len=512, pooling="pooler")
+    fill(repository, reference.checkpoint(), "layers-1-2", layers=(-1, -2), max_seq_len=512)
+    fill(repository, reference.checkpoint(), "layers-1-2-3-4", layers=(-1, -2, -3, -4), max_seq_len=512)
+    fill(repository, tiny, "tiny-2", layers=(-2,))
+    fill(repository, tiny, "tiny-1", layers=(-1,))
+    fill(repository, tiny, "tiny-1-2", layers=(-1, -2))
+    with LocalServer(repository) as running:
+        yield running
 
 
 @pytest.fixture

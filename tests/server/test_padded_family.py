@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from client_sdk import Client, LocalServer
 from export import checkpoint, network
-from export.family import ROLES, Family, configs
+from export.family import ROLES, configs
 from export.pipeline import save
 from export.profiles import Profile
 from tests import reference
+from tests.unit.families import MINILM
 
 MULTIPLE = 32
 RUN_PADDED = """
@@ -61,15 +63,9 @@ def padded_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Serves all-MiniLM-L6-v2 as the family `padded`."""
     target = tmp_path_factory.mktemp("padded")
     source = checkpoint.load(str(reference.checkpoint()))
-    family = Family(
+    family = replace(
+        MINILM,
         name="padded",
-        hidden_size=384,
-        layers=(-1,),
-        pooler=True,
-        max_seq_len=256,
-        pooling="mean",
-        normalize=True,
-        prompts={},
         backend="tensorrt",
         gpus=(),
         profiles=(Profile(1, 32), Profile(33, 256)),

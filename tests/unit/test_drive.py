@@ -7,7 +7,7 @@ import pytest
 
 from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, VersionChanged
 from client_sdk._drive import drive, drive_async
-from client_sdk._job import vectors_job
+from client_sdk._job import VECTORS
 from client_sdk._plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._retry import Deadline
 from client_sdk._transport import Reply
@@ -30,7 +30,7 @@ def run(request):
     """Drives texts through a fake transport whose answers are `answer(request)`: (result, transport)."""
 
     def run(texts, answer=numbers, *, batch_size=10, limit=64, timeout=5.0):
-        job = vectors_job("bert", texts, {}, batch_size, False)
+        job = VECTORS.job("bert", texts, {}, batch_size, False)
         run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
         if request.param == "blocking":
             drive(job, run.transport, limit, Deadline(timeout))
@@ -165,7 +165,7 @@ def test_two_versions_in_one_call_are_an_error_that_names_both(run):
 
 
 def test_a_version_is_asked_for_by_its_number():
-    assert vectors_job("bert", ["1"], {}, 1, False, 3).request(Batch(["1"], [0])).version == "3"
-    assert vectors_job("bert", ["1"], {}, 1, False).request(Batch(["1"], [0])).version == ""
+    assert VECTORS.job("bert", ["1"], {}, 1, False, 3).request(Batch(["1"], [0])).version == "3"
+    assert VECTORS.job("bert", ["1"], {}, 1, False).request(Batch(["1"], [0])).version == ""
     with pytest.raises(InvalidArgument, match="model_version must be at least 1"):
-        vectors_job("bert", ["1"], {}, 1, False, 0)
+        VECTORS.job("bert", ["1"], {}, 1, False, 0)

@@ -190,11 +190,11 @@ def test_weights_that_are_not_finite_are_refused_and_the_repository_stays(run, t
     assert (tmp_path / "repository/bert_encoder/1/model.onnx").read_bytes() == before
 
 
-def test_verify_without_pytorch_says_so(run, tmp_path, monkeypatch):
+def test_verify_without_pytorch_says_so_before_anything_is_done(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    status, _, err = run("--verify")
+    status, out, err = run("--verify")
     assert status == 1 and "--verify" in err and re.search(r"pip install 'bert-on-triton\[.*verify\]'", err)
-    assert list((tmp_path / "repository").iterdir()) == []
+    assert out == "" and not (tmp_path / "repository").exists()
 
 
 def test_ctrl_c_leaves_the_repository_as_it_was(run, tmp_path, monkeypatch):

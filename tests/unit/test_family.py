@@ -7,19 +7,10 @@ from tritonclient.grpc.model_config_pb2 import BatchInput, BatchOutput, ModelCon
 
 from export.errors import ExportError
 from export.family import TEMPLATE, Family, configs
+from tests.unit.families import MINILM
 
-DEFAULT = Family(
-    name="bert",
-    hidden_size=384,
-    layers=(-1,),
-    pooler=True,
-    max_seq_len=256,
-    pooling="mean",
-    normalize=True,
-    prompts={},
-)
 OTHER = replace(
-    DEFAULT,
+    MINILM,
     name="other",
     hidden_size=32,
     layers=(-2, -1),
@@ -44,7 +35,7 @@ def parameters(config: ModelConfig) -> dict[str, str]:
 
 
 def test_the_default_family_is_the_committed_text():
-    for name, text in configs(DEFAULT).items():
+    for name, text in configs(MINILM).items():
         assert text == (TEMPLATE / name / "config.pbtxt").read_text()
 
 
@@ -90,7 +81,7 @@ def test_what_the_checkpoint_decides_is_set():
 
 
 def test_the_pooler_is_mapped_only_where_there_is_one():
-    for family, has in ((DEFAULT, True), (OTHER, False)):
+    for family, has in ((MINILM, True), (OTHER, False)):
         models = list(parsed(family).values())
         assert ("pooler_output" in models[0].ensemble_scheduling.step[1].output_map) is has
         assert ("pooler_output" in models[0].ensemble_scheduling.step[2].input_map) is has
@@ -98,7 +89,7 @@ def test_the_pooler_is_mapped_only_where_there_is_one():
 
 
 def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
-    for family in (DEFAULT, OTHER, replace(OTHER, backend="onnxruntime")):
+    for family in (MINILM, OTHER, replace(OTHER, backend="onnxruntime")):
         models = parsed(family)
         for name in (family.name, f"{family.name}_tokens"):
             made = {tensor.name for tensor in models[name].input}
@@ -112,7 +103,7 @@ def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
 
 
 def test_the_native_backend_gets_ragged_batches():
-    encoder = parsed(replace(DEFAULT, backend="onnxruntime", threads=2))["bert_encoder"]
+    encoder = parsed(replace(MINILM, backend="onnxruntime", threads=2))["bert_encoder"]
     assert encoder.backend == "onnxruntime"
     assert all(tensor.allow_ragged_batch for tensor in encoder.input)
     (shape,) = encoder.batch_input
@@ -143,9 +134,9 @@ def test_a_family_written_over_the_template_can_be_its_template_again(tmp_path):
         for name, text in configs(replace(family, name="bert")).items():
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "config.pbtxt").write_text(text)
-        assert parsed(DEFAULT, tmp_path) == parsed(DEFAULT)
+        assert parsed(MINILM, tmp_path) == parsed(MINILM)
 
 
 def test_a_damaged_template_is_named(tmp_path):
     with pytest.raises(ExportError, match="bert.config.pbtxt"):
-        configs(DEFAULT, tmp_path)
+        configs(MINILM, tmp_path)

@@ -10,20 +10,9 @@ from export.encoder_config import GRAPH_TEXTS
 from export.family import Family, configs
 from export.layout import INPUTS
 from export.profiles import Profile
+from tests.unit.families import MINILM
 
-ONNX = Family(
-    name="bert",
-    hidden_size=384,
-    layers=(-1,),
-    pooler=True,
-    max_seq_len=256,
-    pooling="mean",
-    normalize=True,
-    prompts={},
-    backend="onnxruntime",
-    instances=2,
-    gpus=(),
-)
+ONNX = replace(MINILM, backend="onnxruntime", instances=2, gpus=())
 ENGINE = replace(
     ONNX,
     backend="tensorrt",
@@ -130,6 +119,5 @@ def test_an_engine_written_over_the_template_can_be_its_template_again(tmp_path)
     for name, text in configs(ENGINE).items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.pbtxt").write_text(text)
-    default = replace(ONNX, backend="python", gpus=None, instances=1)
-    again = {name: text_format.Parse(text, ModelConfig()) for name, text in configs(default, tmp_path).items()}
-    assert again == parsed(default)
+    again = {name: text_format.Parse(text, ModelConfig()) for name, text in configs(MINILM, tmp_path).items()}
+    assert again == parsed(MINILM)

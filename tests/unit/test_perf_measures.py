@@ -10,9 +10,9 @@ from perf.client_times import CallTimes
 from perf.memory import Samples, trend
 from perf.process_memory import MIB, descendants, own_bytes, server_processes, shared_bytes
 from perf.rates import Rate, in_order, one_long_call, repeated
-from perf.server_statistics import between, read_counters
+from perf.server_statistics import ModelTimes, between, read_counters
 from perf.size import linear_mixture, order_ratios
-from perf.spans import request_span
+from perf.spans import request_span, server_span
 
 
 def model_stats(name: str, requests: int, executions: int, milliseconds: tuple[int, int, int, int, int]) -> dict:
@@ -23,6 +23,14 @@ def model_stats(name: str, requests: int, executions: int, milliseconds: tuple[i
         if value  # the endpoint leaves out what is zero
     }
     return {"name": name, "version": "1", "execution_count": str(executions), "inference_stats": durations}
+
+
+def family_times(whole: int) -> list[ModelTimes]:
+    """Of an ensemble that took so many milliseconds, a tokenizer of 3 and an encoder of 15."""
+    models = {"bert": (whole, 0, 0, 0, 0), "bert_tokenizer": (3, 1, 0, 2, 0), "bert_encoder": (15, 2, 1, 11, 1)}
+    stats = [model_stats(name, 1, 1, milliseconds) for name, milliseconds in models.items()]
+    counters = read_counters({"model_stats": stats})
+    return [between({}, counters, name) for name in models]
 
 
 def test_times_are_means_over_the_requests_between_two_looks() -> None:
@@ -48,16 +56,7 @@ def test_the_parts_of_a_request_add_up() -> None:
         reply=[0.001, 0.003],
         after_reply=[0.001, 0.001],
     )
-    counters = read_counters(
-        {
-            "model_stats": [
-                model_stats("bert", 1, 1, (20, 0, 0, 0, 0)),
-                model_stats("bert_tokenizer", 1, 1, (3, 1, 0, 2, 0)),
-                model_stats("bert_encoder", 1, 1, (15, 2, 1, 11, 1)),
-            ]
-        }
-    )
-    ensemble, *steps = (between({}, counters, name) for name in ("bert", "bert_tokenizer", "bert_encoder"))
+    ensemble, *steps = family_times(20)
     request = request_span("a text", client, (0.001, 0.002), ensemble, steps)
     spans = {span.name: span for _, span in request.walk()}
     assert request.milliseconds == pytest.approx(32)
@@ -68,6 +67,17 @@ def test_the_parts_of_a_request_add_up() -> None:
     for _, span in request.walk():
         if span.parts:
             assert sum(part.milliseconds for part in span.parts) == pytest.approx(span.milliseconds)
+
+
+@pytest.mark.parametrize(("whole", "after", "overlap"), [(30, 12, 0), (17, 0, -1)])
+def test_what_no_step_counts_is_the_work_of_a_step_that_answers_late(whole: int, after: int, overlap: int) -> None:
+    ensemble, *steps = family_times(whole)
+    server = server_span(ensemble, steps, late="bert_encoder")
+    tokenizer, encoder, rest = server.parts
+    assert (tokenizer.milliseconds, encoder.milliseconds) == (3, 15 + after)
+    phases = {part.name: part.milliseconds for part in encoder.parts}
+    assert phases == {"queue": 2, "input": 1, "compute": 11 + after, "output": 1}
+    assert (rest.name, rest.milliseconds) == ("overlap of the steps", overlap)
 
 
 def test_a_rate_is_the_median_of_its_calls() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from client_sdk import InvalidArgument, ModelNotFound, ServerBusy, ServerUnreachable, StepDied
 from client_sdk._drive import drive
-from client_sdk._job import vectors_job
+from client_sdk._job import VECTORS
 from client_sdk._plan import IN_FLIGHT
 from client_sdk._pool import BUSY_PAUSES, LOST_PAUSES, Pool, PoolTransport
 from client_sdk._retry import Deadline, Retry
@@ -13,19 +13,6 @@ from client_sdk._transport import InferRequest
 from tests.unit.fake_transport import FakeTransport
 
 REQUEST = InferRequest("bert", ["1"], ("EMBEDDING",))
-
-
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def numbers(request):
@@ -181,7 +168,7 @@ def test_if_no_server_was_ever_there_it_is_an_error_at_once(make, clock):
 
 
 def drive_all(transport, texts, batch_size=10):
-    job = vectors_job("bert", texts, {}, batch_size, False)
+    job = VECTORS.job("bert", texts, {}, batch_size, False)
     drive(job, transport, 64, Deadline(5))
     return job.result()[:, 0].tolist()
 

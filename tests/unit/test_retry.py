@@ -6,19 +6,6 @@ from client_sdk._peer import Peer
 from client_sdk._retry import FIRST_PAUSE, LONGEST_PAUSE, RECONNECT_PATIENCE, Deadline, Retry
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def peer():
     peer = Peer(Address("grpc", "host", 8001))
