@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .bare import BareNarrow, BareWide
-from .bert_as_service import BertAsService
+from .bert_as_service import BertAsService, BertAsServiceByDefault
 from .environment import Environment
 from .fastapi_peer import FastAPIServer
 from .infinity import InfinityOnnx, InfinityTorch
@@ -29,6 +29,7 @@ SYSTEMS: tuple[Peer, ...] = (
     SentenceTransformersTorch(),
     FastAPIServer(),
     BertAsService(),
+    BertAsServiceByDefault(),
 )
 
 
