@@ -105,4 +105,4 @@ def _model_of(process: int) -> str:
         arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
         if len(arguments) > 1:
             return Path(os.fsdecode(arguments[1])).parent.parent.name
-    return "of an unknown model"
+    return "an unknown model"

@@ -135,6 +135,7 @@ class Supervisor:
         self._start_again = start_again
         self._stopping = threading.Event()
         self._pauses = Pauses()
+        self._watch = Watch(run, families)  # here, lest a step die unknown before the thread's first look
         self._thread = threading.Thread(target=self._look_after, name="server supervisor", daemon=True)
         self._thread.start()
 
@@ -150,14 +151,13 @@ class Supervisor:
     def _look_after(self) -> None:
         while not self._stopping.is_set():
             ready_at = time.monotonic()
-            watch = Watch(self._run, self._families)
             problem = None
             while problem is None and not self._stopping.wait(LOOK_SECONDS):
                 try:
-                    problem = watch.problem()
+                    problem = self._watch.problem()
                 except Exception:  # such as a full table of files; nobody else would look after the server
                     logger.exception("the server could not be looked at")
-            watch.close()
+            self._watch.close()
             if problem:
                 self._bring_back(problem, time.monotonic() - ready_at)
 
@@ -176,6 +176,7 @@ class Supervisor:
                 continue
             if run:
                 self._run = run
+                self._watch = Watch(run, self._families)
                 logger.warning("the server is back after %.1f s", time.monotonic() - noticed)
             return
 

@@ -5,6 +5,7 @@ import os
 import re
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 _NOT_DOCUMENTATION = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
@@ -20,9 +21,13 @@ def docstring_sentences() -> list[str]:
     once, in the order of the files' names; one Python version always gives the same list. Nothing is
     imported.
     """
-    library = Path(sysconfig.get_path("stdlib"))
+    return list(_sentences(Path(sysconfig.get_path("stdlib"))))
+
+
+@cache  # reading takes seconds, and one export may need them twice
+def _sentences(library: Path) -> tuple[str, ...]:
     sentences = (sentence for path in _modules(library) for text in _docstrings(path) for sentence in _split(text))
-    return list(dict.fromkeys(sentences))
+    return tuple(dict.fromkeys(sentences))
 
 
 def _modules(library: Path) -> list[Path]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +13,8 @@ import pytest
 from client_sdk import LocalServer
 from export.pipeline import Request, export
 from tests import reference
+from tests.server.local_servers import UPPER, make_model
+from tests.server.moody_model import make_moody_repository
 from tests.unit.checkpoints import write_bert, write_json, write_modules, write_safetensors
 
 # A small checkpoint with what all-MiniLM-L6-v2 has not: prompts, a Dense layer, CLS pooling; and no pooler.
@@ -28,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def fill(repository: Path, checkpoint: Path, name: str, **options: object) -> None:
     """Exports without progress."""
     export(Request(str(checkpoint), name, repository, **options), step=lambda _: nullcontext())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_end_at_ctrl_c() -> Iterator[None]:
+    """A command that a script puts in the background ignores SIGINT, and so would all that the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +87,6 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: Path) -> Path:
-    """A model repository with the families that the server tests use.
-
-    `bert`: all-MiniLM-L6-v2 as the default export writes it. `layers`: two of its layers, concatenated, without a
-    pooler. `small`: the small checkpoint.
-    """
-    repository = tmp_path_factory.mktemp("repository")
-    fill(repository, reference.checkpoint(), "bert")
-    fill(repository, reference.checkpoint(), "layers", layers=(-2, 0))
-    fill(repository, small_checkpoint, "small", max_batch_size=8)
-    return repository
-
-
-@pytest.fixture(scope="session")
 def bert_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the one family `bert`, all-MiniLM-L6-v2; to be left as it is."""
     repository = tmp_path_factory.mktemp("bert_repository")
@@ -96,27 +95,42 @@ def bert_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(repository: Path) -> Iterator[LocalServer]:
-    """The one tritonserver of the tests."""
-    with LocalServer(repository) as running:
-        yield running
+def repository(tmp_path_factory: pytest.TempPathFactory, bert_repository: Path, small_checkpoint: Path) -> Path:
+    """A model repository with the families that the server tests use.
+
+    `bert`: all-MiniLM-L6-v2 as the default export writes it. `layers`: two of its layers, concatenated, without a
+    pooler. `small`: the small checkpoint.
+    """
+    repository = tmp_path_factory.mktemp("repository")
+    shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    fill(repository, reference.checkpoint(), "layers", layers=(-2, 0))
+    fill(repository, small_checkpoint, "small", max_batch_size=8)
+    return repository
+
+
+@pytest.fixture
+def upper_repository(tmp_path: Path) -> Path:
+    """A model repository of the test's own, with the model `upper`, which takes no time to load."""
+    path = tmp_path / "models"
+    make_model(path, "upper", UPPER)
+    return path
 
 
 @pytest.fixture(scope="session")
-def bert_as_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A tritonserver with families as bert-as-service served them.
+def moody_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the model of tests/server/moody_model.py; to be left as it is."""
+    return make_moody_repository(tmp_path_factory.mktemp("moody"))
 
-    `default`: all-MiniLM-L6-v2 as `bert-serving-start` without options has it. `layer-2`, `layers-1-2` and
-    `layers-1-2-3-4`: its layers, up to 512 tokens. `tiny-2`, `tiny-1`, `tiny-1-2`: the tiny Chinese checkpoint's.
-    """
-    repository = tmp_path_factory.mktemp("bert_as_service")
-    tiny = reference.DATA / "tiny_google_bert_zh"
-    fill(repository, reference.checkpoint(), "default", layers=(-2,), max_seq_len=25, pooling="mean", normalize=False)
-    fill(repository, reference.checkpoint(), "layer-2", layers=(-2,), max_seq_len=512, pooling="pooler")
-    fill(repository, reference.checkpoint(), "layers-1-2", layers=(-1, -2), max_seq_len=512)
-    fill(repository, reference.checkpoint(), "layers-1-2-3-4", layers=(-1, -2, -3, -4), max_seq_len=512)
-    fill(repository, tiny, "tiny-2", layers=(-2,))
-    fill(repository, tiny, "tiny-1", layers=(-1,))
-    fill(repository, tiny, "tiny-1-2", layers=(-1, -2))
+
+@pytest.fixture
+def supervisor_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What supervisors say."""
+    caplog.set_level(logging.INFO, "client_sdk.server")
+    return caplog
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path) -> Iterator[LocalServer]:
+    """The one tritonserver of the tests."""
     with LocalServer(repository) as running:
         yield running

@@ -116,6 +116,18 @@ def python(
     )
 
 
+SERVE = "import sys; from client_sdk.__main__ import main; sys.exit(main(['serve', *sys.argv[1:]]))"
+
+
+def serve(
+    repository: Path, *options: str, ports: tuple[int, int, int] | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """The command `serve`, on `ports` for HTTP, gRPC and metrics."""
+    http_port, grpc_port, metrics_port = ports or free_ports()
+    own = [f"--http-port={http_port}", f"--grpc-port={grpc_port}", f"--metrics-port={metrics_port}"]
+    return python(SERVE, f"--model-repository={repository}", *own, *options, environment=environment)
+
+
 def free_ports() -> tuple[int, int, int]:
     with contextlib.ExitStack() as stack:
         held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Clients of a server that asks for a key, by Triton's own restrictions."""
+"""Clients of a server that asks for a key."""
 
 import time
 
@@ -6,16 +6,13 @@ import pytest
 
 import client_sdk
 from client_sdk import AccessDenied, AsyncClient, Client, LocalServer, __main__
-from tests.server.moody_model import make_moody_repository
 
 KEY = "kept-secret-4711"
 
 
 @pytest.fixture(scope="module")
-def restricted(tmp_path_factory):
-    wanted = f"inference,model-config,statistics:authorization=Bearer {KEY}"
-    arguments = [f"--http-restricted-api={wanted}", f"--grpc-restricted-protocol={wanted}"]
-    with LocalServer(make_moody_repository(tmp_path_factory.mktemp("moody")), extra_args=arguments) as running:
+def restricted(moody_repository):
+    with LocalServer(moody_repository, api_key=KEY) as running:
         yield running
 
 

@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from client_sdk import AsyncClient, Client, LocalServer, ServerError, ServerUnreachable, __main__
-from tests.server.moody_model import make_moody_repository
 
 
 def openssl(*arguments, cwd):
@@ -111,16 +110,14 @@ async def test_tls_with_a_client_certificate(certificates, inner_port):
 
 
 @pytest.fixture(scope="module")
-def mutual_tls(certificates, tmp_path_factory):
+def mutual_tls(certificates, moody_repository):
     """A tritonserver whose gRPC speaks TLS, and only with those who show a certificate of the same authority."""
-    arguments = [
-        "--grpc-use-ssl=true",
-        "--grpc-use-ssl-mutual=true",
-        f"--grpc-server-cert={certificates / 'server.pem'}",
-        f"--grpc-server-key={certificates / 'server.key'}",
-        f"--grpc-root-cert={certificates / 'ca.pem'}",
-    ]
-    with LocalServer(make_moody_repository(tmp_path_factory.mktemp("moody")), extra_args=arguments) as running:
+    files = {
+        "tls_certificate": certificates / "server.pem",
+        "tls_key": certificates / "server.key",
+        "tls_client_ca": certificates / "ca.pem",
+    }
+    with LocalServer(moody_repository, **files) as running:
         yield f"grpcs://localhost:{running.grpc_url.rpartition(':')[2]}"
 
 

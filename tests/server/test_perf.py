@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from client_sdk import LocalServer
 from perf.__main__ import main
 from perf.process_memory import server_processes
+from tests.server.local_servers import tritonserver_of
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ def test_size_measures_what_it_is_asked_for(where: list[str], tmp_path: Path) ->
 
 
 def test_memory_sees_the_server_and_each_of_its_steps(
-    server: LocalServer, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    where: list[str], repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    processes = server_processes(os.getpid())
-    tritonserver = next(process for process, name in processes.items() if name == "tritonserver")
-    assert "bert_encoder" in processes.values()
+    tritonserver = tritonserver_of(repository)  # other tests' servers may be running too
+    processes = server_processes(tritonserver)
+    assert processes[tritonserver] == "tritonserver" and "bert_encoder" in processes.values()
     command = ["memory", *where, "--server-pid", str(tritonserver), "--minutes", "0.03", "--texts", "20"]
     assert main([*command, "--interval", "0.2", "--warm-up", "0"]) in (0, 1)
     with (tmp_path / "memory-bert.csv").open() as file:

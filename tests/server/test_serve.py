@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,46 +15,18 @@ from tests.server.local_servers import (
     free_ports,
     make_model,
     processes_of,
-    python,
     read_until,
+    serve,
     tritonserver_of,
     wait_for,
 )
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    path = tmp_path / "models"
-    make_model(path, "upper", UPPER)
-    return path
-
-
-SERVE = """
-import argparse, sys
-from client_sdk import _serve
-parser = argparse.ArgumentParser()
-_serve.add_arguments(parser)
-sys.exit(_serve.run(parser.parse_args()))
-"""
-
-
-def serve(repository: Path, *options: str, ports: tuple[int, int, int] | None = None) -> subprocess.Popen[str]:
-    http_port, grpc_port, metrics_port = ports or free_ports()
-    return python(
-        SERVE,
-        f"--model-repository={repository}",
-        f"--http-port={http_port}",
-        f"--grpc-port={grpc_port}",
-        f"--metrics-port={metrics_port}",
-        *options,
-    )
-
-
-def test_serve_prints_the_addresses_and_ends_at_ctrl_c(repository: Path):
-    make_model(repository, "mini", UPPER)
-    make_model(repository, "mini_tokenizer", UPPER)
+def test_serve_prints_the_addresses_and_ends_at_ctrl_c(upper_repository: Path):
+    make_model(upper_repository, "mini", UPPER)
+    make_model(upper_repository, "mini_tokenizer", UPPER)
     ports = free_ports()
-    with ending(serve(repository, ports=ports)) as process:
+    with ending(serve(upper_repository, ports=ports)) as process:
         printed = read_until(process, "Ctrl-C")
         assert f"http://127.0.0.1:{ports[0]}\n" in printed
         assert f"with CLIENT_SDK_URL=grpc://127.0.0.1:{ports[1]} CLIENT_SDK_MODEL=mini in its environment" in printed
@@ -64,11 +35,11 @@ def test_serve_prints_the_addresses_and_ends_at_ctrl_c(repository: Path):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
-    assert processes_of(repository) == []
+    assert processes_of(upper_repository) == []
 
 
-def test_an_impatient_second_ctrl_c_leaves_nothing_either(repository: Path):
-    with ending(serve(repository)) as process:
+def test_an_impatient_second_ctrl_c_leaves_nothing_either(upper_repository: Path):
+    with ending(serve(upper_repository)) as process:
         read_until(process, "Ctrl-C")
         process.send_signal(signal.SIGINT)
         read_until(process, "stopping")
@@ -76,7 +47,7 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_either(repository: Path):
         process.send_signal(signal.SIGINT)
         assert process.wait(1) == 0
         assert process.stderr.read() == ""
-        wait_for(lambda: not processes_of(repository))
+        wait_for(lambda: not processes_of(upper_repository))
 
 
 def test_serve_ends_at_sigterm_and_at_ctrl_c_while_it_starts(tmp_path: Path):
@@ -91,16 +62,16 @@ def test_serve_ends_at_sigterm_and_at_ctrl_c_while_it_starts(tmp_path: Path):
         assert processes_of(tmp_path) == []
 
 
-def test_serve_ends_at_the_servers_death_if_told_not_to_restart_it(repository: Path):
-    with ending(serve(repository, "--no-restart")) as process:
+def test_serve_ends_at_the_servers_death_if_told_not_to_restart_it(upper_repository: Path):
+    with ending(serve(upper_repository, "--no-restart")) as process:
         read_until(process, "Ctrl-C")
-        os.kill(tritonserver_of(repository), signal.SIGKILL)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
         assert process.wait(20) == 1
         assert "error: tritonserver stopped (status 137)" in process.stderr.read()
 
 
-def test_serve_says_what_an_open_address_opens(repository: Path):
-    with ending(serve(repository, "--listen=0.0.0.0", "--open=logging,trace", "--verbose")) as process:
+def test_serve_says_what_an_open_address_opens(upper_repository: Path):
+    with ending(serve(upper_repository, "--listen=0.0.0.0", "--open=logging,trace", "--verbose")) as process:
         printed = read_until(process, "Ctrl-C")
         assert "open on 0.0.0.0: whoever reaches this machine can use inference" in printed
         assert "opened: logging, trace" in printed
@@ -121,8 +92,8 @@ def test_serve_says_what_an_open_address_opens(repository: Path):
         ("models", ["--open=nonsense"], "error: open_endpoints: nonsense is not one of"),
     ],
 )
-def test_serve_tells_mistakes_in_one_line(repository: Path, directory: str, options: list[str], message: str):
-    process = serve(repository.parent / directory, *options)
+def test_serve_tells_mistakes_in_one_line(upper_repository: Path, directory: str, options: list[str], message: str):
+    process = serve(upper_repository.parent / directory, *options)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert len(errors.splitlines()) == 1

@@ -2,25 +2,25 @@
 
 import contextlib
 import json
-import logging
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from client_sdk import LocalServer
 from client_sdk._guard import children_of
 from tests.server.local_servers import (
-    UPPER,
+    command_of,
     ending,
     files_of,
     free_ports,
     http_request,
-    make_model,
     name_of,
     processes_of,
     python,
     read_until,
+    serve,
     tritonserver_of,
     upper_by_http,
     wait_for,
@@ -28,25 +28,13 @@ from tests.server.local_servers import (
 from tests.server.supervised import FAILS, is_told, misbehaving, supervised, wait_for_the_return
 
 
-@pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "client_sdk.server")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    path = tmp_path / "models"
-    make_model(path, "upper", UPPER)
-    return path
-
-
-def test_a_killed_tritonserver_is_back_on_its_ports(repository: Path, caplog: pytest.LogCaptureFixture):
-    with supervised(repository) as server:
+def test_a_killed_tritonserver_is_back_on_its_ports(upper_repository: Path, supervisor_log: pytest.LogCaptureFixture):
+    with supervised(upper_repository) as server:
         urls = server.http_url, server.grpc_url, server.metrics_url
-        first = name_of(repository)
-        os.kill(tritonserver_of(repository), signal.SIGKILL)
-        wait_for_the_return(caplog)
-        assert is_told(caplog, "tritonserver ended (status 137); starting the server again")
+        first = name_of(upper_repository)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "tritonserver ended (status 137); starting the server again")
         assert (server.http_url, server.grpc_url, server.metrics_url) == urls
         assert upper_by_http(server, "text") == "TEXT"
         assert server.is_running
@@ -54,25 +42,29 @@ def test_a_killed_tritonserver_is_back_on_its_ports(repository: Path, caplog: py
 
 
 def test_a_dead_python_step_is_noticed_though_triton_calls_itself_ready(
-    repository: Path, caplog: pytest.LogCaptureFixture
+    upper_repository: Path, supervisor_log: pytest.LogCaptureFixture
 ):
-    with supervised(repository) as server:
-        step = children_of(tritonserver_of(repository))[0]
+    with LocalServer(upper_repository) as server:  # nobody ends this one while it is asked
+        (step,) = children_of(tritonserver_of(upper_repository))
         os.kill(step, signal.SIGKILL)
+        wait_for(lambda: command_of(step) == b"")  # it is dead, and its server has not taken note
         assert http_request(server.http_url, "GET", "/v2/health/ready")[0] == 200
-        wait_for_the_return(caplog)
-        assert is_told(caplog, "the process of upper died; starting the server again")
+    with supervised(upper_repository) as server:
+        (step,) = children_of(tritonserver_of(upper_repository))
+        os.kill(step, signal.SIGKILL)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "the process of upper died; starting the server again")
         assert upper_by_http(server, "text") == "TEXT"
 
 
-def test_a_step_that_fails_all_requests_is_found_by_them(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_step_that_fails_all_requests_is_found_by_them(tmp_path: Path, supervisor_log: pytest.LogCaptureFixture):
     sign = misbehaving(tmp_path, FAILS)
     with supervised(tmp_path):
         sign.touch()
-        wait_for(lambda: is_told(caplog, "3 requests failed, the last one with HTTP 500"))
+        wait_for(lambda: is_told(supervisor_log, "3 requests failed, the last one with HTTP 500"))
         sign.unlink()
-        wait_for_the_return(caplog)
-        assert is_told(caplog, "the network broke")
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "the network broke")
 
 
 IN_A_SCRIPT = """
@@ -84,16 +76,16 @@ with LocalServer(sys.argv[1], supervise=True) as server:
 """
 
 
-def test_a_killed_parent_leaves_nothing_after_a_restart_either(repository: Path):
-    with ending(python(IN_A_SCRIPT, repository)) as parent:
+def test_a_killed_parent_leaves_nothing_after_a_restart_either(upper_repository: Path):
+    with ending(python(IN_A_SCRIPT, upper_repository)) as parent:
         read_until(parent, "up")
-        first = tritonserver_of(repository)
+        first = tritonserver_of(upper_repository)
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: processes_of(repository) and _is_another(repository, first))
-        name = name_of(repository)
+        wait_for(lambda: processes_of(upper_repository) and _is_another(upper_repository, first))
+        name = name_of(upper_repository)
         parent.kill()
         parent.wait()
-        wait_for(lambda: not processes_of(repository))
+        wait_for(lambda: not processes_of(upper_repository))
     assert files_of(name) == []
 
 
@@ -103,21 +95,17 @@ def _is_another(repository: Path, first: int) -> bool:
     return False
 
 
-SERVE = "import sys; from client_sdk.__main__ import main; sys.exit(main(['serve', *sys.argv[1:]]))"
-
-
-def test_serve_brings_the_server_back_and_says_so_with_the_time(repository: Path):
-    http_port, grpc_port, metrics_port = free_ports()
-    ports = [f"--http-port={http_port}", f"--grpc-port={grpc_port}", f"--metrics-port={metrics_port}"]
-    with ending(python(SERVE, f"--model-repository={repository}", *ports)) as process:
+def test_serve_brings_the_server_back_and_says_so_with_the_time(upper_repository: Path):
+    ports = free_ports()
+    with ending(serve(upper_repository, ports=ports)) as process:
         read_until(process, "Ctrl-C")
-        os.kill(tritonserver_of(repository), signal.SIGKILL)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
         assert process.stderr is not None
         assert "tritonserver ended (status 137); starting the server again\n" in process.stderr.readline()
         assert "the server is back after" in process.stderr.readline()
         body = {"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["text"]}]}
-        status, answer = http_request(f"http://127.0.0.1:{http_port}", "POST", "/v2/models/upper/infer", body)
+        status, answer = http_request(f"http://127.0.0.1:{ports[0]}", "POST", "/v2/models/upper/infer", body)
         assert status == 200 and json.loads(answer)["outputs"][0]["data"] == ["TEXT"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-    assert processes_of(repository) == []
+    assert processes_of(upper_repository) == []

@@ -25,11 +25,6 @@ BACK_WITHIN = 15.0  # seconds
 STEPS = ["tokenizer", "encoder", "pooling"]
 
 
-@pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "client_sdk.server")
-
-
 def process_of(repository: Path, step: str) -> int:
     """One process of a Python step."""
     program = f"{repository}/bert_{step}/1/model.py".encode()
@@ -77,7 +72,7 @@ def is_clear(outcome: str) -> bool:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_killed_step_loses_no_call_and_is_back_in_time(bert_repository, texts, sentence, step, caplog):
+def test_a_killed_step_loses_no_call_and_is_back_in_time(bert_repository, texts, sentence, step, supervisor_log):
     with (
         LocalServer(bert_repository, supervise=True) as server,
         traffic(server, texts, sentence) as seen,
@@ -85,11 +80,11 @@ def test_a_killed_step_loses_no_call_and_is_back_in_time(bert_repository, texts,
     ):
         killed_at = time.monotonic()
         os.kill(process_of(bert_repository, step), signal.SIGKILL)
-        wait_for(lambda: any("the server is back" in message for message in caplog.messages), BACK_WITHIN)
+        wait_for(lambda: any("the server is back" in message for message in supervisor_log.messages), BACK_WITHIN)
         seen.wait_for_more(20)
         assert time.monotonic() - killed_at < BACK_WITHIN
         assert infer_once(server.http_url, "text") == "served"
-    assert f"the process of bert_{step} died; starting the server again" in caplog.messages
+    assert f"the process of bert_{step} died; starting the server again" in supervisor_log.messages
     assert seen.errors == [] and seen.wrong == 0
     assert seen.longest < BACK_WITHIN + 5
     assert {outcome for outcome in outcomes if not is_clear(outcome)} == set()

@@ -1,6 +1,5 @@
 """What takes a supervisor longer to notice, or to be sure of."""
 
-import logging
 import os
 import signal
 import time
@@ -9,79 +8,69 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Client, LocalServer
-from tests.server.local_servers import UPPER, http_request, make_model, tritonserver_of, upper_by_http, wait_for
+from tests.server.local_servers import http_request, tritonserver_of, upper_by_http, wait_for
 from tests.server.supervised import HANGS, is_told, misbehaving, supervised, wait_for_the_return
 
 
-@pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "client_sdk.server")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    path = tmp_path / "models"
-    make_model(path, "upper", UPPER)
-    return path
-
-
-def test_a_tritonserver_that_hangs_is_replaced(repository: Path, caplog: pytest.LogCaptureFixture):
-    with supervised(repository) as server:
-        os.kill(tritonserver_of(repository), signal.SIGSTOP)
-        wait_for_the_return(caplog)
-        assert is_told(caplog, "tritonserver has not answered for")
+def test_a_tritonserver_that_hangs_is_replaced(upper_repository: Path, supervisor_log: pytest.LogCaptureFixture):
+    with supervised(upper_repository) as server:
+        os.kill(tritonserver_of(upper_repository), signal.SIGSTOP)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "tritonserver has not answered for")
         assert upper_by_http(server, "text") == "TEXT"
 
 
-def test_a_step_that_hangs_is_found_by_a_request_through_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_step_that_hangs_is_found_by_a_request_through_it(tmp_path: Path, supervisor_log: pytest.LogCaptureFixture):
     sign = misbehaving(tmp_path, HANGS)
     with supervised(tmp_path):
         sign.touch()
-        wait_for_the_return(caplog)
-        assert is_told(caplog, "bert has not answered for")
-        assert is_told(caplog, "and computes nothing; starting")
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "bert has not answered for")
+        assert is_told(supervisor_log, "and computes nothing; starting")
 
 
 def test_a_server_that_does_not_stay_up_is_started_less_and_less_often(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
 ):
     sign = misbehaving(tmp_path, "pass")
     crash = sign.with_name("sign.start")
     with supervised(tmp_path):
         crash.touch()
         os.kill(tritonserver_of(tmp_path), signal.SIGKILL)
-        wait_for(lambda: is_told(caplog, "starting the server again in 2 s"), 30)
-        assert is_told(caplog, "starting the server again in 1 s")
-        assert is_told(caplog, "tritonserver stopped before it was ready (status 137)")
+        wait_for(lambda: is_told(supervisor_log, "starting the server again in 2 s"), 30)
+        assert is_told(supervisor_log, "starting the server again in 1 s")
+        assert is_told(supervisor_log, "tritonserver stopped before it was ready (status 137)")
         crash.unlink()
-        wait_for_the_return(caplog)
+        wait_for_the_return(supervisor_log)
 
 
-def test_stopping_does_not_wait_for_a_server_that_will_not_start(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_stopping_does_not_wait_for_a_server_that_will_not_start(
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
+):
     sign = misbehaving(tmp_path, "pass")
     with supervised(tmp_path):
         sign.with_name("sign.start").touch()
         os.kill(tritonserver_of(tmp_path), signal.SIGKILL)
-        wait_for(lambda: is_told(caplog, "in 4 s"), 30)
+        wait_for(lambda: is_told(supervisor_log, "in 4 s"), 30)
         started = time.monotonic()
     assert time.monotonic() - started < 3
 
 
 def test_a_model_that_is_unloaded_on_purpose_is_no_reason_to_start_again(
-    repository: Path, caplog: pytest.LogCaptureFixture
+    upper_repository: Path, supervisor_log: pytest.LogCaptureFixture
 ):
-    with LocalServer(repository, supervise=True, open_endpoints=["model-repository"]) as server:
+    with LocalServer(upper_repository, supervise=True, open_endpoints=["model-repository"]) as server:
         assert http_request(server.http_url, "POST", "/v2/repository/models/upper/unload", {})[0] == 200
         wait_for(lambda: http_request(server.http_url, "GET", "/v2/models/upper/ready")[0] != 200)
         time.sleep(3)
         assert http_request(server.http_url, "POST", "/v2/repository/models/upper/load", {})[0] == 200
         time.sleep(3)
         assert upper_by_http(server, "text") == "TEXT"
-        assert caplog.messages == []
+        assert supervisor_log.messages == []
 
 
 def test_a_server_that_computes_for_long_is_not_taken_for_one_that_hangs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
 ):
     sign = misbehaving(
         tmp_path, "os.unlink(SIGN); end = time.monotonic() + 15\n            while time.monotonic() < end: pass"
@@ -92,4 +81,4 @@ def test_a_server_that_computes_for_long_is_not_taken_for_one_that_hangs(
         with Client(server.grpc_url) as client:
             assert client.encode("four").tolist() == [1]
         time.sleep(16)
-        assert caplog.messages == []
+        assert supervisor_log.messages == []

@@ -1,6 +1,6 @@
 import pytest
 
-from export.sentences import docstring_sentences
+from export.sentences import _sentences, docstring_sentences
 
 
 @pytest.fixture(scope="module")
@@ -27,4 +27,5 @@ def test_a_docstring_is_split_at_its_full_stops_and_each_sentence_is_one_line(se
 
 
 def test_the_list_is_the_same_every_time(sentences: list[str]) -> None:
+    _sentences.cache_clear()
     assert docstring_sentences() == sentences
