@@ -286,7 +286,9 @@ class Generator:
                 self._set(message.parameters[name])
         elif choice == 8:
             for name in self._chance.sample(OUTPUTS, 2):
-                self._set(message.outputs.add(name=name).parameters[self._chance.choice(PARAMETERS)])
+                parameter = self._chance.choice(PARAMETERS)
+                if (name, parameter) != ("TOKENS", "classification"):  # of strings: it ends tritonserver 2.51
+                    self._set(message.outputs.add(name=name).parameters[parameter])
         else:
             message.model_version = self._chance.choice(["", "1", "99", "-1", "x", "1" * 300])
             self._set(tensor.parameters[self._chance.choice(PARAMETERS)])

@@ -1,8 +1,11 @@
 """Ten thousand malformed requests: each ends, and the server goes on with right vectors, the same processes and memory.
 
-Memory, after the first quarter: the Python steps may hold STEPS_GROWTH_MIB more, and tritonserver SERVER_GROWTH_MIB
-(that of 2.51 rises in steps, by some 3 KB a malformed request over 45,000 of them). The few requests that are known to
-end tritonserver 2.51 itself are here too: a server that is supervised is back soon, and no call of others is lost.
+Memory is flat if, after a first WARM_UP of them, tritonserver holds SERVER_GROWTH_MIB more at most, and its Python
+steps STEPS_GROWTH_MIB: a leak of 2 KiB a request is 19.5 MiB. What ONNX Runtime's arena keeps to use it again would
+hide that, so the encoder goes without.
+
+The few requests that are known to end tritonserver 2.51 itself are here too: a server that is supervised is back soon,
+and no call of others is lost.
 """
 
 from __future__ import annotations
@@ -26,13 +29,19 @@ from tests.server.local_servers import processes_of, tritonserver_of, wait_for
 from tests.slow.traffic import is_near, traffic
 
 REQUESTS = 10_000
+WARM_UP = 1_000
 WORKERS = 4
-STEPS_GROWTH_MIB = 32.0
-SERVER_GROWTH_MIB = 96.0
+SERVER_GROWTH_MIB = 10.0
+STEPS_GROWTH_MIB = 16.0
 
 
-def send_many(server: LocalServer, seed: int, count: int) -> Counter[str]:
-    """Half of them over each protocol."""
+def send_many(pool: ThreadPoolExecutor, server: LocalServer, count: int, first_seed: int) -> Counter[str]:
+    """By all workers, half of them over each protocol."""
+    seeds = range(first_seed, first_seed + WORKERS)
+    return sum(pool.map(lambda seed: send_share(server, seed, count // WORKERS), seeds), Counter())
+
+
+def send_share(server: LocalServer, seed: int, count: int) -> Counter[str]:
     generator = Generator(seed)
     outcomes: Counter[str] = Counter()
     with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel:
@@ -45,43 +54,52 @@ def send_many(server: LocalServer, seed: int, count: int) -> Counter[str]:
 
 
 def held_mib(repository: Path) -> tuple[float, float]:
-    """By tritonserver, and by its Python steps with the memory that they share."""
-    processes = server_processes(tritonserver_of(repository))
-    steps = [pid for pid, name in processes.items() if name != "tritonserver"]
-    return (
-        own_bytes(tritonserver_of(repository)) / MIB,
-        (sum(map(own_bytes, steps)) + shared_bytes(list(processes))) / MIB,
-    )
+    """By tritonserver, and by its Python steps with the memory that they share: the least within a second."""
+    server = tritonserver_of(repository)
+    processes = list(server_processes(server))
+    steps = [pid for pid in processes if pid != server]
+    samples = []
+    for _ in range(20):
+        samples.append((own_bytes(server), sum(map(own_bytes, steps)) + shared_bytes(processes)))
+        time.sleep(0.05)
+    of_server, of_steps = zip(*samples, strict=True)
+    return min(of_server) / MIB, min(of_steps) / MIB
 
 
 def descriptors(repository: Path) -> int:
     return len(os.listdir(f"/proc/{tritonserver_of(repository)}/fd"))
 
 
-def test_malformed_requests_leave_the_server_as_it_was(bert_repository, texts, sentence, record_property):
-    with LocalServer(bert_repository) as server:
-        processes = processes_of(bert_repository)
-        outcomes: Counter[str] = Counter()
-        levels = []
-        with traffic(server, texts, sentence, clients=2) as seen, ThreadPoolExecutor(WORKERS) as pool:
-            for quarter in range(4):
-                seeds = range(quarter * WORKERS, (quarter + 1) * WORKERS)
-                for found in pool.map(lambda seed: send_many(server, seed, REQUESTS // 4 // WORKERS), seeds):
-                    outcomes += found
-                levels.append((*held_mib(bert_repository), descriptors(bert_repository)))
+def without_arena(repository: Path) -> None:
+    """Has the encoder take memory from malloc; the arena takes it in leaps of tens of MiB, by whatever traffic."""
+    file = repository / "bert_encoder" / "1" / "model.py"
+    source = file.read_text()
+    options = "options = onnxruntime.SessionOptions()\n"
+    assert source.count(options) == 1
+    file.write_text(source.replace(options, f"{options}    options.enable_cpu_mem_arena = False\n"))
+
+
+def test_malformed_requests_leave_the_server_as_it_was(own_repository, texts, sentence, record_property):
+    without_arena(own_repository)
+    with LocalServer(own_repository) as server, ThreadPoolExecutor(WORKERS) as pool:
+        processes = processes_of(own_repository)
+        with traffic(server, texts, sentence, clients=2, largest=16) as seen:
+            send_many(pool, server, WARM_UP, first_seed=0)
+            open_before, before = descriptors(own_repository), held_mib(own_repository)
+            outcomes = send_many(pool, server, REQUESTS, first_seed=WORKERS)
+            after = held_mib(own_repository)
         assert seen.errors == [] and seen.wrong == 0
         assert sum(outcomes.values()) == REQUESTS
         refused = outcomes["HTTP 400"] + outcomes["INVALID_ARGUMENT"]
         assert refused > REQUESTS / 3, outcomes
-        assert processes_of(bert_repository) == processes
-        time.sleep(1)  # for connections that are being closed
-        assert descriptors(bert_repository) <= levels[0][2] + 8
-        assert levels[-1][0] - levels[0][0] < SERVER_GROWTH_MIB, levels
-        assert levels[-1][1] - levels[0][1] < STEPS_GROWTH_MIB, levels
+        assert processes_of(own_repository) == processes
+        wait_for(lambda: descriptors(own_repository) <= open_before + 8)
+        assert after[0] - before[0] < SERVER_GROWTH_MIB, (before, after)
+        assert after[1] - before[1] < STEPS_GROWTH_MIB, (before, after)
         with Client(server.grpc_url) as client:
             assert is_near(client.encode(texts), sentence)
         record_property("outcomes", dict(outcomes))
-        print(f"\n{dict(outcomes)}; MiB and descriptors {levels}")
+        print(f"\n{dict(outcomes)}; MiB of tritonserver and its steps: {before}, then {after}")
 
 
 def test_a_client_that_lies_about_lengths_harms_no_call_of_others(bert_repository, texts, sentence):
@@ -101,7 +119,7 @@ def test_a_client_that_lies_about_lengths_harms_no_call_of_others(bert_repositor
         assert processes_of(bert_repository) == processes
 
 
-# Found by the generator; the last is CVE-2025-23310.
+# Found by the generator, all but the last, CVE-2025-23310.
 DEADLY = {
     "a shape of more values than memory": (
         b"Content-Length: %d",
@@ -114,6 +132,12 @@ DEADLY = {
         b'"parameters": {"binary_data_size": 2147483647}}]}'
         b"\x05\x00\x00\x00ab\x80cd",
         "bert",
+    ),
+    "classes of an output of strings": (
+        b"Content-Length: %d",
+        b'{"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["a text"]}], '
+        b'"outputs": [{"name": "TOKENS", "parameters": {"classification": 1}}]}',
+        "bert_tokenizer",
     ),
     "a body in half a million chunks": (b"Transfer-Encoding: chunked", b"1\r\nA\r\n" * 600_000 + b"0\r\n\r\n", "bert"),
 }
@@ -132,8 +156,11 @@ def test_what_ends_tritonserver_is_over_in_seconds_where_it_is_supervised(
         with socket.create_connection((host, int(port)), timeout=20) as connection, contextlib.suppress(OSError):
             connection.sendall(head + body)
             connection.recv(1024)
-        time.sleep(3)  # enough for its end to be noticed
-        ended = any("tritonserver ended" in message for message in caplog.messages)
+        noticed = time.monotonic() + 3  # enough for its end to be noticed
+        while not (ended := any("tritonserver ended" in message for message in caplog.messages)):
+            if time.monotonic() > noticed:
+                break
+            time.sleep(0.05)
         wait_for(lambda: not ended or any("is back after" in message for message in caplog.messages), 15)
         seen.wait_for_more(20)
     assert seen.errors == [] and seen.wrong == 0

@@ -83,7 +83,9 @@ def test_a_complete_server_is_started_as_it_is_with_its_own_backends(bare_machin
         str(executable),
         f"--backend-directory={tmp_path / 'opt' / 'backends'}",
     ]
-    assert server.environment({"PATH": "/bin"}) == {"PATH": "/bin"}
+    malloc = {"MALLOC_TRIM_THRESHOLD_": "131072"}
+    assert server.environment({"PATH": "/bin"}) == {"PATH": "/bin"} | malloc
+    assert server.environment({"MALLOC_TRIM_THRESHOLD_": "0"}) == {"MALLOC_TRIM_THRESHOLD_": "0"}
 
 
 def test_the_wheels_python_backend_is_put_together(bare_machine: Path, tmp_path: Path):
