@@ -231,6 +231,22 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
     }
 
 
+def test_equal_texts_of_a_batch_are_computed_once(server, ask, texts, expected):
+    def computed() -> float:
+        time.sleep(0.5)  # the encoder tells Triton five times a second
+        with urllib.request.urlopen(server.metrics_url) as reply:
+            return float(re.search(r'^bert_tokens_total\{model="bert"\} (\d+)$', reply.read().decode(), re.M)[1])
+
+    before = computed()
+    ask("bert", "EMBEDDING", texts[:2])
+    two = computed() - before
+    found = ask("bert", "EMBEDDING", [texts[0], texts[1], *[texts[0]] * 10, *[texts[1]] * 10])
+    many = computed() - before - two
+    assert many <= 2 * two  # two slices at most; one by one they would be 11 times as many
+    np.testing.assert_allclose(found[[0, *range(2, 12)]], np.tile(expected["sentence"][0], (11, 1)), atol=1e-5)
+    np.testing.assert_allclose(found[[1, *range(12, 22)]], np.tile(expected["sentence"][1], (11, 1)), atol=1e-5)
+
+
 def test_curl_can_send_text_and_parameters_as_json(server, texts, expected):
     def post(body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(f"{server.http_url}/v2/models/bert/infer", json.dumps(body).encode())

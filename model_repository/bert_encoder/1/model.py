@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from itertools import accumulate, takewhile
 from typing import NamedTuple
 
@@ -68,6 +68,10 @@ class Row(NamedTuple):
     job: Job
     index: int
     length: int  # without the padding on its right
+
+    def values(self, number):
+        """What the row has in one of INPUTS, by its place there: INT32 [length]."""
+        return self.job.inputs[number][self.index, : self.length]
 
 
 class Backlog:
@@ -248,7 +252,6 @@ class TritonPythonModel:
         if not jobs:
             return responses
         rows = [row for job in jobs.values() for row in job.rows]
-        self.meters.count(self.meters.tokens, sum(row.length for row in rows))
         self.meters.count(self.meters.padded_tokens, len(rows) * max(row.length for row in rows))
         with self.lock:
             alone = not self.unfinished and len(self.backlog.cut(rows)) == 1
@@ -351,21 +354,26 @@ class TritonPythonModel:
         return finished
 
     def _run(self, session, rows):
-        feed = {
-            name: np.concatenate([row.job.inputs[i][row.index, : row.length] for row in rows])
-            for i, name in enumerate(INPUTS)
-        }
-        feed["row_shape"] = np.array([[row.length] for row in rows], np.float32)
+        """Runs the network on a slice; of rows that are equal on one, whose results all of them get."""
+        equal = defaultdict(list)
+        for row in rows:
+            equal[b"".join(row.values(i).tobytes() for i in range(len(INPUTS)))].append(row)
+        firsts = [found[0] for found in equal.values()]
+        feed = {name: np.concatenate([row.values(i) for row in firsts]) for i, name in enumerate(INPUTS)}
+        feed["row_shape"] = np.array([[row.length] for row in firsts], np.float32)
         names = [name for name in self.shapes if any(name in row.job.outputs for row in rows)]
         results = dict(zip(names, session.run(names, feed), strict=True))
         start = 0
-        for place, row in enumerate(rows):
-            for name, output in row.job.outputs.items():
-                if name == "token_embeddings":
-                    output[row.index, : row.length] = results[name][start : start + row.length]
-                else:
-                    output[row.index] = results[name][place]
-            start += row.length
+        for place, found in enumerate(equal.values()):
+            end = start + found[0].length
+            for row in found:
+                for name, output in row.job.outputs.items():
+                    if name == "token_embeddings":
+                        output[row.index, : row.length] = results[name][start:end]
+                    else:
+                        output[row.index] = results[name][place]
+            start = end
+        self.meters.count(self.meters.tokens, start)
 
 
 def _invalid(message):
