@@ -50,11 +50,15 @@ class Job:
         self.outputs = {}
         self.error = None
         mask = inputs[INPUTS.index("attention_mask")]
-        lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0)
-        self.rows = [Row(self, index, length) for index, length in enumerate(lengths.tolist()) if length]
-        self.missing = len(self.rows)  # not computed yet
+        self.lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()
+        self.count = sum(length > 0 for length in self.lengths)  # of rows that hold a token
+        self.missing = self.count  # not computed yet
         self.arrived = time.monotonic()
         self.started = False
+
+    def rows(self):
+        """The rows that hold a token; not kept, since each holds its job, and both would wait for the collector."""
+        return [Row(self, index, length) for index, length in enumerate(self.lengths) if length]
 
     @property
     def wants_tokens(self):
@@ -247,11 +251,11 @@ class TritonPythonModel:
             except Refused as refusal:
                 responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(*refusal.args))
             else:
-                if not jobs[index].rows:
+                if not jobs[index].count:
                     responses[index] = self._response(jobs.pop(index))
         if not jobs:
             return responses
-        rows = [row for job in jobs.values() for row in job.rows]
+        rows = [row for job in jobs.values() for row in job.rows()]
         self.meters.count(self.meters.padded_tokens, len(rows) * max(row.length for row in rows))
         with self.lock:
             alone = not self.unfinished and len(self.backlog.cut(rows)) == 1
@@ -282,12 +286,12 @@ class TritonPythonModel:
                 raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
         bulk = json.loads(request.parameters() or "{}").get("bulk") is True
         job = Job(request, list(tensors.values()), bulk)
-        longest = max((row.length for row in job.rows), default=0)
+        longest = max(job.lengths, default=0)
         if longest > self.max_positions:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
         waiting = self.backlog.size
-        if waiting and waiting + len(job.rows) > self.max_queue_size:
-            self.meters.count(self.meters.refused, len(job.rows))
+        if waiting and waiting + job.count > self.max_queue_size:
+            self.meters.count(self.meters.refused, job.count)
             raise _unavailable(f"{waiting} texts wait to be encoded, and {self.max_queue_size} may")
         return job
 
@@ -298,7 +302,7 @@ class TritonPythonModel:
             job.started = True
             self.meters.count(self.meters.queue_duration, 1e6 * waited)
         if waited > self.queue_timeout and not job.error:
-            self.meters.count(self.meters.refused, len(job.rows))
+            self.meters.count(self.meters.refused, job.count)
             message = f"the request waited {waited:.0f} s to be encoded, and may {self.queue_timeout:.0f} s"
             job.error = pb_utils.TritonError(*_unavailable(message).args)
         if not job.error:
