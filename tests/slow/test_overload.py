@@ -170,8 +170,8 @@ def test_clients_that_die_with_requests_in_flight_harm_nobody(bert, texts, sente
 
 def test_calls_that_are_cancelled_harm_nobody_and_leave_nothing(bert, texts, sentence, bert_repository):
     request = messages.ModelInferRequest(model_name="bert")
-    request.inputs.add(name="TEXT", datatype="BYTES", shape=[32, 1]).contents.bytes_contents.extend(
-        text.encode() for text in texts[:32]
+    request.inputs.add(name="TEXT", datatype="BYTES", shape=[4, 1]).contents.bytes_contents.extend(
+        text.encode() for text in texts[:4]
     )
     cancelled = 0
 
@@ -179,9 +179,9 @@ def test_calls_that_are_cancelled_harm_nobody_and_leave_nothing(bert, texts, sen
         nonlocal cancelled
         with grpc.insecure_channel(bert.grpc_url.removeprefix("grpc://")) as channel:
             stub = GRPCInferenceServiceStub(channel)
-            while not stop.wait(0.01):
+            while not stop.wait(0.05):  # more would be an overload: what has reached the encoder is computed
                 calls = [stub.ModelInfer.future(request, timeout=30) for _ in range(4)]
-                time.sleep(0.02)
+                time.sleep(0.005)
                 cancelled += sum(call.cancel() for call in calls)
 
     def held() -> float:
@@ -195,7 +195,7 @@ def test_calls_that_are_cancelled_harm_nobody_and_leave_nothing(bert, texts, sen
             seen.wait_for_more(40, 60)
         assert seen.errors == [] and seen.wrong == 0
         levels.append(held())
-    assert cancelled > 100
+    assert cancelled > 100, cancelled
     assert levels[1] - levels[0] < 32
     assert processes_of(bert_repository) == processes
 
