@@ -64,8 +64,8 @@ _NOTES = (
     "Load: clients that each send the next call when the last is answered, {seconds:g} s after the rate has settled "
     "(two windows within 10 %). Calls that lie partly in that time count in part.",
     "Clients: threads of one process. Requests are made before the clock where the protocol allows it (HTTP bodies); "
-    "HTTP connections stay open and answers are read but not parsed, in favour of those systems. Ours and "
-    "bert-as-service's are timed with their own clients, with all that they do.",
+    "HTTP connections stay open and answers are read but not parsed. bert-as-service and bert-on-triton are timed with "
+    "their own clients, with all that they do; bert-on-triton also as the other servers are.",
     "A bulk call follows one with {block} texts, and has fewer where all would take more than {bulk_seconds:g} s.",
 )
 

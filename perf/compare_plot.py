@@ -18,7 +18,7 @@ _TITLES = {
 
 
 def draw(
-    systems: Sequence[System], ours: str, bare: Sequence[str], machine: Mapping[str, Any], path: Path
+    systems: Sequence[System], ours: Sequence[str], bare: Sequence[str], machine: Mapping[str, Any], path: Path
 ) -> list[Path]:
     """Writes the picture as PNG and SVG. Raises PlotsMissing."""
     ceiling = ratios(systems, ours, bare).ceiling
@@ -32,7 +32,7 @@ def draw(
                 found = system.figure(load)
                 if found is None:
                     continue
-                colour = BLUE if system.name == ours else GREY if system.name in bare else ORANGE
+                colour = BLUE if system.name in ours else GREY if system.name in bare else ORANGE
                 spread = [[found.median - found.least], [found.most - found.median]]
                 axes.barh(place, found.median, color=colour, xerr=spread, error_kw={"ecolor": "#444444", "capsize": 2})
                 text = f"{found.median:.0f}" if found.median >= 20 else f"{found.median:.1f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from .peers.peer import BULK, LOADS
@@ -107,11 +108,11 @@ class Ratios:
     best_library: dict[str, str]
 
 
-def ratios(systems: Sequence[System], ours: str, bare: Sequence[str]) -> Ratios:
+def ratios(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> Ratios:
     """Finds what the others are measured by."""
     bulk = [rate for system in systems if system.name in bare and (rate := system.median(BULK)) is not None]
     one = [each for system in systems if system.name in bare and (each := system.median(LATENCY)) is not None]
-    peers = [system for system in systems if system.name not in (ours, *bare)]
+    peers = [system for system in systems if system.name not in (*ours, *bare)]
     return Ratios(
         ceiling=max(bulk, default=None),
         bare_ms=min(one, default=None),
@@ -138,16 +139,13 @@ def against_peer(systems: Sequence[System], ours: str, peer: str, load: str) -> 
     return its / mine if load == LATENCY else mine / its
 
 
-def summary_lines(systems: Sequence[System], ours: str, bare: Sequence[str]) -> list[str]:
-    """The ratios, a line for each load."""
+def summary_lines(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> list[str]:
+    """The ratios, a line for each load and each way in which ours was asked."""
     found = ratios(systems, ours, bare)
     by_name = {system.name: system for system in systems}
-    mine = by_name.get(ours)
-    if mine is None:
-        return []
     lines = []
-    for load in (*THROUGHPUT, LATENCY):
-        figure = mine.median(load)
+    for load, name in product((*THROUGHPUT, LATENCY), ours):
+        figure = by_name[name].median(load) if name in by_name else None
         if figure is None:
             continue
         parts = []
@@ -157,24 +155,25 @@ def summary_lines(systems: Sequence[System], ours: str, bare: Sequence[str]) -> 
             parts.append(f"{figure / found.ceiling:.2f} of the ceiling")
         for best, what in ((found.best_server, "server"), (found.best_library, "library")):
             if load in best:
-                ratio = against_peer(systems, ours, best[load], load)
+                ratio = against_peer(systems, name, best[load], load)
                 parts.append(f"{ratio:.2f} x the best {what} ({by_name[best[load]].title})")
         if parts:
-            lines.append(f"{load}: {', '.join(parts)}")
+            asked = "" if name == ours[0] else f", {by_name[name].title}"
+            lines.append(f"{load}{asked}: {', '.join(parts)}")
     return lines
 
 
-def against_each(systems: Sequence[System], ours: str, bare: Sequence[str]) -> list[list[str]]:
-    """How many times as good ours is as each peer, load by load; the p50 of one text the other way round."""
+def against_each(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> list[list[str]]:
+    """How many times as good the first of ours is as each peer, by load; the p50 of one text the other way round."""
     return [
         [system.title, *(f"{ratio:.2f}" if ratio else "" for ratio in found)]
         for system in systems
-        if system.name not in (ours, *bare)
-        and any(found := [against_peer(systems, ours, system.name, load) for load in (*THROUGHPUT, LATENCY)])
+        if system.name not in (*ours, *bare)
+        and any(found := [against_peer(systems, ours[0], system.name, load) for load in (*THROUGHPUT, LATENCY)])
     ]
 
 
-def rows(systems: Sequence[System], ours: str, bare: Sequence[str]) -> list[list[str]]:
+def rows(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> list[list[str]]:
     """The table's rows: title, texts/s of each load, p50 of one text, the bulk rate's part of the ceiling."""
     ceiling = ratios(systems, ours, bare).ceiling
     table = []
@@ -215,7 +214,11 @@ def cost_rows(systems: Sequence[System]) -> list[list[str]]:
 
 
 def markdown(
-    systems: Sequence[System], machine: Mapping[str, Any], how: Mapping[str, Any], ours: str, bare: Sequence[str]
+    systems: Sequence[System],
+    machine: Mapping[str, Any],
+    how: Mapping[str, Any],
+    ours: Sequence[str],
+    bare: Sequence[str],
 ) -> str:
     """The whole result as a page."""
     absent = [system for system in systems if system.absent]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .environment import PeerAbsent
 from .peer import Model, Peer, Serving
 from .processes import children
+
+if TYPE_CHECKING:
+    from client_sdk import LocalServer
 
 _BULK_SECONDS = 3600.0
 
@@ -36,9 +39,13 @@ class Ours(Peer):
             raise PeerAbsent(str(error)) from None
         try:
             (pid,) = set(children()[os.getpid()]).difference(before)
-            yield Serving({"url": server.grpc_url, "model": model.family}, pid)
+            yield Serving(self.config(server, model), pid)
         finally:
             server.stop()
+
+    def config(self, server: LocalServer, model: Model) -> dict[str, Any]:
+        """For the client."""
+        return {"url": server.grpc_url, "model": model.family}
 
 
 class Client:

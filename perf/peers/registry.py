@@ -11,17 +11,19 @@ from .fastapi_peer import FastAPIServer
 from .infinity import InfinityOnnx, InfinityTorch
 from .mosec_peer import Mosec
 from .ours import Ours
+from .ours_http import OursHttp
 from .peer import Peer
 from .sentence_transformers_onnx import SentenceTransformersOnnx
 from .sentence_transformers_torch import SentenceTransformersTorch
 
-OURS = Ours.name
+OURS = (Ours.name, OursHttp.name)
 CEILINGS = (BareWide.name, BareNarrow.name)
 
 SYSTEMS: tuple[Peer, ...] = (
     BareWide(),
     BareNarrow(),
     Ours(),
+    OursHttp(),
     Mosec(),
     InfinityOnnx(),
     InfinityTorch(),
