@@ -43,8 +43,8 @@ class Job:
     """A request that has been read."""
 
     def __init__(self, request, inputs, bulk):
-        self.request = request  # whose memory the inputs are
-        self.inputs = inputs  # one INT32 [N, S] array for each of INPUTS
+        self.request = request
+        self.inputs = inputs  # INT32 [4, N, S], in the order of INPUTS
         self.bulk = bulk  # whether the others go first
         self.wanted = request.requested_output_names()
         self.outputs = {}
@@ -73,9 +73,10 @@ class Row(NamedTuple):
     index: int
     length: int  # without the padding on its right
 
-    def values(self, number):
-        """What the row has in one of INPUTS, by its place there: INT32 [length]."""
-        return self.job.inputs[number][self.index, : self.length]
+    @property
+    def inputs(self):
+        """What the row has in each of INPUTS: INT32 [4, length]."""
+        return self.job.inputs[:, self.index, : self.length]
 
 
 class Backlog:
@@ -277,15 +278,18 @@ class TritonPythonModel:
             thread.join()
 
     def _read(self, request):
-        tensors = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS}
-        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        for name, tensor in tensors.items():
-            if shapes[name] != shapes["input_ids"]:
-                raise _invalid(f"{name} has shape {shapes[name]}, input_ids {shapes['input_ids']}; they must be equal")
-            if tensor.view(np.uint32).max(initial=0) >= self.limits[name]:  # unsigned, a negative value is a large one
+        tensors = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS]
+        shape = tensors[0].shape
+        for name, tensor in zip(INPUTS, tensors, strict=True):
+            if tensor.shape != shape:
+                raise _invalid(f"{name} has shape {list(tensor.shape)}, input_ids {list(shape)}; they must be equal")
+        inputs = np.array(tensors)
+        greatest = inputs.view(np.uint32).max(axis=(1, 2), initial=0)  # unsigned, a negative value is a large one
+        for name, value in zip(INPUTS, greatest.tolist(), strict=True):
+            if value >= self.limits[name]:
                 raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
         bulk = json.loads(request.parameters() or "{}").get("bulk") is True
-        job = Job(request, list(tensors.values()), bulk)
+        job = Job(request, inputs, bulk)
         longest = max(job.lengths, default=0)
         if longest > self.max_positions:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
@@ -310,7 +314,7 @@ class TritonPythonModel:
 
     def _make_outputs(self, job):
         """Makes the outputs, zero until rows are put into them; late, since many jobs may wait."""
-        count, width = job.inputs[0].shape
+        _, count, width = job.inputs.shape
         for name, shape in self.shapes.items():
             if name in job.wanted and name not in job.outputs:
                 lengths = (count, width) if name == "token_embeddings" else (count,)
@@ -361,9 +365,9 @@ class TritonPythonModel:
         """Runs the network on a slice; of rows that are equal on one, whose results all of them get."""
         equal = defaultdict(list)
         for row in rows:
-            equal[b"".join(row.values(i).tobytes() for i in range(len(INPUTS)))].append(row)
+            equal[row.inputs.tobytes()].append(row)
         firsts = [found[0] for found in equal.values()]
-        feed = {name: np.concatenate([row.values(i) for row in firsts]) for i, name in enumerate(INPUTS)}
+        feed = dict(zip(INPUTS, np.concatenate([row.inputs for row in firsts], axis=1), strict=True))
         feed["row_shape"] = np.array([[row.length] for row in firsts], np.float32)
         names = [name for name in self.shapes if any(name in row.job.outputs for row in rows)]
         results = dict(zip(names, session.run(names, feed), strict=True))

@@ -12,7 +12,7 @@ import os
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-PLACES = {"mean": [0], "max": [1], "mean_max": [0, 1], "cls": [2], "last": [3]}
+PLACES = {"mean": slice(0, 1), "max": slice(1, 2), "mean_max": slice(0, 2), "cls": slice(2, 3), "last": slice(3, 4)}
 ACTIVATIONS = {
     "identity": lambda x: x,
     "tanh": np.tanh,
@@ -82,5 +82,5 @@ class TritonPythonModel:
             raise BadRequest(f"parameter truncate_dim is {size!r}; it takes 1 to {x.shape[1]}")
         x = x[:, :size]
         if normalize:  # 1e-12: as torch.nn.functional.normalize, so that a zero vector stays zero
-            x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
+            x = x / np.maximum(np.sqrt(np.square(x).sum(axis=1, keepdims=True)), np.float32(1e-12))
         return np.ascontiguousarray(x)

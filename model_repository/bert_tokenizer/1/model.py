@@ -275,27 +275,26 @@ class TritonPythonModel:
             )
         if cut:
             self.truncated.increment(len(cut))
-        lengths = np.array([len(row.ids) for row in rows])
-        real = np.arange(self._width(lengths.max())) < lengths[:, None]
-
-        def padded(values):
-            array = np.zeros(real.shape, np.int32)
-            array[real] = np.fromiter((v for row in values for v in row), np.int32)
-            return array
-
-        attention_mask = real.astype(np.int32)
+        width = self._width(max(len(row.ids) for row in rows))
+        input_ids, attention_mask, token_type_ids, pooling_mask = np.zeros((4, len(rows), width), np.int32)
+        for index, row in enumerate(rows):
+            length = len(row.ids)
+            input_ids[index, :length] = row.ids
+            attention_mask[index, :length] = 1
+            token_type_ids[index, :length] = row.type_ids
+            pooling_mask[index, :length] = 1
+            if job.mask_cls_sep:
+                pooling_mask[index, :length] -= row.special
         outputs = {
-            "input_ids": padded(row.ids for row in rows),
+            "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "token_type_ids": padded(row.type_ids for row in rows),
-            "pooling_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "pooling_mask": pooling_mask,
             "TOKEN_COUNT": np.array([[row.count] for row in rows], np.int32),
         }
-        if job.mask_cls_sep:
-            outputs["pooling_mask"] = attention_mask - padded(row.special for row in rows)
         if "TOKENS" in wanted:
-            tokens = np.full(real.shape, b"", object)
-            tokens[real] = [self.vocabulary[i] for row in rows for i in row.ids]
+            tokens = np.full(input_ids.shape, b"", object)
+            tokens[attention_mask == 1] = [self.vocabulary[i] for row in rows for i in row.ids]
             outputs["TOKENS"] = tokens
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, outputs[name]) for name in outputs if name in wanted])
 
