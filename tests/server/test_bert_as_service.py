@@ -19,6 +19,7 @@ from client_sdk import Client, LocalServer
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
 from tests import reference
 from tests.conftest import fill
+from tests.server.local_servers import wait_for
 
 DATA = reference.DATA / "bert_as_service"
 RECORDINGS = sorted(DATA.glob("seq*.npz"))
@@ -182,8 +183,12 @@ def test_the_server_says_what_it_is_and_what_it_did(connect, capsys):
     before = client.server_status["statistic"]
     client.encode(["a", "b", "c"])
     client.encode(["a ||| b"])
-    gained = {name: count - before[name] for name, count in client.server_status["statistic"].items()}
-    assert (gained["num_data_request"], gained["num_total_seq"]) == (2, 4)
+
+    def gained() -> tuple[int, int]:
+        now = client.server_status["statistic"]
+        return tuple(now[name] - before[name] for name in ("num_data_request", "num_total_seq"))
+
+    wait_for(lambda: gained() == (2, 4))  # Triton answers a request, then counts it
 
 
 def test_a_script_for_bert_serving_client_runs_by_changing_its_import(port, tmp_path, monkeypatch):
