@@ -77,10 +77,12 @@ def traffic(
     timeout: float = 60.0,
     largest: int = BULK,
 ) -> Iterator[Traffic]:
-    """Traffic by that many clients, every other one over HTTP, for as long as the block; it has begun to be served."""
+    """Traffic by that many clients, every other one over HTTP, for as long as the block; each has been served."""
     seen = Traffic(texts, expected)
     urls = [server.http_url if i % 2 else server.grpc_url for i in range(clients)]
     open_clients = [Client(url) for url in urls]
+    for client in open_clients:  # one that has never reached its server does not wait for its return
+        client.encode(texts[0], timeout=timeout)
     threads = [
         threading.Thread(target=seen.run, args=(client, seed, timeout, largest))
         for seed, client in enumerate(open_clients)
