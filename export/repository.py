@@ -12,8 +12,9 @@ from pathlib import Path
 from .errors import ExportError
 from .family import TEMPLATE, Family, configs
 
-# What a version directory takes over from the template: the Python step, or what keeps an ensemble's empty one in git.
-_VERSION_FILES = ("model.py", ".gitkeep")
+# What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
+# one in git.
+_VERSION_FILES = ("*.py", ".gitkeep")
 
 
 @contextmanager
@@ -80,9 +81,9 @@ def _fill(new: Path, family: Family, version: int) -> dict[str, Path]:
         target = new / name / str(version)
         target.mkdir(parents=True)
         source = TEMPLATE / origin
-        for file in _VERSION_FILES:
-            if (source / "1" / file).exists():
-                shutil.copy(source / "1" / file, target)
+        for pattern in _VERSION_FILES:
+            for file in (source / "1").glob(pattern):
+                shutil.copy(file, target)
         if (source / "warmup").exists():
             shutil.copytree(source / "warmup", target.parent / "warmup")
         (target.parent / "config.pbtxt").write_text(texts[name])

@@ -7,7 +7,7 @@ def test_the_committed_repository_is_what_the_default_export_writes(repository: 
     committed = [
         path
         for role in ROLES
-        for pattern in ("config.pbtxt", "warmup/*", "1/model.py", "1/.gitkeep")
+        for pattern in ("config.pbtxt", "warmup/*", "1/*.py", "1/.gitkeep")
         for path in (TEMPLATE / f"bert{role}").glob(pattern)
     ]
     assert len(committed) == 5 + 2 + 3 + 2
