@@ -8,6 +8,7 @@ template's keeps the template's text, comments included.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ LEAST_COSINE = 0.95
 """To FP32, of the vectors of an INT8 network."""
 
 _FP32 = model_config_pb2.TYPE_FP32
+
+IDENTITY = "identity."
+"""How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
+
+# Parameters of the tokenizer that do not decide what a vector is.
+_NOT_OF_VECTORS = ("family", "pad_to_multiple_of")
 
 
 @dataclass(frozen=True)
@@ -93,8 +100,19 @@ class Family:
         return {self.name + role: TEMPLATE_NAME + role for role in ROLES}
 
 
-def configs(family: Family, template: Path = TEMPLATE) -> dict[str, str]:
+def configs(
+    family: Family,
+    template: Path = TEMPLATE,
+    identities: Mapping[int, str] | None = None,
+    there: Mapping[str, ModelConfig] | None = None,
+) -> dict[str, str]:
     """The text of each model's config.pbtxt, by model name.
+
+    Args:
+        family: What decides them.
+        template: The model repository that holds the template.
+        identities: Of the versions that stand beside each other, by number.
+        there: The configs that are replaced, by model name. Their version_policy is an operator's, and is kept.
 
     Raises:
         ExportError: the template is missing or cannot be parsed.
@@ -116,8 +134,25 @@ def configs(family: Family, template: Path = TEMPLATE) -> dict[str, str]:
         for step in config.ensemble_scheduling.step:
             step.model_name = family.name + step.model_name.removeprefix(TEMPLATE_NAME)
         edit(config, family)
+        for key in [key for key in config.parameters if key.startswith(IDENTITY)]:
+            del config.parameters[key]
+        set_parameters(
+            config.parameters, **{f"{IDENTITY}{n}": value for n, value in (identities or {}).items() if value}
+        )
+        config.ClearField("version_policy")
+        if there and name in there and there[name].HasField("version_policy"):
+            config.version_policy.CopyFrom(there[name].version_policy)
         texts[name] = text if config == parsed else text_format.MessageToString(config)
     return texts
+
+
+def step_settings(family: Family) -> dict[str, str]:
+    """What the configs of the tokenizer and the pooling say of the vectors that a request gets, by parameter."""
+    tokenizer, pooling = ModelConfig(), ModelConfig()
+    _tokenizer(tokenizer, family)
+    _pooling_settings(pooling, family)
+    settings = {**tokenizer.parameters, **pooling.parameters}
+    return {name: settings[name].string_value for name in settings if name not in _NOT_OF_VECTORS}
 
 
 def _ensemble(config: ModelConfig, family: Family) -> None:
@@ -156,6 +191,10 @@ def _pooling(config: ModelConfig, family: Family) -> None:
         warm_up[name].data_type = _FP32
         warm_up[name].dims[:] = dims
         warm_up[name].zero_data = True
+    _pooling_settings(config, family)
+
+
+def _pooling_settings(config: ModelConfig, family: Family) -> None:
     config.parameters.clear()
     set_parameters(
         config.parameters,

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import check, checkpoint, google, gpus, network, quantize, repository, skipped
+from . import check, checkpoint, google, gpus, identity, network, quantize, repository, skipped
 from .accuracy import Reference
 from .checkpoint import Checkpoint
 from .engine import BuildOptions, TensorRT
 from .errors import ExportError
 from .family import LEAST_COSINE, Family
 from .profiles import Profile
+from .weights import Weights
 
 NETWORK = "model.onnx"
 PLAN = "model.plan"
@@ -98,11 +99,13 @@ def export(request: Request, step: Step) -> Path:
         family = _family(request, source)
     for note in source.notes:
         print(f"note: {note}")
-    with repository.staged(request.repository, family, request.version) as directories:
-        path = directories[f"{family.name}_encoder"] / NETWORK
+    weights = identity.DigestedWeights(source.weights)
+    with repository.staged(request.repository, family, request.version) as staging:
+        path = staging.directories[f"{family.name}_encoder"] / NETWORK
         with step("writing the network"):
-            save(_network(source, family, half=request.precision == "fp16"), path)
-            _write_settings(source, family, directories)
+            save(_network(source, weights, family, half=request.precision == "fp16"), path)
+            _write_settings(source, family, staging.directories)
+        staging.identity = identity.of(source, weights.digests, family, request.precision)
         others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
         if others:
             print(f"skipped: {others} (not part of the encoder)")
@@ -118,6 +121,8 @@ def export(request: Request, step: Step) -> Path:
                 runner = _to_engine(tensorrt, path, source, family, request, step)
             if request.verify:
                 _verify(runner, source, family, request, step)
+    for note in staging.notes:
+        print(f"note: {note}")
     return request.repository / f"{family.name}_encoder" / str(request.version)
 
 
@@ -168,10 +173,10 @@ def _family(request: Request, source: Checkpoint) -> Family:
     )
 
 
-def _network(source: Checkpoint, family: Family, half: bool) -> onnx.ModelProto:
+def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:
     """Builds the network in the layout that its backend takes."""
     is_padded = family.backend == "tensorrt"
-    return network.build(source.config, source.weights, family.layers, family.pooler, is_padded, half)
+    return network.build(source.config, weights, family.layers, family.pooler, is_padded, half)
 
 
 def _to_engine(
@@ -228,7 +233,7 @@ def _to_int8(
         for file in path.parent.glob(f"{NETWORK}*"):
             file.rename(original.parent / file.name)
         if tensorrt:
-            quantize.static(_network(source, family, half=True), path, reference.others)
+            quantize.static(_network(source, source.weights, family, half=True), path, reference.others)
         else:
             quantize.dynamic(original, path, external_data=len(list(original.parent.iterdir())) > 1)
         shutil.rmtree(original.parent)

@@ -35,7 +35,9 @@ def parameters(config: ModelConfig) -> dict[str, str]:
 
 
 def test_the_default_family_is_the_committed_text():
-    for name, text in configs(MINILM).items():
+    committed = text_format.Parse((TEMPLATE / "bert/config.pbtxt").read_text(), ModelConfig())
+    identity = parameters(committed)["identity.1"]
+    for name, text in configs(MINILM, identities={1: identity}).items():
         assert text == (TEMPLATE / name / "config.pbtxt").read_text()
 
 
@@ -135,6 +137,29 @@ def test_a_family_written_over_the_template_can_be_its_template_again(tmp_path):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "config.pbtxt").write_text(text)
         assert parsed(MINILM, tmp_path) == parsed(MINILM)
+
+
+def test_every_model_has_the_identities_of_its_versions():
+    for config in parsed(OTHER).values():
+        assert not any(key.startswith("identity.") for key in config.parameters)
+    for text in configs(OTHER, identities={1: "one", 12: "twelve"}).values():
+        found = parameters(text_format.Parse(text, ModelConfig()))
+        assert {key: value for key, value in found.items() if key.startswith("identity")} == {
+            "identity.1": "one",
+            "identity.12": "twelve",
+        }
+
+
+def test_a_version_policy_is_kept_and_nothing_else():
+    there = ModelConfig(name="other")
+    there.version_policy.specific.versions.append(3)
+    there.response_cache.enable = True
+    models = {
+        name: text_format.Parse(text, ModelConfig()) for name, text in configs(OTHER, there={"other": there}).items()
+    }
+    assert list(models["other"].version_policy.specific.versions) == [3]
+    assert not models["other"].HasField("response_cache")
+    assert not models["other_tokens"].HasField("version_policy")
 
 
 def test_a_damaged_template_is_named(tmp_path):
