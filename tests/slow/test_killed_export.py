@@ -1,4 +1,4 @@
-"""An export that is killed while it replaces a family: the server that starts next serves the old one or the new one."""
+"""An export that is killed while it replaces a family: the server that starts next serves the old one or the new."""
 
 from __future__ import annotations
 
