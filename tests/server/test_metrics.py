@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client_sdk import Client, LocalServer
 from tests import prometheus
@@ -30,25 +26,8 @@ INTERVAL = "1s"
 
 
 @pytest.fixture(scope="module")
-def watched_repository(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`bert`, and `small` with the response cache on."""
-    watched = tmp_path_factory.mktemp("watched")
-    for model in (*repository.glob("bert*"), *repository.glob("small*")):
-        shutil.copytree(model, watched / model.name, ignore=shutil.ignore_patterns("__pycache__"))
-    path = watched / "small" / "config.pbtxt"
-    config = text_format.Parse(path.read_text(), ModelConfig())
-    config.response_cache.enable = True
-    path.write_text(text_format.MessageToString(config))
-    return watched
-
-
-@pytest.fixture(scope="module")
-def watched_server(watched_repository: Path) -> Iterator[LocalServer]:
-    package = importlib.util.find_spec("pytriton")
-    assert package is not None and package.submodule_search_locations
-    caches = Path(package.submodule_search_locations[0]) / "tritonserver" / "caches"
-    cache = (f"--cache-directory={caches}", "--cache-config=local,size=1048576")
-    with LocalServer(watched_repository, extra_args=(*metrics_options(), *cache)) as server:
+def watched_server(repository: Path) -> Iterator[LocalServer]:
+    with LocalServer(repository, extra_args=metrics_options()) as server:
         yield server
 
 
@@ -112,7 +91,7 @@ def test_every_metric_that_the_rules_name_exists(watching):
         rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
     )
     names = set(re.findall(r"\b(?:nv|bert)_\w+", expressions))
-    assert len(names) == 7
+    assert len(names) == 8
     for name in sorted(names):
         wait_for_value(watching, f'max({name}{{model=~"bert.*"}})')
 
@@ -164,8 +143,8 @@ def test_the_alert_for_errors_fires_when_requests_are_refused(watching, watched_
     assert "BertOnTritonStepFails" not in watching.firing()
 
 
-def test_the_alert_for_a_server_that_is_down_fires(watched_repository, tmp_path):
-    with LocalServer(watched_repository, extra_args=metrics_options()) as server:
+def test_the_alert_for_a_server_that_is_down_fires(repository, tmp_path):
+    with LocalServer(repository, extra_args=metrics_options()) as server:
         config = configuration(server, tmp_path)
         with prometheus.running(config, tmp_path) as watching:
             wait_for_value(watching, 'up{job="bert-on-triton"} == 1')

@@ -42,12 +42,21 @@ def test_every_expression_of_the_dashboard_is_valid(tmp_path):
     promtool("check", "rules", file)
 
 
+def test_what_waits_and_what_is_refused_is_read_where_the_encoder_counts_it():
+    shown: dict[str, str] = {}
+    for panel, text in expressions(json.loads(DASHBOARD.read_text()), family="bert", interval="1m"):
+        shown[panel] = f"{shown.get(panel, '')} {text}"
+    assert "bert_waiting_texts" in shown["Waiting"]
+    assert "bert_refused_texts_total" in shown["Texts refused"]
+    assert "nv_cache" not in " ".join(shown.values())  # no family has Triton's response cache
+
+
 def test_every_alert_is_described_and_has_advice():
     advice = (ROOT / "docs" / "operations.md").read_text()
     alerts = [
         rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule
     ]
-    assert len(alerts) >= 5
+    assert len(alerts) >= 6
     for rule in alerts:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert rule["annotations"]["summary"]
@@ -75,6 +84,10 @@ def test_every_alert_is_described_and_has_advice():
         ("BertOnTritonQueueFull", {"pending{bert_encoder}": "500x20"}, "5m", False),
         ("BertOnTritonQueueFull", {"waiting{bert}": "2100x20"}, "5m", True),
         ("BertOnTritonQueueFull", {"waiting{bert}": "2000x20", "pending{bert_encoder}": "5x20"}, "5m", False),
+        ("BertOnTritonRefuses", {"refused{bert}": "0+64x40"}, "10m", True),
+        ("BertOnTritonRefuses", {"refused{bert}": "640x40"}, "10m", False),  # long ago
+        ("BertOnTritonRefuses", {"refused{bert}": "0x30 64x10"}, "10m", False),  # once
+        ("BertOnTritonRefuses", {"waiting{bert}": "2100x40"}, "10m", False),  # it waits, and is served
     ],
 )
 def test_an_alert_fires_when_it_should(alert: str, series: dict[str, str], at: str, fires: bool, tmp_path: Path):
@@ -135,6 +148,7 @@ def _full(name: str) -> str:
         "success": ("nv_inference_request_success", ""),
         "pending": ("nv_inference_pending_request_count", ""),
         "waiting": ("bert_waiting_texts", ""),
+        "refused": ("bert_refused_texts_total", ""),
         "p99": ("nv_inference_request_summary_us", ', quantile="0.99"'),
     }[kind]
     return f'{metric}{{model="{model}", version="1", instance="a", job="bert-on-triton"{extra}}}'
