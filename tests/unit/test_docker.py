@@ -22,7 +22,7 @@ from tests.docker_files import DASHBOARD, DOCKER, ROOT, metrics_options, serve_m
 
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile*"))
 SERVERS = [path for path in DOCKERFILES if path.suffix != ".export"]
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])([^}]*))?\}")
 SECRET = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 
 
@@ -47,25 +47,36 @@ def of_last_stage(dockerfile: Path, instruction: str) -> list[str]:
     return found
 
 
-def compose() -> dict[str, Any]:
-    """compose.yaml as docker compose reads it: with the variables of .env, and the defaults of the others."""
-    known = versions()
+def compose(**environment: str) -> dict[str, Any]:
+    """compose.yaml as docker compose reads it: with the environment, the variables of .env, and others' defaults."""
+    known = versions() | environment
     text = (DOCKER / "compose.yaml").read_text()
 
     def value(match: re.Match[str]) -> str:
-        assert match[1] in known or match[2] is not None, f"{match[1]} has no value"
-        return known.get(match[1], match[2])
+        name, kind, other = match.groups()
+        found = known.get(name, "")
+        assert found or kind, f"{name} has no value"
+        return (other if found else "") if kind == "+" else found or other
 
     composition = yaml.safe_load(VARIABLE.sub(value, text))
     assert isinstance(composition, dict)
     return composition
 
 
+def let_through(root: Path) -> set[str]:
+    """The files below `root` that .dockerignore sends to the builder."""
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    return {path for path in exclude_paths(str(root), patterns) if (root / path).is_file()}
+
+
+def tracked(*places: str) -> list[str]:
+    listed = subprocess.run(["git", "ls-files", *places], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def sent_to_the_builder() -> set[str]:
-    """The files that .dockerignore lets through."""
-    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-    return {path for path in exclude_paths(str(ROOT), patterns) if (ROOT / path).is_file()}
+    return let_through(ROOT)
 
 
 def test_there_is_one_place_for_the_versions():
@@ -137,15 +148,25 @@ def test_what_is_copied_exists_and_reaches_the_builder(dockerfile, sent_to_the_b
 
 
 def test_nothing_but_source_reaches_the_builder(sent_to_the_builder):
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert sent_to_the_builder <= set(tracked.stdout.splitlines())
+    assert sent_to_the_builder <= set(tracked("--cached", "--others", "--exclude-standard"))
     assert not [path for path in sent_to_the_builder if path.endswith((".onnx", ".plan", ".npz", ".pyc", ".env"))]
+
+
+def test_of_the_models_the_template_reaches_the_builder_and_nothing_that_was_exported(tmp_path):
+    template = tracked("model_repository")
+    family = sorted({path.split("/")[1] for path in template})
+    of_every_version = ["model.onnx", "model.plan", "tokenizer.json", "weights.bin"]
+    exported = [f"{model}/1/{file}" for model in family for file in of_every_version]
+    for version in ("2", "9", "10", "12", "0012", "100"):
+        exported += [f"{model}/{version}/{file}" for model in family for file in (*of_every_version, "model.py")]
+    exported += [
+        f"{name}/1/{file}" for name in ("bert2", "support_encoder") for file in (*of_every_version, "model.py")
+    ]
+    exported += ["bert2/config.pbtxt", ".export-bert/new/bert/1/model.py", "lost+found/file"]
+    for path in (*template, *(f"model_repository/{path}" for path in exported)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert sorted(let_through(tmp_path)) == sorted(template)
 
 
 @pytest.mark.parametrize("path", sorted((DOCKER / "requirements").glob("*.txt")), ids=lambda path: path.stem)
@@ -161,7 +182,8 @@ def test_the_composition_fits_the_specification():
     vendored = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(vendored.read_text())
     validator = jsonschema.validators.validator_for(schema)(schema)
-    assert [error.message for error in validator.iter_errors(compose())] == []
+    for environment in ({}, {"API_KEY_FILE": "/key", "CPUS": "4", "BERT_ENCODER_THREADS": "2", "LISTEN": "0.0.0.0"}):
+        assert [error.message for error in validator.iter_errors(compose(**environment))] == []
     broken = compose() | {"services": {"server": {"imagee": "x"}}}
     assert list(validator.iter_errors(broken))
 
@@ -192,13 +214,58 @@ def test_the_profiles_have_a_server_each_and_both_are_watched():
 def test_the_composition_is_closed_by_default():
     for name, service in compose()["services"].items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
-        assert not [key for key in service.get("environment", ()) if SECRET.search(key)], name
+        for key, value in service.get("environment", {}).items():
+            # An environment is seen by whoever may look at the container: it may name a file, which is none by default.
+            assert not SECRET.search(key) or (key.endswith("_FILE") and value is None), (name, key)
         assert "privileged" not in service
     for name in ("server-cpu", "server-gpu"):
         server = compose()["services"][name]
         assert server["read_only"] and server["cap_drop"] == ["ALL"] and server["shm_size"] == "1gb"
         assert server["security_opt"] == ["no-new-privileges:true"]
         assert server["volumes"][0]["read_only"]
+
+
+def test_a_key_is_mounted_from_its_file_where_one_is_given():
+    given, none = compose(API_KEY_FILE="/home/me/key"), compose()
+    assert given["secrets"]["api-key"] == {"file": "/home/me/key"}
+    assert none["secrets"]["api-key"] == {"file": "/dev/null"}
+    for name in ("server-cpu", "server-gpu"):
+        assert given["services"][name]["secrets"] == ["api-key"]
+        assert given["services"][name]["environment"]["API_KEY_FILE"] == "/run/secrets/api-key"
+        assert not none["services"][name]["environment"]["API_KEY_FILE"]
+
+
+def test_cores_and_threads_of_a_server_can_be_said():
+    for environment, expected in (({}, (0, 0)), ({"CPUS": "2.5", "BERT_ENCODER_THREADS": "2"}, (2.5, 2))):
+        for name in ("server-cpu", "server-gpu"):
+            service = compose(**environment)["services"][name]
+            assert (service["cpus"], service["environment"]["BERT_ENCODER_THREADS"]) == expected
+
+
+def test_an_export_sees_local_folders_keeps_what_it_downloads_and_has_a_gpu_only_where_it_is_asked_for():
+    services = compose()["services"]
+    dockerfile = DOCKER / "Dockerfile.export"
+    for name in ("export", "export-gpu"):
+        service = services[name]
+        folders = next(volume for volume in service["volumes"] if volume["target"] == "/checkpoints")
+        assert (DOCKER / folders["source"]).resolve() == ROOT and folders["read_only"]
+        assert of_last_stage(dockerfile, "WORKDIR") == [folders["target"]]  # so that its name is as here
+        (cache,) = [volume for volume in service["volumes"] if volume["type"] == "volume"]
+        assert cache["source"] in compose()["volumes"]
+        assert f"XDG_CACHE_HOME={cache['target']}" in " ".join(of_last_stage(dockerfile, "ENV"))
+        # A new volume is as the image has the directory: USER_ID may be anybody.
+        assert f"--mode 1777 {cache['target']}" in " ".join(of_last_stage(dockerfile, "RUN"))
+    assert "PYTHONSAFEPATH=1" in " ".join(of_last_stage(dockerfile, "ENV"))  # no code of theirs is run
+    assert "deploy" not in services["export"]
+    (device,) = services["export-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    elsewhere = compose(CHECKPOINTS="/srv/checkpoints")["services"]["export"]["volumes"]
+    assert "/srv/checkpoints" in [volume["source"] for volume in elsewhere]
+
+
+def test_no_image_lets_onnxruntime_call_out():
+    for dockerfile in DOCKERFILES:
+        assert "ORT_DISABLE_TELEMETRY=1" in " ".join(of_last_stage(dockerfile, "ENV")).split(), dockerfile.name
 
 
 def test_grafana_finds_the_data_source_and_the_dashboard():
@@ -235,7 +302,7 @@ def test_a_container_serves_every_network_with_the_settings_of_its_environment(t
     key.write_text("a-key-of-more-than-16-characters\n")
     (tmp_path / "models").mkdir()
     environment = {"MODEL_REPOSITORY": str(tmp_path / "models"), "API_KEY_FILE": str(key), "STARTUP_SECONDS": "7"}
-    server = serve_module().make_server(["--cache-config=local,size=1048576"], environment)
+    server = serve_module().make_server(["--log-verbose=1"], environment)
     assert server.model_repository == tmp_path / "models"
     assert server.startup_timeout == 7
     assert not server.is_loopback

@@ -18,7 +18,8 @@ LEAST = {"image": {"repository": "registry/bert"}, "repository": {"claim": "mode
 EVERYTHING = EXAMPLES["gpu"] | {
     "repository": {"claim": "models", "subPath": "production"},
     "image": {"repository": "registry/bert", "pullSecrets": ["registry"]},
-    "extraArgs": ["--cache-config=local,size=1048576"],
+    "extraArgs": ["--log-verbose=1"],
+    "encoderThreads": 6,
     "autoscaling": {"enabled": True, "cpuUtilization": 80},
     "disruptionBudget": {"maxUnavailable": "50%"},
     "podAnnotations": {"a": "b"},
@@ -86,6 +87,10 @@ def test_the_schema_of_kubernetes_would_find_a_mistake():
         (LEAST | {"gpus": "one"}, "/gpus"),
         (LEAST | {"extraArgs": ["http-port=1"]}, "/extraArgs"),
         (LEAST | {"sharedMemory": "plenty"}, "/sharedMemory"),
+        (LEAST | {"encoderThreads": -1}, "/encoderThreads"),
+        (LEAST | {"encoderThreads": "4"}, "/encoderThreads"),
+        (LEAST | {"repository": {"claim": "a", "subPath": "/absolute"}}, "/repository"),
+        (LEAST | {"repository": {"image": "a", "subPath": "production"}}, "/repository"),
         (LEAST | {"probes": {"liveness": {"timeoutSeconds": 1}}}, "/probes/liveness/timeoutSeconds"),
     ],
 )
@@ -166,6 +171,37 @@ def test_the_models_come_from_a_claim_or_are_copied_out_of_an_image():
     assert init["image"] == EXAMPLES["cpu"]["repository"]["image"]
     assert init["volumeMounts"][0]["name"] == copied["volumes"][0]["name"]
     assert "emptyDir" in copied["volumes"][0]
+
+
+def mount_of_the_models(values: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [mount for mount in container(values)["volumeMounts"] if mount["name"] == "models"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_repository_is_a_directory_in_the_volume_and_not_its_root():
+    assert mount_of_the_models(LEAST)["subPath"] == "repository"
+    assert mount_of_the_models(EVERYTHING)["subPath"] == "production"
+    assert "subPath" not in mount_of_the_models(EXAMPLES["cpu"])  # a copy: there is nothing else in its volume
+
+
+@pytest.mark.parametrize("values", SETTINGS.values(), ids=SETTINGS)
+def test_a_pod_has_whole_cores_and_no_more_than_it_asks_for(values):
+    resources = container(values)["resources"]
+    assert resources["limits"]["cpu"] == resources["requests"]["cpu"]
+    assert int(resources["limits"]["cpu"]) >= 1
+
+
+def test_the_threads_of_the_encoder_are_its_own_choice_or_that_of_the_values():
+    def threads(values: dict[str, Any]) -> list[str]:
+        return [entry["value"] for entry in container(values)["env"] if entry["name"] == "BERT_ENCODER_THREADS"]
+
+    assert threads(LEAST) == []
+    assert threads(EVERYTHING) == ["6"]
+
+
+def test_no_value_turns_the_response_cache_on():
+    assert "cache" not in "".join(path.read_text() for path in CHART.rglob("*.yaml")).lower()
 
 
 def test_probes_are_readiness_and_a_real_request_that_is_slow_to_judge():
