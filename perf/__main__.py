@@ -24,7 +24,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit status is its own, 1 if it failed, 2 for wrong usage."""
+    """Runs one command, or lists them; the exit status is the command's, 1 if it failed, 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+    if not argv:
+        parser.print_help()
+        return 0
     args = parser.parse_args(argv)
     try:
         return int(args.run(args))

@@ -32,7 +32,7 @@ from .peers.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from .peers.sentence_transformers_torch import SentenceTransformersTorch
 from .peers.session import Session, running
 from .plots import PlotsMissing
-from .report import RESULTS, print_written, table, write_json
+from .report import add_output, print_written, table, write_json
 from .texts import MAX_TOKENS, load_tokenizer
 from .workload import BLOCK, Workload, bulk_texts, workload
 
@@ -88,9 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bulk-seconds", type=float, default=120.0, help="for a bulk call, about at most (default: %(default)s)"
     )
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="DIR", help="where the results go (default: %(default)s)"
-    )
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -9,9 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("perf/results")
+RESULTS = Path("build/perf")
+"""Where measurements go, which git ignores; perf/results holds those that README shows."""
 
 Cell = str | int | float | None
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The option that says where the results go."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="where the results go; perf/results: over those that README shows (default: %(default)s)",
+    )
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import client_sdk
 
+from . import report
 from .failure import Failure
-from .report import RESULTS
 
 PORTS = {"grpc": 8001, "http": 8000}
 
@@ -55,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="model repository to serve, and to take the tokenizer from (default: %(default)s)",
     )
-    parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="DIR", help="where the results go (default: %(default)s)"
-    )
+    report.add_output(parser)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describes the command line."""
     parser.add_argument("--model", default="bert", help="family to serve (default: %(default)s)")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
-    parser.add_argument("--output", type=Path, default=report.RESULTS, metavar="DIR")
+    report.add_output(parser)
     parser.add_argument("--minutes", type=float, default=30.0, help="of the run (default: %(default)s)")
     parser.add_argument(
         "--warm-up", type=float, default=0.2, metavar="SHARE", help="of the run that is not judged (default: 0.2)"

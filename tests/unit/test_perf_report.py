@@ -1,5 +1,10 @@
+import argparse
 import csv
 import json
+import os
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -7,6 +12,8 @@ import pytest
 from perf import __main__ as command_line
 from perf.machine import describe
 from perf.report import shown_path, table, write_csv, write_json
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_numbers_stand_right_and_text_left() -> None:
@@ -61,10 +68,39 @@ def test_help_of_a_command_has_examples(name: str, capsys: pytest.CaptureFixture
     assert f"python -m perf {name}" in capsys.readouterr().out
 
 
-def test_no_command_is_wrong_usage() -> None:
+def test_without_a_command_each_is_listed_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main([]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, (_, summary) in command_line.COMMANDS.items():
+        assert f"{name} {summary}" in printed
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
     with pytest.raises(SystemExit) as end:
-        command_line.main([])
+        command_line.main(["speed"])
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
+def test_results_go_where_git_ignores_them_unless_it_is_said(name: str) -> None:
+    parser = argparse.ArgumentParser()
+    import_module(f"perf.{command_line.COMMANDS[name][0]}").add_arguments(parser)
+    assert parser.parse_args(["--output", "perf/results"]).output == Path("perf/results")
+    file = parser.parse_args([]).output / "load-bert.png"
+    assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=ROOT).returncode == 0
+
+
+def test_onnxruntime_is_imported_where_it_may_not_call_out(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("import os; print(os.environ['ORT_DISABLE_TELEMETRY'])")
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    found = subprocess.run(
+        [sys.executable, "-c", "import perf.ceiling"],
+        env=environment | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "1\n"
 
 
 def test_what_is_missing_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,79 @@
+"""The Makefile's targets for users, run by make in a copy of the repository."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.checkpoints import write_bert
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("Makefile", ".gitignore", "pyproject.toml", "model_repository", "export")
+
+
+def run(place: Path, *command: object) -> str:
+    done = subprocess.run([*map(str, command)], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A repository of its own, with what is tracked of COPIED, and this environment in its place."""
+    place = tmp_path / "checkout"
+    for path in run(ROOT, "git", "ls-files", *COPIED).splitlines():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, place / path)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    run(place, "git", "init", "--quiet")
+    run(place, "git", "add", ".")
+    run(place, "git", *identity, "commit", "--quiet", "--message", "all")
+    return place
+
+
+def make(checkout: Path, *arguments: str, python: str = sys.executable) -> str:
+    """What make prints; the environment is taken as installed."""
+    return run(checkout, "make", "--old-file=.venv/serve", f"PY={python}", *arguments)
+
+
+def test_the_default_model_comes_back_as_it_was(checkout: Path, tmp_path: Path) -> None:
+    repository = checkout / "model_repository"
+    status = ("git", "status", "--porcelain")
+    another = tmp_path / "another"
+    write_bert(another)
+    # As `python -m export ANOTHER` in the checkout: its own template is what is written over.
+    run(checkout, sys.executable, "-m", "export", another)
+    (repository / "bert_encoder" / "12").mkdir()
+    (repository / "bert_encoder" / "12" / "model.onnx").write_bytes(b"of another version")
+    run(checkout, sys.executable, "-m", "export", another, "--name", "other")
+    assert "bert_encoder/config.pbtxt" in run(checkout, *status)
+    make(checkout, "model")
+    assert run(checkout, *status) == ""
+    assert sorted(path.name for path in (repository / "bert_encoder").iterdir()) == ["1", "config.pbtxt", "warmup"]
+    network = "bert_encoder/1/model.onnx"
+    assert (repository / network).stat().st_size > 50e6 > (repository / "other_encoder/1/model.onnx").stat().st_size
+
+
+def test_serve_takes_ports_and_other_options(checkout: Path) -> None:
+    network = "--old-file=model_repository/bert_encoder/1/model.onnx"
+    least = ["-m", "client_sdk", "serve", "--model-repository", "model_repository"]
+    assert make(checkout, network, "serve", python="echo").split() == least
+    ports = ("HTTP_PORT=9000", "GRPC_PORT=9001", "METRICS_PORT=9002")
+    given = make(checkout, network, "serve", *ports, "ARGS=--listen 0.0.0.0 --verbose", python="echo").split()
+    assert given == [
+        *least,
+        *("--http-port", "9000", "--grpc-port", "9001", "--metrics-port", "9002"),
+        *("--listen", "0.0.0.0", "--verbose"),
+    ]
+
+
+def test_measurements_are_written_where_it_is_said(checkout: Path) -> None:
+    old = ("--old-file=model_repository/bert_encoder/1/model.onnx", "--old-file=.venv/perf")
+    printed = make(checkout, *old, "bench", "ARGS=--output perf/results", python="echo").splitlines()
+    assert [line for line in printed if not line.startswith("echo")] == [
+        f"-m perf {command} --output perf/results" for command in ("ceiling", "profile", "load --quick")
+    ]
