@@ -1,6 +1,7 @@
-"""Runs one server and sees to its end: nothing it started outlives the process that asked for it.
+r"""Runs one server and sees to its end: nothing it started outlives the process that asked for it.
 
-    python -I -S _guard.py --parent PID --grace SECONDS [--remove PATH ...] [--secret WORD] -- COMMAND [ARGUMENT ...]
+    python -I -S _guard.py --parent PID --grace SECONDS [--remove PATH ...] [--private PATTERN] [--lock PATH] \
+        [--secret WORD] -- COMMAND [ARGUMENT ...]
 
 No process can clean up after its own SIGKILL, so `LocalServer` starts the server through this one. It stands
 in a session of its own, where a terminal's Ctrl-C does not reach it, and stops the server when it is told to
@@ -11,6 +12,12 @@ Stopping is SIGTERM, then SIGKILL for all that is still there when the grace tim
 grace time out. What the server leaves behind, such as the processes of Triton's Python backend, falls to this
 process, and is killed too. Then the paths given as `--remove` (patterns are allowed) are removed. The exit
 status is the server's, and 128 + N if signal N ended it.
+
+The files given as `--private` are closed to other users while the server runs: its shared memory holds its clients'
+texts, and Triton opens it for all to read, whatever the umask is.
+
+With `--lock`, a new file of that name is locked for as long as this process or anything that it started lives. So
+that others can tell what belongs to a server that was killed together with its guard.
 
 With `--secret`, the first line of standard input stands in the place of WORD in the server's command: a key
 that is given so is not in this process's own arguments, which everybody can list.
@@ -23,6 +30,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import glob
 import os
 import select
@@ -71,7 +79,7 @@ class Wakeups:
 class Server:
     """The server's process, and all that descends from it."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], lock: int | None) -> None:
         guard = os.getpid()
         prctl = _load_prctl()
         prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -83,7 +91,11 @@ class Server:
 
         # preexec_fn is safe here: there is one thread.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_guard
+            command,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_guard,
+            pass_fds=() if lock is None else (lock,),
         )
 
     @property
@@ -149,13 +161,33 @@ def _remove(pattern: str) -> None:
                 os.unlink(path)
 
 
-def run(command: Sequence[str], *, parent: int, grace: float) -> int:
+def _locked(path: str) -> int:
+    """A descriptor of a new file at `path`, which is locked from its first moment there."""
+    unfinished = f"{path}.{os.getpid()}"
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.rename(unfinished, path)
+    return descriptor
+
+
+def close_to_others(pattern: str) -> None:
+    """Takes all rights from other users, for the files that match."""
+    for path in glob.glob(pattern):
+        with contextlib.suppress(OSError):  # it may be gone
+            os.chmod(path, 0o600)
+
+
+def run(
+    command: Sequence[str], *, parent: int, grace: float, lock: int | None = None, private: str | None = None
+) -> int:
     """Runs `command` until it ends, is told to end, or process `parent` is gone; returns its exit status."""
     wakeups = Wakeups()
-    server = Server(command)
+    server = Server(command, lock)
     while server.status is None and not wakeups.stop_requested and os.getppid() == parent:
         if wakeups.wait(_PARENT_CHECK_SECONDS, sys.stdin.fileno()):
             break
+        if private:
+            close_to_others(private)
         server.reap()
     server.stop(wakeups, grace)
     status = server.status
@@ -170,6 +202,8 @@ def main() -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--remove", action="append", default=[])
+    parser.add_argument("--private")
+    parser.add_argument("--lock")
     parser.add_argument("--secret")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
@@ -180,7 +214,8 @@ def main() -> int:
             if not line.endswith("\n"):  # The parent is gone.
                 return 128 + signal.SIGTERM
             command = [argument.replace(options.secret, line[:-1]) for argument in command]
-        return run(command, parent=options.parent, grace=options.grace)
+        lock = _locked(options.lock) if options.lock else None
+        return run(command, parent=options.parent, grace=options.grace, lock=lock, private=options.private)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 127

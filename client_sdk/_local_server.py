@@ -11,8 +11,9 @@ from types import TracebackType
 
 from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._listen import Host, Ports, choose_ports
+from client_sdk._model_repository import ModelRepository, local_directory, read_repository
 from client_sdk._server_log import ServerLog, failure_reasons
-from client_sdk._server_run import ServerRun
+from client_sdk._server_run import ServerRun, logger
 from client_sdk._server_settings import (
     CLOSED_ENDPOINTS,
     ServerSettings,
@@ -96,7 +97,7 @@ class LocalServer:
         self.startup_timeout = startup_timeout
         opened = checked_endpoints(open_endpoints)
         self._settings = ServerSettings(
-            model_repository=Path(model_repository).resolve(),
+            model_repository=local_directory(model_repository),
             host=Host.resolve(host),
             closed_endpoints=[name for name in CLOSED_ENDPOINTS if name not in opened],
             open_endpoints=opened,
@@ -131,14 +132,15 @@ class LocalServer:
         """Starts the server, and returns when every model is ready.
 
         Raises:
-            InvalidArgument: the model repository does not exist, or holds no models.
+            InvalidArgument: the model repository does not exist, or holds no models, or a family whose answers would
+                be wrong: one with Triton's response cache on, or in several versions at once.
             TritonServerNotFound: there is no tritonserver on this machine.
             ServerStartError: it runs already, a port is in use, the server stopped, or it was not ready in
                 time. The message holds the lines of its log that say why.
         """
         if self._run is not None:
             raise ServerStartError(f"the server of {self.model_repository} was started already: stop it first")
-        models = models_in(self.model_repository)
+        repository = self._read_repository()
         server = find_tritonserver(self._executable)
         deadline = time.monotonic() + self.startup_timeout
         for attempt in range(1, _PORT_ATTEMPTS + 1):
@@ -146,10 +148,10 @@ class LocalServer:
             self._log = ServerLog(self._log_path)
             self._owner = os.getpid()
             try:
-                run = self._launch(server)
-                run.wait_until_ready(models, self.startup_timeout, deadline)
+                run = self._launch(server, repository)
+                run.wait_until_ready(repository.names, self.startup_timeout, deadline)
                 if self._supervise:
-                    self._supervisor = Supervisor(run, families_in(models), self._start_again)
+                    self._supervisor = Supervisor(run, repository.families, self._start_again)
                 return
             except ServerStartError as error:
                 self.stop()
@@ -247,50 +249,31 @@ class LocalServer:
             raise ServerStartError("the server was not started, so it has no address: use it in a with block")
         return self._ports
 
-    def _launch(self, server: TritonServer) -> ServerRun:
+    def _read_repository(self) -> ModelRepository:
+        """What is there now, before every launch; what is not served is told to the logger."""
+        repository = read_repository(self.model_repository)
+        if repository.left_out:
+            logger.warning("not served of %r: %s", str(repository.path), ", ".join(repository.left_out))
+        return repository
+
+    def _launch(self, server: TritonServer, repository: ModelRepository) -> ServerRun:
         assert self._log is not None
         run = self._run = ServerRun(self._settings, self._bound, self._log)  # to be ended though it fails to launch
-        run.launch(server)
+        run.launch(server, repository)
         return run
 
     def _start_again(self, cancelled: Callable[[], bool]) -> ServerRun | None:
         """For the supervisor: a new server on the ports of the last."""
-        models = models_in(self.model_repository)
+        repository = self._read_repository()
         choose_ports(self._settings.host, **vars(self._bound))
         deadline = time.monotonic() + self.startup_timeout
         try:
-            run = self._launch(find_tritonserver(self._executable))
-            return run if run.wait_until_ready(models, self.startup_timeout, deadline, cancelled) else None
+            run = self._launch(find_tritonserver(self._executable), repository)
+            return run if run.wait_until_ready(repository.names, self.startup_timeout, deadline, cancelled) else None
         except (ServerStartError, OSError):
             if self._run is not None:
                 self._run.end(at_once=True)
             raise
-
-
-def models_in(repository: Path) -> list[str]:
-    """The names of the models in `repository`. Raises InvalidArgument if it is missing or holds none."""
-    if not repository.is_dir():
-        state = "is not a directory" if repository.exists() else "does not exist"
-        raise InvalidArgument(
-            f"model repository {str(repository)!r} {state}: python -m export CHECKPOINT --repository DIR makes one"
-        )
-    models = sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
-    hidden = [name for name in models if name.startswith(".")]
-    if hidden:
-        raise InvalidArgument(
-            f"model repository {str(repository)!r} holds {', '.join(hidden)}, and tritonserver takes every "
-            "directory for a model: remove it or move it elsewhere"
-        )
-    if not models:
-        raise InvalidArgument(
-            f"model repository {str(repository)!r} is empty: python -m export CHECKPOINT --repository DIR fills it"
-        )
-    return models
-
-
-def families_in(models: Sequence[str]) -> list[str]:
-    """Those of `models` that turn texts into vectors."""
-    return [name for name in models if f"{name}_tokenizer" in models]
 
 
 def _check_ports(ports: dict[str, int | None]) -> None:

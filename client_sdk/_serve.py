@@ -13,7 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from client_sdk._errors import ClientError, InvalidArgument
-from client_sdk._local_server import LocalServer, families_in, models_in
+from client_sdk._local_server import LocalServer
+from client_sdk._model_repository import read_repository
 from client_sdk._server_run import logger
 from client_sdk._server_settings import CLOSED_ENDPOINTS, SHORTEST_API_KEY
 from client_sdk._settings import default_api_key
@@ -105,7 +106,7 @@ def _serve(args: argparse.Namespace) -> int:
         trace_rate=args.trace_rate,
         supervise=not args.no_restart,
     )
-    print(f"starting tritonserver on {server.model_repository} ...", flush=True)
+    print(f"starting tritonserver on {_shown(server.model_repository)} ...", flush=True)
     with _log_shown(server) if args.verbose else contextlib.nullcontext(), server:
         try:
             print(_greeting(server, args), flush=True)
@@ -116,6 +117,11 @@ def _serve(args: argparse.Namespace) -> int:
         reasons = "\n  ".join(server.failure_reasons())
     print(f"error: tritonserver stopped (status {status}):\n  {reasons}", file=sys.stderr)
     return 1
+
+
+def _shown(path: Path) -> str:
+    """The path, quoted where a terminal would not show it as it is."""
+    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def _read_key(path: Path) -> str:
@@ -166,7 +172,7 @@ def _what_is_open(server: LocalServer, args: argparse.Namespace) -> str:
 
 
 def _example(server: LocalServer, args: argparse.Namespace) -> list[str]:
-    families = families_in(models_in(server.model_repository))
+    families = read_repository(server.model_repository).families
     if not families:
         return []
     if args.tls_cert:

@@ -14,7 +14,10 @@ _LINE_LENGTH_SHOWN = 400
 
 _ENTRY = re.compile(r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<source>[\w.]+):\d+\] ?(?P<message>.*)")
 # Errors that a healthy server logs too (there is no GPU), or that another line says better.
-_NOISE = re.compile(r"CudaDriverHelper has not been initialized|^UNKNOWN:")
+_NOISE = re.compile(
+    r"CudaDriverHelper has not been initialized|^unable to create stream|^Unable to allocate pinned system memory"
+    r"|\bNVML\b|\bDCGM\b|^UNKNOWN:"
+)
 # Reasons that tritonserver, the loader and protobuf write without the prefix of a log entry.
 _PLAIN_REASON = re.compile(
     r"^error: |error while loading shared libraries|unrecognized option|^Bad option|^Invalid option"
@@ -39,6 +42,12 @@ class ServerLog:
         self._file = open(path, "ab+", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._start = os.fstat(self._file.fileno()).st_size
         self._text: str | None = None
+        self._shown: list[tuple[str, str]] = []
+
+    def show_as(self, path: Path, shown: Path) -> None:
+        """In what is read as text from now on, `shown` stands in the place of `path`."""
+        if path != shown:
+            self._shown.append((str(path), str(shown)))
 
     def fileno(self) -> int:
         """The descriptor to write to."""
@@ -64,7 +73,12 @@ class ServerLog:
 
     def text(self, offset: int = 0) -> str:
         """As text, from byte `offset` on (the end, where it is long); after `close` all of what it was then."""
-        return self.read(offset).decode(errors="replace") if self._text is None else self._text
+        if self._text is not None:
+            return self._text
+        text = self.read(offset).decode(errors="replace")
+        for path, shown in self._shown:
+            text = text.replace(path, shown)
+        return text
 
     def close(self) -> None:
         """Closes the file and keeps its text."""
@@ -83,7 +97,8 @@ def failure_reasons(text: str) -> list[str]:
             reasons = [known for known in reasons if known not in reason]
             reasons.append(reason)
     if not reasons:
-        reasons = [line for line in text.splitlines() if line.strip() and line[0] not in "|+"][-5:]
+        lines = [line for line in text.splitlines() if line.strip() and line[0] not in "|+"]
+        reasons = [line for line in lines if not _is_noise(line)][-5:]
     lines = [line for reason in reasons for line in reason.splitlines()]
     return lines if len(lines) <= _LINES_SHOWN else [*lines[: _LINES_SHOWN - 1], "..."]
 
@@ -111,6 +126,11 @@ def _candidates(text: str) -> list[str]:
             found[-1] += "\n" + line
     known = "\n".join(found)
     return found + [f"{model}: {status}" for model, status in rows if f"'{model}'" not in known]
+
+
+def _is_noise(line: str) -> bool:
+    entry = _ENTRY.match(line)
+    return _NOISE.search(_unquoted(entry["message"]) if entry else line) is not None
 
 
 def _unquoted(message: str) -> str:

@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import getpid
 from pathlib import Path
 
 from client_sdk import _guard
 from client_sdk._errors import ServerStartError
 from client_sdk._listen import Ports
+from client_sdk._model_repository import ModelRepository
+from client_sdk._own_files import NAME_PREFIX, SHARED_MEMORY, lock_path, remove_leftovers, temporary_directory
+from client_sdk._repository_view import served_path
 from client_sdk._server_log import ServerLog, failure_reasons, is_stuck, models_loading
 from client_sdk._server_processes import ServerProcesses
 from client_sdk._server_questions import HttpAddress, is_ready
@@ -39,19 +42,24 @@ class ServerRun:
         self.ports = ports
         self.address = HttpAddress(settings.http_host.connect_address, ports.http, settings.key_headers)
         self._settings = settings
-        self._name = f"bert-on-triton-{secrets.token_hex(8)}"
+        self._name = f"{NAME_PREFIX}{secrets.token_hex(8)}"
         self._log = log
         self._log_start = log.size
         self._guard: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
 
-    def launch(self, server: TritonServer) -> None:
-        """Starts the server; it is not ready yet."""
-        # The guard removes these too, for a parent that is killed.
-        remove = [f"/dev/shm/{self._name}*"]
-        if server.needs_directory:
-            self._directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
-            remove.append(str(self._directory))
+    def launch(self, server: TritonServer, repository: ModelRepository) -> None:
+        """Starts the server with the models of `repository`; it is not ready yet.
+
+        Raises:
+            InvalidArgument: the models cannot be served with these settings.
+            ServerStartError: there is no place for the server's own files.
+        """
+        remove_leftovers()
+        self._directory = temporary_directory(f"{self._name}-")
+        path = served_path(repository, self._directory, models_may_come=self._settings.models_may_come)
+        self._log.show_as(path, repository.path)
+        settings = replace(self._settings, model_repository=path, models=tuple(repository.names))
         key = self._settings.api_key
         environment = server.environment()
         environment.pop("CLIENT_SDK_API_KEY", None)
@@ -59,10 +67,13 @@ class ServerRun:
             [
                 *(sys.executable, "-I", "-S", _guard.__file__),
                 *(f"--parent={getpid()}", f"--grace={_GRACE_SECONDS}"),
-                *(f"--remove={path}" for path in remove),
+                # The guard removes these too, for a parent that is killed.
+                *(f"--remove={SHARED_MEMORY}/{self._name}*", f"--remove={self._directory}"),
+                f"--private={SHARED_MEMORY}/{self._name}-*",
+                f"--lock={lock_path(self._name)}",
                 *([f"--secret={API_KEY_PLACE}"] if key else []),
-                *("--", *server.arguments(self._directory or Path())),
-                *self._settings.arguments(self._name, self.ports),
+                *("--", *server.arguments(self._directory)),
+                *settings.arguments(self._name, self.ports),
             ],
             stdin=subprocess.PIPE,
             stdout=self._log.fileno(),
@@ -104,6 +115,8 @@ class ServerRun:
             if key_is_shown and written:  # Before its first line it has read its arguments.
                 key_is_shown = not self._hide_key()
             time.sleep(_POLL_SECONDS)
+        # The guard does this too, when it looks next: for models that are loaded later.
+        _guard.close_to_others(f"{SHARED_MEMORY}/{self._name}-*")
         if key_is_shown and not self._hide_key():
             logger.warning("the key could not be taken out of the list of processes: users of this machine can see it")
         return True
@@ -139,7 +152,7 @@ class ServerRun:
             # The guard has done this too, unless it was killed.
             if self._directory:
                 shutil.rmtree(self._directory, ignore_errors=True)
-            for path in Path("/dev/shm").glob(f"{self._name}*"):
+            for path in SHARED_MEMORY.glob(f"{self._name}*"):
                 path.unlink(missing_ok=True)
 
     def _hide_key(self) -> bool:

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,6 +43,28 @@ _OWN_ARGUMENTS = {
     "--grpc-use-ssl-mutual": "tls_client_ca",
     "--http-restricted-api": "api_key and open_endpoints",
     "--grpc-restricted-protocol": "api_key and open_endpoints",
+    "--model-store": "model_repository",
+    "--grpc-server-cert": "tls_certificate",
+    "--grpc-server-key": "tls_key",
+    "--grpc-root-cert": "tls_client_ca",
+}
+# What a server that is waited for and looked after cannot do without: the one value that is allowed, and why.
+_ENDPOINTS_OF_CLOUDS = "its port knows no key, and HTTP is closed for it; call the server over HTTP or gRPC"
+_FIXED_ARGUMENTS: Mapping[str, tuple[str | None, str]] = {
+    "--allow-http": ("true", "HTTP tells whether the server is ready; keep others from it with host or a firewall"),
+    "--allow-sagemaker": ("false", _ENDPOINTS_OF_CLOUDS),
+    "--allow-vertex-ai": ("false", _ENDPOINTS_OF_CLOUDS),
+    "--exit-on-error": ("true", "a server that lacks a model is not ready; leave the model out of the repository"),
+    "--id": (None, "the name tells this server from others"),
+    "--load-model": (None, "all models of the repository are served; leave others out of it"),
+    "--model-config-name": (None, "config.pbtxt is what is checked; put the configuration there"),
+    "--model-control-mode": (
+        "none",
+        "an export replaces several directories, which polling sees one by one, and mixes; restart the server, or load "
+        "models by name with open_endpoints=['model-repository']",
+    ),
+    "--model-namespacing": ("false", "models are asked for by their names alone"),
+    "--repository-poll-secs": (None, "a repository is not polled, see --model-control-mode"),
 }
 
 
@@ -108,6 +131,12 @@ class ServerSettings:
     tls: Tls | None = None
     trace: Trace | None = None
     extra_args: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+    @property
+    def models_may_come(self) -> bool:
+        """Whether models can be loaded and unloaded while it runs."""
+        return "model-repository" in self.open_endpoints
 
     @property
     def http_host(self) -> Host:
@@ -142,8 +171,9 @@ class ServerSettings:
         if self.api_key:
             keyed = [*KEYED_ENDPOINTS, *self.open_endpoints]
             arguments += _restricted(keyed, HTTP_HEADER, bearer(API_KEY_PLACE))
-        if "model-repository" in self.open_endpoints:
-            arguments += ["--model-control-mode=explicit", "--load-model=*"]
+        if self.models_may_come:
+            # By name, since * takes every directory for a model.
+            arguments += ["--model-control-mode=explicit", *(f"--load-model={model}" for model in self.models)]
         if self.tls:
             arguments += self.tls.arguments()
         if self.trace:
@@ -169,12 +199,28 @@ def checked_endpoints(names: Collection[str]) -> list[str]:
 
 
 def checked_extra_args(arguments: Sequence[str]) -> tuple[str, ...]:
-    """`arguments`, if none has an option of its own. Raises InvalidArgument."""
-    for argument in arguments:
-        instead = _OWN_ARGUMENTS.get(argument.partition("=")[0])
-        if instead:
-            raise InvalidArgument(f"extra_args: {argument} is not for here: use {instead}")
+    """`arguments`, if none has an option of its own or keeps a server from being ready. Raises InvalidArgument."""
+    for argument, after in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, has_value, value = argument.partition("=")
+        if not name.startswith("--"):
+            continue  # the value of the one before
+        if not has_value and not after.startswith("--"):
+            value = after
+        for option in _options_meant(name):
+            if option in _OWN_ARGUMENTS:
+                raise InvalidArgument(f"extra_args: {argument} is not for here: use {_OWN_ARGUMENTS[option]}")
+            allowed, why = _FIXED_ARGUMENTS[option]
+            if {"1": "true", "0": "false"}.get(value, value.lower()) != allowed:
+                raise InvalidArgument(f"extra_args: {argument} is not for here: {why}")
+        if "shm-region-prefix-name" in value:
+            raise InvalidArgument(f"extra_args: {argument} is not for here: who owns shared memory is told by its name")
     return tuple(arguments)
+
+
+def _options_meant(name: str) -> list[str]:
+    """The options not for here that tritonserver may take `name` for: it knows an option by its beginning too."""
+    known = [*_OWN_ARGUMENTS, *_FIXED_ARGUMENTS]
+    return [name] if name in known else [option for option in known if option.startswith(name)]
 
 
 def checked_server_key(key: str | None) -> str | None:

@@ -44,13 +44,11 @@ class TritonServer:
     python_backend: tuple[Path, ...] = ()
     library_directories: tuple[Path, ...] = field(default=())
 
-    @property
-    def needs_directory(self) -> bool:
-        """Whether `arguments` needs a directory of the server's own."""
-        return bool(self.python_backend)
-
     def arguments(self, directory: Path) -> list[str]:
-        """The program and the arguments it always needs; puts a wheel's backends together in `directory`."""
+        """The program and the arguments it always needs; puts a wheel's backends together in `directory`.
+
+        Their path goes through a shell, as that of the models, so `directory` has plain characters.
+        """
         backends = self.executable.parent.parent / "backends"
         if self.python_backend:
             backends = directory / "backends"
@@ -60,8 +58,10 @@ class TritonServer:
         return [str(self.executable), *([f"--backend-directory={backends}"] if backends.is_dir() else [])]
 
     def environment(self, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """The environment to start it in: `base`, where libraries and this Python are found, and malloc's setting."""
+        """The environment to start it in: `base`, where libraries and this Python are found, and settings of both."""
         environment = dict(base)
+        # ONNX Runtime would call its makers, and keep a number of this machine in the home directory.
+        environment["ORT_DISABLE_TELEMETRY"] = "1"
         # glibc keeps what requests gave back, up to 64 MiB in each of 8 arenas a core, unless the limit is set: then
         # it stays what it is at first, 128 KiB, see mallopt(3) on M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
         environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(128 * 1024))

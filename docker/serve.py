@@ -1,6 +1,6 @@
 """What the containers run: a tritonserver on every network of the container, until SIGTERM.
 
-    python serve.py [OPTION ...]        options of tritonserver, such as --log-verbose=1
+    python serve.py [OPTION ...]        options of tritonserver, such as --http-thread-count=16
 
 It is `python -m client_sdk serve` with what a container needs: the ports 8000 (HTTP), 8001 (gRPC) and 8002 (metrics),
 the server's log on standard error, latency quantiles among the metrics, and a server that is started again when it, or

@@ -2,5 +2,6 @@
 
 import os
 
-# Before onnxruntime is imported, here or in a process that is started from here: else it calls out.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Before anything imports ONNX Runtime: it would call its makers, and keep a number of this machine in the home
+# directory.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

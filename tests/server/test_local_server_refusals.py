@@ -134,5 +134,5 @@ def test_a_repository_that_cannot_be_served_is_refused_before_anything_starts(tm
     with pytest.raises(InvalidArgument, match="'.*/empty' is empty"):
         LocalServer(tmp_path / "empty").start()
     (tmp_path / "empty" / ".cache").mkdir()
-    with pytest.raises(InvalidArgument, match=r"holds \.cache, and tritonserver takes every directory for a model"):
+    with pytest.raises(InvalidArgument, match=r"holds no model, only '\.cache' \(hidden\): .* fills it"):
         LocalServer(tmp_path / "empty").start()

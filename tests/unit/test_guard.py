@@ -1,6 +1,7 @@
 """The guard with ordinary programs in the place of a server."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -194,3 +195,38 @@ def test_nothing_is_started_by_a_parent_that_dies_before_it_tells_the_secret(tmp
         assert guard.wait(5) == 128 + signal.SIGTERM
         guard.stdin = None
     assert not (tmp_path / "started").exists()
+
+
+def test_private_files_are_closed_to_others_while_the_server_runs(tmp_path: Path):
+    script = tmp_path / "script"
+    script.write_text(f"umask 0; echo text > {tmp_path}/shm-1; touch {tmp_path}/other; sleep 60")
+    with guarded("sh", script, options=(f"--private={tmp_path}/shm-*",)):
+        wait_for(lambda: (tmp_path / "other").exists())
+        wait_for(lambda: (tmp_path / "shm-1").stat().st_mode & 0o777 == 0o600)
+        assert (tmp_path / "other").stat().st_mode & 0o777 == 0o666
+
+
+def is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_the_lock_is_held_while_anything_that_was_started_lives(mark: Path, tmp_path: Path):
+    lock = tmp_path / "lock"
+    # The shell is killed with the guard, and what it started is not; that has closed nothing, as Triton's steps.
+    command = ("sh", "-c", f"setsid sleep 60 & echo $! > {mark}; wait")
+    with guarded(*command, options=(f"--lock={lock}",)) as guard:
+        wait_for(lambda: mark.exists() and mark.read_text())
+        assert is_locked(lock)
+        assert [path.name for path in tmp_path.glob("lock*")] == ["lock"]
+        guard.kill()
+        guard.wait(5)
+        assert is_locked(lock)
+        os.kill(int(mark.read_text()), signal.SIGKILL)
+        wait_for(lambda: not is_locked(lock))
