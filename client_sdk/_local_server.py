@@ -62,7 +62,8 @@ class LocalServer:
         trace_rate: One request in so many is traced; 0: none. A request with a `traceparent` header always is.
         supervise: Whether to start the server again when it has ended, when a Python step of it has died, or when
             it no longer answers. Each start is told to the logger "client_sdk.server".
-        log: A file to append the server's log to. If None, a nameless one, for `log_lines`.
+        log: A file to append the server's log to, or a pipe or terminal, such as /dev/stderr. If None, a nameless
+            file, for `log_lines`.
         extra_args: Further arguments for tritonserver.
 
     Raises:

@@ -7,6 +7,8 @@ import re
 import tempfile
 from pathlib import Path
 
+from client_sdk._streamed_log import Stream, is_stream
+
 # What is read back: the end of a log that has grown long, in bytes.
 _READ_LIMIT = 4 << 20
 _LINES_SHOWN = 20
@@ -37,10 +39,16 @@ class ServerLog:
     """A file for a server to write to, which can be read back while it does."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Opens `path` to append to it, or a file without a name that ends with the process."""
-        # Closed by `close`.
-        self._file = open(path, "ab+", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-        self._start = os.fstat(self._file.fileno()).st_size
+        """Opens `path` to append to it, or a file without a name that ends with the process.
+
+        What goes to a pipe or a terminal is kept too, so that it can be read back.
+        """
+        self._stream = Stream(path, _READ_LIMIT) if path and is_stream(path) else None
+        self._file = None
+        if self._stream is None:
+            # Closed by `close`.
+            self._file = open(path, "ab+", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        self._start = os.fstat(self._file.fileno()).st_size if self._file else 0
         self._text: str | None = None
         self._shown: list[tuple[str, str]] = []
 
@@ -51,6 +59,9 @@ class ServerLog:
 
     def fileno(self) -> int:
         """The descriptor to write to."""
+        if self._stream:
+            return self._stream.descriptor
+        assert self._file
         return self._file.fileno()
 
     def read(self, offset: int = 0) -> bytes:
@@ -60,16 +71,19 @@ class ServerLog:
         """
         if self._text is not None:
             return b""
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size - self._start - offset
-        length = min(size, _READ_LIMIT)
+        if self._stream:
+            return self._stream.read(offset)
+        size = self.size
+        length = min(size - offset, _READ_LIMIT)
         # The position of the file is the server's own, so it is left where it is.
-        return os.pread(descriptor, length, self._start + offset + size - length) if length > 0 else b""
+        return os.pread(self.fileno(), length, self._start + size - length) if length > 0 else b""
 
     @property
     def size(self) -> int:
         """Bytes written since this object was made; 0 after `close`."""
-        return os.fstat(self._file.fileno()).st_size - self._start if self._text is None else 0
+        if self._text is not None:
+            return 0
+        return self._stream.size if self._stream else os.fstat(self.fileno()).st_size - self._start
 
     def text(self, offset: int = 0) -> str:
         """As text, from byte `offset` on (the end, where it is long); after `close` all of what it was then."""
@@ -82,8 +96,12 @@ class ServerLog:
 
     def close(self) -> None:
         """Closes the file and keeps its text."""
-        if self._text is None:
-            self._text = self.text()
+        if self._text is not None:
+            return
+        if self._stream:
+            self._stream.close()
+        self._text = self.text()
+        if self._file:
             self._file.close()
 
 

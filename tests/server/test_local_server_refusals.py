@@ -14,9 +14,11 @@ from tests.server.local_servers import (
     BROKEN,
     SLOW_TO_START,
     UPPER,
+    ending,
     free_ports,
     make_model,
     processes_of,
+    python,
     wait_for,
 )
 
@@ -136,3 +138,28 @@ def test_a_repository_that_cannot_be_served_is_refused_before_anything_starts(tm
     (tmp_path / "empty" / ".cache").mkdir()
     with pytest.raises(InvalidArgument, match=r"holds no model, only '\.cache' \(hidden\): .* fills it"):
         LocalServer(tmp_path / "empty").start()
+
+
+LOG_TO_STDERR = """
+import sys
+from client_sdk import ClientError, LocalServer
+try:
+    with LocalServer(sys.argv[1], log="/dev/stderr"):
+        print("up")
+except ClientError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_reasons_are_told_at_once_though_the_log_goes_to_a_pipe(upper_repository: Path, broken: bool):
+    model = upper_repository / "upper" / "1" / "model.py"
+    if broken:
+        model.write_text(BROKEN)
+    else:
+        model.unlink()  # tritonserver itself would wait for ever
+    reason = "no weights in this directory" if broken else "Python model file not found"
+    with ending(python(LOG_TO_STDERR, upper_repository)) as process:
+        printed, log = process.communicate(timeout=60)
+    assert reason in printed and reason in log
+    assert processes_of(upper_repository) == []

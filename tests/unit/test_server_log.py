@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,46 @@ def test_of_a_long_log_the_end_is_read():
     log.close()
     assert len(text) == 4 << 20
     assert text.endswith("\nlast")
+
+
+@pytest.fixture
+def pipe(tmp_path: Path):
+    """A pipe with a name, and the end to read from."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path, reader
+    os.close(reader)
+
+
+def wait_for_size(log: ServerLog, size: int) -> None:
+    deadline = time.monotonic() + 10
+    while log.size < size:
+        assert time.monotonic() < deadline, "it was not read in time"
+        time.sleep(0.01)
+
+
+def test_a_log_that_goes_to_a_pipe_is_handed_on_and_read_back(pipe: tuple[Path, int]):
+    path, reader = pipe
+    log = ServerLog(path)
+    os.write(log.fileno(), b"one\n")
+    wait_for_size(log, 4)
+    assert log.read() == b"one\n"
+    os.write(log.fileno(), b"two\n")
+    wait_for_size(log, 8)
+    assert log.read(4) == b"two\n" and log.read(8) == b"" and log.text() == "one\ntwo\n"
+    os.write(log.fileno(), b"last\n")
+    log.close()
+    assert log.text() == "one\ntwo\nlast\n"
+    assert os.read(reader, 100) == b"one\ntwo\nlast\n"
+
+
+def test_of_a_long_log_that_goes_to_a_pipe_the_end_is_kept():
+    log = ServerLog(Path("/dev/null"))
+    for _ in range(160):
+        os.write(log.fileno(), b"x" * (1 << 16))
+    os.write(log.fileno(), b"last")
+    wait_for_size(log, 160 * (1 << 16) + 4)
+    assert log.read(log.size - 6) == b"xxlast"
+    log.close()
+    assert len(log.text()) == 4 << 20 and log.text().endswith("xlast")
