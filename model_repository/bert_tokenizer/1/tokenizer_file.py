@@ -1,0 +1,132 @@
+"""A family's tokenizer.json and settings."""
+
+import json
+from functools import cached_property
+from typing import NamedTuple
+
+from request_parameters import Refused, shown
+from text_pieces import Cutter
+from tokenizers import Tokenizer
+
+MAX_ID = (1 << 31) - 1
+LEAST_PIECE_BYTES = 1024
+BYTES_PER_TOKEN = 8  # more than most texts have, so that one piece is enough for most that are cut
+
+
+class Frame(NamedTuple):
+    """The special tokens before a text, between the two of a pair, and behind; each (ids, types)."""
+
+    head: tuple
+    middle: tuple
+    tail: tuple
+    text_types: tuple  # the type of the first text's tokens, and of the second's
+
+    def __len__(self):
+        """How many tokens they are."""
+        return sum(len(ids) for ids, _ in self[:3])
+
+    def around(self, first, second):
+        """The ids, the types, and 1 at each special token, of two texts, the second of which may be empty."""
+        (head, head_types), (middle, middle_types), (tail, tail_types) = self[:3]
+        one, two = self.text_types
+        ids = [*head, *first, *middle, *second, *tail]
+        types = [*head_types, *[one] * len(first), *middle_types, *[two] * len(second), *tail_types]
+        zeros = [0] * len(first), [0] * len(second)
+        special = [*[1] * len(head), *zeros[0], *[1] * len(middle), *zeros[1], *[1] * len(tail)]
+        return ids, types, special
+
+
+class TokenizerFile:
+    """The tokenizer, and the settings of the family's config."""
+
+    def __init__(self, text, settings):
+        """Reads a tokenizer.json, given as text, and the config's parameters.
+
+        Raises ValueError: it is of a kind that this step cannot serve.
+        """
+        spec = json.loads(text)
+        spec["truncation"] = spec["padding"] = None
+        self._text = json.dumps(spec)
+        self.plain = Tokenizer.from_str(self._text)
+        self.vocabulary = {index: token.encode() for token, index in self.plain.get_vocab().items()}
+        if max(self.vocabulary) > MAX_ID:
+            raise ValueError(f"token id {max(self.vocabulary)}: ids above {MAX_ID} do not fit INT32")
+        model = spec["model"]
+        unknown = model.get("unk_token")
+        self._unknown = self.plain.token_to_id(unknown) if unknown is not None else model.get("unk_id")
+
+        self.max_seq_len = int(settings["max_seq_len"])
+        # For a network whose requests share a batch only if S is equal.
+        self._multiple = int(settings.get("pad_to_multiple_of", "1"))
+        self.truncates_left = settings.get("truncation_side", "right") == "left"
+        self._prompts = json.loads(settings["prompts"])
+        self._default_prompt = self._prompts.get(settings["default_prompt_name"], "")
+
+        self.cutter = Cutter(self.plain, spec, max(LEAST_PIECE_BYTES, BYTES_PER_TOKEN * self.max_seq_len))
+        self._frames = {False: self._read_frame(), True: self._read_frame(pair=True)}
+        self._bare = Frame(((), ()), ((), ()), ((), ()), (0, 0))
+
+    @cached_property
+    def splitting(self):
+        """The tokenizer that takes special tokens written in a text for words like any other."""
+        tokenizer = Tokenizer.from_str(self._text)
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    def encode(self, pieces, split_special_tokens=False):
+        """What the tokenizer makes of each piece, special tokens left out; other threads go on meanwhile."""
+        tokenizer = self.splitting if split_special_tokens else self.plain
+        return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+
+    def frame(self, pair, add_special_tokens=True):
+        """The special tokens around a text or a pair; a pair cannot do without them."""
+        return self._frames[pair] if pair or add_special_tokens else self._bare
+
+    def id_of(self, index, token):
+        """The id of a token of text `index`, or that of the unknown token."""
+        found = self.plain.token_to_id(token)
+        if found is None:
+            found = self._unknown
+        if found is None:
+            raise Refused(
+                f"text {index}: the token {shown(token)} is not in the vocabulary, which has no unknown token"
+            )
+        return found
+
+    def width(self, longest):
+        """S of a request whose longest row has so many tokens."""
+        return min(-(-longest // self._multiple) * self._multiple, self.max_seq_len)
+
+    def prompt(self, options):
+        """The text to put before each text of a request."""
+        if "prompt_name" not in options:
+            default = "" if options.get("is_tokenized") else self._default_prompt
+            return options.get("prompt", default)
+        if "prompt" in options:
+            raise Refused("parameters prompt and prompt_name are both given; give one")
+        name = options["prompt_name"]
+        if name not in self._prompts:
+            known = ", ".join(sorted(self._prompts)) or "none"
+            raise Refused(f"parameter prompt_name is {shown(name)}; this model's prompts: {known}")
+        return self._prompts[name]
+
+    def _read_frame(self, pair=False):
+        """What the tokenizer's post-processor puts around a word, or two."""
+        word = next(word for word in ("a", *self.plain.get_vocab()) if self._is_text(word))
+        encoding = self.plain.encode(word, word if pair else None)
+        parts, types = [([], []), ([], []), ([], [])], [0, 0]
+        place = 0
+        for index, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
+            if sequence is None:
+                parts[place][0].append(index)
+                parts[place][1].append(type_id)
+            else:
+                types[sequence] = type_id
+                place = 2 if sequence or not pair else 1
+        return Frame(*parts, tuple(types))
+
+    def _is_text(self, word):
+        try:
+            return bool(self.plain.encode(word, add_special_tokens=False).ids)
+        except BaseException:  # tokenizers' PanicException is no Exception
+            return False
