@@ -144,6 +144,8 @@ def test_rows_without_a_token_are_zero(grpc_client):
             r"attention_mask has shape \[1, 5\], input_ids \[1, 4\]",
         ),
         (ids([[5] * 65], 65), r"a row has 65 tokens; the network takes 64 at most"),
+        (ids([[5] * 3], 128), r"the rows are 128 wide; they may be 127: 64 tokens"),
+        (ids([[5] * 3], 500_000), r"the rows are 500000 wide; they may be 127"),
     ],
 )
 def test_ids_that_the_network_has_no_vectors_for_are_refused(grpc_client, change, match):
@@ -230,6 +232,8 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
         "bert_padded_tokens_total": 3 * 256,
         "bert_truncated_texts_total": 1,
         "bert_refused_texts_total": 0,
+        "bert_not_finite_texts_total": 0,
+        "bert_step_failures_total": 0,
     }
 
 

@@ -8,6 +8,7 @@ own Dense layers (sentence-transformers' modules) follow the pooling that they w
 import json
 import math
 import os
+import time
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -21,8 +22,20 @@ ACTIVATIONS = {
 }
 
 
-class BadRequest(Exception):
-    """What is wrong with a request, for the one who sent it."""
+QUIET = 10.0  # seconds between two lines of the log
+
+COUNTERS = {
+    "bert_not_finite_texts_total": "Texts refused as their vector is not finite",
+    "bert_step_failures_total": "Failures inside a step that no request should have caused",
+}
+
+
+class Refused(Exception):
+    """What is wrong with a request, for the one who sent it; `code` names one of Triton's error codes."""
+
+    def __init__(self, message, code="INVALID_ARG"):
+        super().__init__(message)
+        self.code = code
 
 
 class TritonPythonModel:
@@ -32,6 +45,7 @@ class TritonPythonModel:
         """Reads the family's defaults, and its Dense layers where it has any."""
         config = json.loads(args["model_config"])
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
+        self.identity = settings.get(f"identity.{args['model_version']}")
         self.default_pooling = settings["pooling"]
         self.default_normalize = settings["normalize"] == "true"
         self.poolings = list(PLACES)
@@ -46,41 +60,85 @@ class TritonPythonModel:
                     (arrays[f"weight_{i}"].T, arrays[f"bias_{i}"], ACTIVATIONS[activation])
                     for i, activation in enumerate(activations)
                 ]
+        self.families = [  # a Metric lives only as long as its family
+            pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)
+            for name, text in COUNTERS.items()
+        ]
+        labels = {"model": args["model_name"].removesuffix("_pooling")}
+        self.not_finite, self.failures = (family.Metric(labels=labels) for family in self.families)
+        self.quiet_until = 0.0
 
     def execute(self, requests):
-        """Pools request by request; a wrong one gets an error of its own."""
-        responses = []
-        for request in requests:
-            try:
-                embedding = self._embed(request)
-            except BadRequest as error:
-                refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-                responses.append(pb_utils.InferenceResponse(error=refusal))
-            else:
-                responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("EMBEDDING", embedding)]))
-        return responses
+        """Pools request by request; a wrong one gets an error of its own, whatever is wrong with it."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        try:
+            return pb_utils.InferenceResponse([pb_utils.Tensor("EMBEDDING", self._embed(request))])
+        except Refused as refusal:
+            message, code = str(refusal), getattr(pb_utils.TritonError, refusal.code)
+        except BaseException as error:
+            message, code = f"{type(error).__name__}: {str(error)[:500]}", pb_utils.TritonError.INTERNAL
+            self._note(message)
+        message = message.encode(errors="replace").decode()  # half a surrogate pair would not travel
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+    def _note(self, message):
+        now = time.monotonic()
+        try:
+            self.failures.increment(1)
+            if now >= self.quiet_until:
+                self.quiet_until = now + QUIET
+                pb_utils.Logger.log_error(f"a request failed: {message}")
+        except BaseException:  # the request is answered all the same
+            pass
 
     def _embed(self, request):
-        parameters = json.loads(request.parameters() or "{}")
+        parameters = _parameters(request)
+        wanted = parameters.get("identity", self.identity)
+        if self.identity is not None and wanted != self.identity:
+            raise Refused(
+                f"identity: the request is for {str(wanted)[:64]}, and this is {self.identity}: "
+                "the model has been replaced",
+                "NOT_FOUND",
+            )
         pooling = parameters.get("pooling", self.default_pooling)
         if pooling not in self.poolings:
-            raise BadRequest(f"parameter pooling is {pooling!r}; this model takes {', '.join(self.poolings)}")
+            raise Refused(f"parameter pooling is {_shown(pooling)}; this model takes {', '.join(self.poolings)}")
         normalize = parameters.get("normalize", self.default_normalize)
         if not isinstance(normalize, bool):
-            raise BadRequest(f"parameter normalize is {normalize!r}; it takes true or false")
+            raise Refused(f"parameter normalize is {_shown(normalize)}; it takes true or false")
 
         name = "pooler_output" if pooling == "pooler" else "pooled"
         x = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
         if pooling != "pooler":
             x = x[:, PLACES[pooling]].reshape(len(x), -1)
-        if pooling == self.default_pooling:
-            for weight, bias, activation in self.dense:
-                x = activation(x @ weight + bias)
-
-        size = parameters.get("truncate_dim", x.shape[1])
-        if type(size) is not int or not 1 <= size <= x.shape[1]:
-            raise BadRequest(f"parameter truncate_dim is {size!r}; it takes 1 to {x.shape[1]}")
-        x = x[:, :size]
-        if normalize:  # 1e-12: as torch.nn.functional.normalize, so that a zero vector stays zero
-            x = x / np.maximum(np.sqrt(np.square(x).sum(axis=1, keepdims=True)), np.float32(1e-12))
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            if pooling == self.default_pooling:
+                for weight, bias, activation in self.dense:
+                    x = activation(x @ weight + bias)
+            size = parameters.get("truncate_dim", x.shape[1])
+            if type(size) is not int or not 1 <= size <= x.shape[1]:
+                raise Refused(f"parameter truncate_dim is {_shown(size)}; it takes 1 to {x.shape[1]}")
+            x = x[:, :size]
+            norms = np.sqrt(np.square(x).sum(axis=1, keepdims=True)) if normalize else x
+            finite = np.isfinite(norms).all(axis=1)  # a norm is if all its vector is, and does not overflow
+            if normalize:  # 1e-12: as torch.nn.functional.normalize, so that a zero vector stays zero
+                x = x / np.maximum(norms, np.float32(1e-12))
+        if not finite.all():
+            self.not_finite.increment(int((~finite).sum()))
+            raise Refused(f"the network gave a vector that is not finite for text {finite.argmin()}")
         return np.ascontiguousarray(x)
+
+
+def _parameters(request):
+    try:
+        return json.loads(request.parameters() or "{}")
+    except ValueError as error:  # of bytes that are no UTF-8 too
+        raise Refused(f"the parameters of the request cannot be read: {error}") from None
+
+
+def _shown(value):
+    """A parameter's value in an error, which need not be as long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

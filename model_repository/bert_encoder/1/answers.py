@@ -1,0 +1,80 @@
+"""Answers to requests, each in one response, whatever happens."""
+
+import os
+
+import triton_python_backend_utils as pb_utils
+from jobs import Refused
+
+FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+SHARED_MEMORY = "/dev/shm"
+
+# With so much shared memory left beside an answer, in bytes, sending it does not fail.
+AMPLE = 64 << 20
+
+
+def refusal(error):
+    """The response that says why a request is not served."""
+    if isinstance(error, Refused):
+        message, code = str(error), getattr(pb_utils.TritonError, error.code)
+    else:
+        message, code = f"the encoder failed: {type(error).__name__}: {str(error)[:500]}", pb_utils.TritonError.INTERNAL
+    message = message.encode(errors="replace").decode()  # half a surrogate pair would not travel
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+def response(job):
+    """The response to a job all of whose rows have been settled."""
+    try:
+        if job.failure is not None:
+            return refusal(job.failure)
+        if job.uncomputed:
+            return refusal(RuntimeError("a row was not computed"))
+        job.make_outputs()  # which a job without a token has not yet
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in job.outputs.items()])
+    except BaseException as error:
+        return refusal(error)
+
+
+def send(job, failed):
+    """Sends a job's response through its response sender; `failed(what, error)` is told of what goes wrong.
+
+    An answer travels through shared memory, which may be full, and a sender takes no second response after one that
+    could not be sent. So where little is left the end of the answer is sent by itself: without the response, Triton
+    makes an error of it. If not even that can be sent, the request would never end, and the process does, so that
+    who supervises the server starts it again.
+    """
+    try:
+        sender = job.request.get_response_sender()
+        room = _room()
+        if room > job.bytes + AMPLE:
+            sender.send(response(job), FINAL)
+            return
+        try:
+            sender.send(_within(room, job), 0)
+        except BaseException as error:
+            failed(f"an answer does not fit into {SHARED_MEMORY}", error)
+        sender.send(flags=FINAL)
+    except BaseException as error:
+        os.write(2, f"the encoder ends, since it cannot answer a request: {error}\n".encode(errors="replace"))
+        os._exit(1)
+
+
+def _within(room, job):
+    """The job's response, or its refusal where it cannot fit, however much of this process's own region is free."""
+    if job.failure is None:
+        with open("/proc/self/maps") as maps:
+            regions = {line.split(maxsplit=5)[5].strip() for line in maps if f" {SHARED_MEMORY}/" in line}
+        most = room + sum(os.stat(region).st_size for region in regions)
+        if job.bytes > most:
+            job.failure = Refused(
+                f"the answer has {job.bytes / 1e6:.1f} MB, and {SHARED_MEMORY} has room for {most / 1e6:.1f} MB: "
+                "ask for fewer texts at a time, or give the server more shared memory",
+                "UNAVAILABLE",
+            )
+    return response(job)
+
+
+def _room():
+    """Free bytes of shared memory."""
+    state = os.statvfs(SHARED_MEMORY)
+    return state.f_bavail * state.f_frsize

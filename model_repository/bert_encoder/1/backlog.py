@@ -1,0 +1,215 @@
+"""The rows that wait for a core: how many may, whose turn it is, and how they are cut into slices."""
+
+import math
+import threading
+import time
+from collections import deque
+from itertools import accumulate, takewhile
+
+from jobs import Refused
+
+# Fewer tokens than this in a run of the network make its matrix products slow: the weights must come from memory all
+# the same.
+LEAST_TOKENS = 128
+
+# So many slices for each core are cut at once, from the rows that have waited longest: enough for rows of like length,
+# and few enough that a short row behind long ones does not wait much longer than its turn.
+ROUNDS = 4
+
+# While rows wait for a core, the next batch is read after this long, so that it gathers requests in Triton's queue.
+# That queue has no limit: with one, its batcher misses some wake-ups of a model with one instance and sleeps half a
+# second (DynamicBatchScheduler::WaitForPayloadSlotAvailable). The limits are kept here, so this is short.
+GATHER_SECONDS = 0.02
+
+# One slice in so many is of bulk rows while others wait too, so that these are late and not for ever.
+BULK_TURN = 8
+
+# Bytes of the outputs of all jobs that are not answered yet. Vectors of tokens are large: 64 texts of 512 tokens have
+# 100 MB of 768 numbers each, and they are made faster than they are sent.
+MAX_OUTPUT_BYTES = 1 << 30
+
+
+class Backlog:
+    """What waits, and what is being computed or answered; its methods may be called from any thread.
+
+    Whatever a method raises, it raises before it has changed anything: no row is lost, and none is taken twice.
+    """
+
+    def __init__(self, cores, token_budget, max_rows, max_bytes=MAX_OUTPUT_BYTES, clock=time.monotonic):
+        self.cores = cores
+        self.token_budget = token_budget
+        self.most_tokens = ROUNDS * cores * token_budget
+        self.max_rows = max_rows
+        self.max_bytes = max_bytes
+        self.clock = clock
+        self.rows = {False: [], True: []}  # by Job.bulk
+        self.slices = {False: deque(), True: deque()}
+        self.overdue = deque()  # slices of rows that are not to be computed
+        self.earliest = math.inf  # no job's patience ends before
+        self.size = 0  # rows in all of these
+        self.taken = 0  # rows that are being computed
+        self.held = 0  # bytes of the outputs of jobs that are not answered
+        self.turns = 0
+        self.refused = 0  # rows, in all
+        self.waited = 0.0  # seconds that jobs have waited, in all
+        self.ended = False
+        lock = threading.RLock()
+        self.filled = threading.Condition(lock)
+        self.emptied = threading.Condition(lock)
+
+    @property
+    def idle(self):
+        """Whether no row waits or is being computed."""
+        return not (self.size or self.taken)
+
+    def add(self, jobs):
+        """Adds the jobs of a batch, and returns what kept some of them out, by job: Refused, or what went wrong."""
+        failures = {}
+        with self.filled:
+            self.filled.notify_all()
+            for job in jobs:
+                try:
+                    self._admit(job)
+                except BaseException as error:
+                    failures[job] = error
+        return failures
+
+    def _admit(self, job):
+        rows = job.rows()
+        if self.size and self.size + len(rows) > self.max_rows:
+            self.refused += len(rows)
+            raise busy(f"{self.size} texts wait to be encoded, and {self.max_rows} may")
+        if self.held and self.held + job.bytes > self.max_bytes:
+            self.refused += len(rows)
+            raise busy(
+                f"{self.held / 1e6:.0f} MB of vectors are being made, this request asks for {job.bytes / 1e6:.0f} MB, "
+                f"and {self.max_bytes / 1e6:.0f} MB may be"
+            )
+        self.rows[job.bulk].extend(rows)
+        self.size += len(rows)
+        self.held += job.bytes
+        self.earliest = min(self.earliest, job.deadline)
+
+    def gather(self):
+        """Waits until a core has taken the last row, or for GATHER_SECONDS."""
+        with self.emptied:
+            self.emptied.wait_for(lambda: not self.size, GATHER_SECONDS)
+
+    def take(self):
+        """Waits for a slice; None at the end. Rows are cut only now, so that those of several batches go together.
+
+        The rows of a job that has waited too long come first, since there is nothing to compute: its `failure` says so.
+        """
+        with self.filled:
+            self.filled.wait_for(lambda: self.size or self.ended)
+            if not self.size:
+                return None
+            now = self.clock()
+            slices = self._next(now)
+            rows = slices[0]
+            if self.size == len(rows):
+                self.emptied.notify_all()
+            for row in rows:
+                if not row.job.started:
+                    row.job.started = True
+                    self.waited += now - row.job.arrived
+            self.size -= len(rows)
+            self.taken += len(rows)
+            return slices.popleft()
+
+    def settle(self, row):
+        """Counts down a row that was taken; returns whether it was its job's last."""
+        with self.filled:
+            self.taken -= 1
+            row.job.missing -= 1
+            return not row.job.missing
+
+    def release(self, job):
+        """Forgets the outputs of a job that has been answered."""
+        with self.filled:
+            self.held -= job.bytes
+
+    def end(self):
+        """Makes `take` return None once nothing is left."""
+        with self.filled:
+            self.ended = True
+            self.filled.notify_all()
+
+    def _next(self, now):
+        """The slices whose turn it is."""
+        if not self.overdue and now >= self.earliest:
+            self._sort_out(now)
+        if self.overdue:
+            return self.overdue
+        bulk = self._is_turn_of_bulk()
+        if not self.slices[bulk]:
+            self._cut_some(bulk)
+        return self.slices[bulk]
+
+    def _is_turn_of_bulk(self):
+        if not (self.rows[True] or self.slices[True]):
+            return False
+        if not (self.rows[False] or self.slices[False]):
+            return True
+        self.turns += 1
+        return self.turns % BULK_TURN == 0
+
+    def _cut_some(self, bulk):
+        waiting = self.rows[bulk]
+        ends = accumulate(row.length for row in waiting)
+        count = 1 + sum(1 for _ in takewhile(lambda end: end < self.most_tokens, ends))
+        try:
+            slices = deque(self.cut(waiting[:count]))
+        except Exception:  # no memory, say; the rows are served all the same
+            count, slices = 1, deque([waiting[:1]])
+        self.rows[bulk], self.slices[bulk] = waiting[count:], slices
+
+    def _sort_out(self, now):
+        """Puts aside the rows of jobs that have waited too long before any of their rows was taken."""
+
+        def is_late(row):
+            return not row.job.started and row.job.deadline <= now
+
+        late = []
+        rows, slices = {}, {}
+        for bulk in (False, True):
+            waiting = [row for part in (*self.slices[bulk], self.rows[bulk]) for row in part]
+            late += filter(is_late, waiting)
+            rows[bulk] = [row for row in self.rows[bulk] if not is_late(row)]
+            kept = ([row for row in part if not is_late(row)] for part in self.slices[bulk])
+            slices[bulk] = deque(part for part in kept if part)
+        parts = (*slices[False], *slices[True], rows[False], rows[True])
+        deadlines = {row.job: row.job.deadline for part in parts for row in part if not row.job.started}
+        for job in {row.job for row in late}:
+            job.failure = busy(
+                f"the request waited {now - job.arrived:.3g} s to be encoded, and may {job.patience:.3g} s"
+            )
+        overdue = deque([late] if late else [])
+        self.refused += len(late)
+        self.rows, self.slices, self.overdue = rows, slices, overdue
+        self.earliest = min(deadlines.values(), default=math.inf)
+
+    def cut(self, rows):
+        """Cuts rows, longest first, into slices of about equal tokens within the budget, if possible one for each core.
+
+        Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
+        """
+        rows.sort(key=lambda row: (row.job.wants_tokens, row.length), reverse=True)
+        total = sum(row.length for row in rows)
+        full_rounds = self.cores * math.ceil(total / (self.cores * self.token_budget))
+        target = total / max(1, min(full_rounds, total // LEAST_TOKENS))
+        slices = []
+        tokens = math.inf
+        for row in rows:
+            full = tokens + row.length / 2 > target or tokens + row.length > self.token_budget
+            if full or row.job.wants_tokens != slices[-1][-1].job.wants_tokens:
+                slices.append([])
+                tokens = 0
+            slices[-1].append(row)
+            tokens += row.length
+        return slices
+
+
+def busy(message):
+    """Why a request is not served now, though it might be later."""
+    return Refused(f"{message}; try again later", "UNAVAILABLE")

@@ -1,0 +1,92 @@
+"""Reads requests into jobs, or says what is wrong with them; what a request costs is bounded here."""
+
+import json
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from jobs import INPUTS, Job, Refused
+
+# Rows are padded to the longest of a request, which has `max_position_embeddings` tokens at most, and perhaps to the
+# next multiple of up to 64. What is wider costs memory for nothing.
+MOST_PADDING = 63
+
+
+class Reader:
+    """Knows what the network takes and gives."""
+
+    def __init__(self, session, settings, version):
+        limits = session.get_modelmeta().custom_metadata_map
+        self.limits = {
+            "input_ids": int(limits["vocab_size"]),
+            "attention_mask": 2,
+            "token_type_ids": int(limits["type_vocab_size"]),
+            "pooling_mask": 2,
+        }
+        self.max_positions = int(limits["max_position_embeddings"])
+        self.widest = self.max_positions + MOST_PADDING
+        self.shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
+        self.patience = float(settings["queue_timeout"])
+        self.identity = settings.get(f"identity.{version}")
+
+    def read(self, request):
+        """Returns the request as a Job.
+
+        Raises:
+            Refused: it is wrong.
+        """
+        parameters = _parameters(request)
+        self._check_identity(parameters)
+        tensors = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS]
+        shape = tensors[0].shape
+        for name, tensor in zip(INPUTS, tensors, strict=True):
+            if tensor.shape != shape:
+                raise _invalid(f"{name} has shape {list(tensor.shape)}, input_ids {list(shape)}; they must be equal")
+        count, width = shape
+        if width > self.widest:
+            raise _invalid(
+                f"the rows are {width} wide; they may be {self.widest}: "
+                f"{self.max_positions} tokens, and what pads them to a multiple of 64"
+            )
+        inputs = np.array(tensors)
+        greatest = inputs.view(np.uint32).max(axis=(1, 2), initial=0)  # unsigned, a negative value is a large one
+        for name, value in zip(INPUTS, greatest.tolist(), strict=True):
+            if value >= self.limits[name]:
+                raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
+        wanted = request.requested_output_names()
+        shapes = {
+            name: (count, width, *shape) if name == "token_embeddings" else (count, *shape)
+            for name, shape in self.shapes.items()
+            if name in wanted
+        }
+        timeout = request.timeout() / 1e6 or self.patience  # Triton's own, in microseconds; 0 for none
+        job = Job(
+            inputs,
+            shapes,
+            request=request,
+            bulk=parameters.get("bulk") is True,
+            patience=min(timeout, self.patience),
+        )
+        longest = max(job.lengths, default=0)
+        if longest > self.max_positions:
+            raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
+        return job
+
+    def _check_identity(self, parameters):
+        wanted = parameters.get("identity", self.identity)
+        if self.identity is not None and wanted != self.identity:
+            raise Refused(
+                f"identity: the request is for {str(wanted)[:64]}, and this is {self.identity}: "
+                "the model has been replaced",
+                "NOT_FOUND",
+            )
+
+
+def _parameters(request):
+    try:
+        return json.loads(request.parameters() or "{}")
+    except ValueError as error:  # of bytes that are no UTF-8 too
+        raise _invalid(f"the parameters of the request cannot be read: {error}") from None
+
+
+def _invalid(message):
+    return Refused(message, "INVALID_ARG")
