@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 
-from .layout import INPUTS
+from .layout import INPUTS, shape_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def laid_end_to_end(encodings: Sequence[Encoding]) -> Arrays:
-    """INT32 [K] without padding, and `row_shape`: as Triton's ragged batching feeds the padding-free network."""
+    """INT32 [K] without padding, and each row's length in each input: what Triton's ragged batching hands over."""
     ids = np.array([i for e in encodings for i in e.ids], np.int32)
     types = np.array([i for e in encodings for i in e.type_ids], np.int32)
     ones = np.ones_like(ids)
     inputs = dict(zip(INPUTS, (ids, ones, types, ones), strict=True))
-    return inputs | {"row_shape": np.array([[len(e)] for e in encodings], np.float32)}
+    return inputs | dict.fromkeys(map(shape_of, INPUTS), np.array([[len(e)] for e in encodings], np.int32))
 
 
 def padded(encodings: Sequence[Encoding]) -> Arrays:

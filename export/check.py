@@ -17,6 +17,7 @@ from .batches import Arrays, laid_end_to_end, padded, without_padding
 from .checkpoint import Checkpoint
 from .errors import ExportError
 from .google import GoogleWeights
+from .layout import INPUTS, shape_of
 from .network import layer_indices
 from .sentences import docstring_sentences
 
@@ -73,7 +74,7 @@ class Network:
         except Exception as error:  # ONNX Runtime's own classes share no base but this
             raise ExportError(f"ONNX Runtime cannot load the network: {error}") from error
         self.outputs = [output.name for output in self._session.get_outputs()]
-        self._is_padded = all(tensor.name != "row_shape" for tensor in self._session.get_inputs())
+        self._is_padded = all(tensor.name != shape_of(INPUTS[0]) for tensor in self._session.get_inputs())
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
         """Runs texts in one batch."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from .layout import INPUTS, REDUCTIONS
+from .layout import INPUTS, REDUCTIONS, shape_of
 
 if TYPE_CHECKING:
     from .family import Family
@@ -72,13 +72,15 @@ def _python(config: ModelConfig, family: Family) -> None:
 def _onnxruntime(config: ModelConfig, family: Family) -> None:
     _warm_up_eight_tokens(config)
     _limit_queue(config)
-    # Triton lays the rows of a merged batch end to end, says how wide each is, and cuts the tokens apart again.
-    config.batch_input.add(
-        kind=model_config_pb2.BatchInput.BATCH_ITEM_SHAPE,
-        source_input=[INPUTS[0]],
-        target_name=["row_shape"],
-        data_type=_FP32,
-    )
+    # Triton lays the rows of a merged batch end to end, says how wide each is in each input (it does not compare
+    # them), and cuts the tokens apart again.
+    for name in INPUTS:
+        config.batch_input.add(
+            kind=model_config_pb2.BatchInput.BATCH_ITEM_SHAPE,
+            source_input=[name],
+            target_name=[shape_of(name)],
+            data_type=_INT32,
+        )
     config.batch_output.add(
         kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
         source_input=[INPUTS[0]],

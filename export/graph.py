@@ -57,7 +57,7 @@ class Graph:
 
     def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
         """Adds an initializer under the name that the checkpoint gives it."""
-        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def parameter(self, name: str, array: npt.NDArray[np.floating[Any]]) -> str:

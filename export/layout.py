@@ -4,20 +4,23 @@
 
 | | `padding_free` | `padded` |
 |---|---|---|
-| inputs | [K], all rows end to end, and `row_shape` | [N, S] |
+| inputs | [K], all rows end to end, and each row's length in each (`shape_of`) | [N, S] |
 | tokens inside | [T, H], no padding | [N, S, H] |
 | for | ONNX Runtime | TensorRT, which wants shapes that do not depend on the data |
 
 Both compute the same numbers. Where a row has no token with pooling_mask 1, its tokens attend to all of them, as under
-an additive mask (bert-as-service's -10000).
+an additive mask (bert-as-service's -10000). A row that is out of range (`limits`) has NaN in all its outputs.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .checkpoint import BertConfig
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 REDUCTIONS = ("mean", "max", "first", "last")
@@ -31,16 +34,28 @@ FLOAT, INT64, BOOL = 1, 7, 9
 Array = npt.NDArray[np.float32]
 
 
+def shape_of(name: str) -> str:
+    """The input of the padding-free network that holds each row's length in the input `name`."""
+    return f"{name}_shape"
+
+
+def limits(config: BertConfig) -> dict[str, int]:
+    """What the values of each input are below; none is below 0."""
+    return dict(zip(INPUTS, (config.vocab_size, 2, config.type_vocab_size, 2), strict=True))
+
+
 class Layout(Protocol):
     """Writes what depends on where tokens stand; each method takes and returns names of values in the graph.
 
     Attributes:
         rows: Name of the dimension that counts rows.
         attended: FP32 [rows, 1, 1, longest]: 0 for tokens attended to, `LOWEST` for others.
+        spoiled: FP32 [rows, 1]: NaN for a row whose inputs are wrong, 0 for others.
     """
 
     rows: str
     attended: str
+    spoiled: str
 
     def read(self, name: str) -> str:
         """An input's value of each token."""

@@ -60,7 +60,7 @@ def build(
     """
     form = padded if is_padded else padding_free
     g = Graph("bert", half)
-    layout: Layout = padded.Padded(g) if is_padded else padding_free.PaddingFree(g)
+    layout: Layout = padded.Padded(g, config) if is_padded else padding_free.PaddingFree(g, config)
     _Bert(g, config, weights, layout).write(layers, pooler)
     limits = {
         "vocab_size": config.vocab_size,
@@ -151,7 +151,8 @@ class _Bert:
         g, hidden = self._g, self._config.hidden_size
         g.scope("pooler")
         y = self._linear("pooler.dense", self._layout.first(x, hidden), hidden, hidden)
-        g.output("pooler_output", g.widen(g.op("Tanh", y)), np.float32, [self._layout.rows, hidden])
+        y = g.op("Add", g.widen(g.op("Tanh", y)), self._layout.spoiled)
+        g.output("pooler_output", y, np.float32, [self._layout.rows, hidden])
 
     def _linear(self, name: str, x: str, size_in: int, size_out: int) -> str:
         self._g.scope(name)

@@ -5,15 +5,17 @@ layers asked for: `token_embeddings` FP32 [N, S, D], zero at padding; `pooled` F
 pooling_mask (zero over nothing), first and last real token; and, if asked for, `pooler_output` FP32 [N, H]. A token
 attends to the tokens of its row whose pooling_mask is 1; where a row has none, to all of them.
 
-The numbers are those of the padding-free network (`padding_free`), row by row.
+The numbers are those of the padding-free network (`padding_free`), row by row, NaN for a row that is out of range
+included.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .checkpoint import BertConfig
 from .graph import Graph
-from .layout import BOOL, FLOAT, INPUTS, LOWEST, REDUCTIONS, Array
+from .layout import BOOL, FLOAT, INPUTS, LOWEST, REDUCTIONS, Array, limits
 
 # Beyond any place in a row, and exact in FP32.
 _NOWHERE = 1 << 20
@@ -22,19 +24,30 @@ _NOWHERE = 1 << 20
 class Padded:
     """Tokens in padded rows; see `layout.Layout`.
 
-    Values, all [N, S]: `_filled` and `_pooled` BOOL, whether there is a token, and whether it is pooled; `_first` and
-    `_last` FP32, 1 at a row's first and last token. `_count` FP32 [N, 1], how many are pooled.
+    Values, all [N, S]: `_nearest` the inputs, by name, with the nearest value in range where one is out of it;
+    `_filled` and `_pooled` BOOL, whether there is a token, and whether it is pooled, of which a wrong row has none;
+    `_first` and `_last` FP32, 1 at a row's first and last token. `_count` FP32 [N, 1], how many are pooled.
     """
 
     rows = "N"
 
-    def __init__(self, g: Graph) -> None:
+    def __init__(self, g: Graph, config: BertConfig) -> None:
         g.scope("rows")
-        input_ids, attention_mask, _, pooling_mask = (g.input(name, np.int32, ["N", "S"]) for name in INPUTS)
         self._g = g
-        self._length = g.op("Gather", g.op("Shape", input_ids), g.constant([1]))  # [1]
-        self._filled = g.op("Cast", attention_mask, to=BOOL)
-        self._pooled = g.op("And", self._filled, g.op("Cast", pooling_mask, to=BOOL))
+        self._nearest = {}
+        in_range = []
+        for name, limit in limits(config).items():
+            value = g.input(name, np.int32, ["N", "S"])
+            lowered = g.op("Min", value, g.constant(limit - 1, np.int32))
+            self._nearest[name] = g.op("Max", lowered, g.constant(0, np.int32))
+            in_range.append(g.op("Cast", g.op("Equal", value, self._nearest[name]), to=FLOAT))
+        least = g.op("ReduceMin", g.op("Min", *in_range), g.constant([1]), keepdims=1)
+        right = g.op("Cast", least, to=BOOL)  # [N, 1]
+        self.spoiled = g.op("Where", right, g.constant(0, np.float32), g.constant(np.nan, np.float32))
+
+        self._length = g.op("Gather", g.op("Shape", INPUTS[0]), g.constant([1]))  # [1]
+        self._filled = g.op("And", g.op("Cast", self.read("attention_mask"), to=BOOL), right)
+        self._pooled = g.op("And", self._filled, g.op("Cast", self.read("pooling_mask"), to=BOOL))
         self._count = g.op("ReduceSum", g.op("Cast", self._pooled, to=FLOAT), g.constant([1]), keepdims=1)
         nothing = g.op("Equal", self._count, g.constant(0, np.float32))
         attends = g.op("Or", self._pooled, g.op("And", self._filled, nothing))
@@ -52,7 +65,7 @@ class Padded:
 
     def read(self, name: str) -> str:
         """[N, S]."""
-        return name
+        return self._nearest[name]
 
     def positions(self, table: str) -> str:
         """[S, H]: a token's position is its place in the row, whatever stands before it."""
@@ -82,9 +95,9 @@ class Padded:
     def write(self, features: str, size: int) -> None:
         """From [N, S, size]."""
         g = self._g
-        zero = g.constant(0, np.float32)
         last_axis, middle = g.constant([2]), g.constant([1])
-        tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, zero)
+        outside = g.op("Unsqueeze", self.spoiled, last_axis)
+        tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, outside)
         g.output("token_embeddings", tokens, np.float32, ["N", "S", size])
 
         # Mean, first and last in one product of [N, 3, S] and [N, S, D].
@@ -94,8 +107,8 @@ class Padded:
         pooled = g.op("Unsqueeze", self._pooled, last_axis)
         highest = g.op("Where", pooled, features, g.constant(LOWEST, np.float32))
         highest = g.op("ReduceMax", highest, middle, keepdims=1)
-        some = g.op("Unsqueeze", g.op("Greater", self._count, zero), last_axis)
-        highest = g.op("Where", some, highest, zero)
+        some = g.op("Unsqueeze", g.op("Greater", self._count, g.constant(0, np.float32)), last_axis)
+        highest = g.op("Where", some, highest, outside)
         mean, first, last = g.split(sums, 3, axis=1)
         g.output(
             "pooled",

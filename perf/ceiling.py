@@ -82,10 +82,10 @@ def _slices(rows: Sequence[list[int]]) -> list[list[list[int]]]:
 def _feed(rows: Sequence[list[int]]) -> Feed:
     ids = np.concatenate([np.asarray(row, np.int32) for row in rows])
     ones = np.ones_like(ids)
-    return {
+    feed = {
         "input_ids": ids,
         "attention_mask": ones,
         "token_type_ids": np.zeros_like(ids),
         "pooling_mask": ones,
-        "row_shape": np.array([[len(row)] for row in rows], np.float32),
     }
+    return feed | dict.fromkeys((f"{name}_shape" for name in feed), np.array([[len(row)] for row in rows], np.int32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.layout import INPUTS
+from export.layout import INPUTS, shape_of
 
 Feed = dict[str, np.ndarray]
 
@@ -27,6 +27,5 @@ def padded(rows: list[list[int]], pools: list[list[int]] | None = None, *, on_th
 def laid_end_to_end(feed: Feed) -> Feed:
     """The same rows as Triton's ragged batching hands them over."""
     count, width = feed["input_ids"].shape
-    return {name: array.reshape(-1) for name, array in feed.items()} | {
-        "row_shape": np.full((count, 1), width, np.float32)
-    }
+    widths = np.full((count, 1), width, np.int32)
+    return {name: array.reshape(-1) for name, array in feed.items()} | dict.fromkeys(map(shape_of, INPUTS), widths)

@@ -11,6 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export import network
 from export.__main__ import main
+from export.layout import INPUTS, shape_of
 from tests.unit import plain_bert
 from tests.unit.checkpoints import write_bert, write_json, write_modules
 
@@ -214,5 +215,5 @@ def test_bfloat16_shards_become_the_same_network(run, tmp_path):
     ids = np.array([5, 6, 7], np.int32)
     ones = np.ones_like(ids)
     inputs = {"input_ids": ids, "attention_mask": ones, "token_type_ids": ones * 0, "pooling_mask": ones}
-    (tokens,) = session.run(["token_embeddings"], {**inputs, "row_shape": np.array([[3]], np.float32)})
+    (tokens,) = session.run(["token_embeddings"], inputs | dict.fromkeys(map(shape_of, INPUTS), np.int32([[3]])))
     np.testing.assert_allclose(tokens, plain_bert.layers(weights, [5, 6, 7], heads=4)[-1], atol=1e-5)

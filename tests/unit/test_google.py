@@ -15,6 +15,7 @@ from export.__main__ import main
 from export.checkpoint import BertConfig
 from export.errors import ExportError
 from export.google import GoogleWeights, Options
+from export.layout import INPUTS, shape_of
 from tests.unit.bundles import google_names, write_bundle, write_google
 from tests.unit.checkpoints import VOCABULARY, write_bert, write_tokenizer
 
@@ -64,8 +65,7 @@ def encode(repository: Path, max_seq_len: int) -> dict[str, np.ndarray]:
         "attention_mask": mask,
         "token_type_ids": types,
         "pooling_mask": mask,
-        "row_shape": np.full((len(TEXTS), 1), max_seq_len, np.float32),
-    }
+    } | dict.fromkeys(map(shape_of, INPUTS), np.full((len(TEXTS), 1), max_seq_len, np.int32))
     session = onnxruntime.InferenceSession(repository / "bert_encoder/1/model.onnx")
     names = [output.name for output in session.get_outputs()]
     arrays = dict(zip(names, session.run(names, feed), strict=True))

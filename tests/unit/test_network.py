@@ -8,6 +8,7 @@ import pytest
 from export import checkpoint, network
 from export.checkpoint import ACTIVATIONS
 from export.errors import ExportError
+from export.layout import INPUTS, shape_of
 from export.pipeline import save
 from tests.unit import plain_bert
 from tests.unit.checkpoints import write_bert
@@ -37,14 +38,13 @@ def feed(*batches: list[list[int]], pools=None) -> dict[str, np.ndarray]:
         "attention_mask": np.array(mask, np.int32),
         "token_type_ids": types.astype(np.int32),
         "pooling_mask": np.array(mask if pools is None else pools, np.int32),
-        "row_shape": np.array(widths, np.float32),
-    }
+    } | dict.fromkeys(map(shape_of, INPUTS), np.array(widths, np.int32))
 
 
 def rows(inputs: dict[str, np.ndarray]) -> list[tuple[slice, list[int], list[int]]]:
     """Where each row's real tokens stand in K, its ids and its types."""
     found, start = [], 0
-    for width in inputs["row_shape"][:, 0].astype(int):
+    for width in inputs["input_ids_shape"][:, 0]:
         length = int(inputs["attention_mask"][start : start + width].sum())
         place = slice(start, start + length)
         found.append((place, inputs["input_ids"][place].tolist(), inputs["token_type_ids"][place].tolist()))

@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 # second makes a shape out of data.
 IN_TENSORRT = {
     *("Add", "And", "Cast", "Concat", "Div", "Equal", "Gather", "Gelu", "Greater", "Identity", "LayerNormalization"),
-    *("MatMul", "Max", "Mul", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Shape"),
+    *("MatMul", "Max", "Min", "Mul", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Shape"),
     *("Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze", "Where"),
 }
 

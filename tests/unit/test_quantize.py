@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from export import accuracy
 from export.__main__ import main
+from export.layout import INPUTS, shape_of
 from tests import reference
 from tests.unit import plain_bert
 
@@ -47,8 +48,8 @@ def test_an_int8_network_is_near_to_the_plain_forward_pass(export, tmp_path):
             "attention_mask": ones,
             "token_type_ids": 0 * ones,
             "pooling_mask": ones,
-            "row_shape": np.array([[len(ids)]], np.float32),
-        },
+        }
+        | dict.fromkeys(map(shape_of, INPUTS), np.array([[len(ids)]], np.int32)),
     )
     expected = plain_bert.layers(weights, ids, heads=12)[-1].mean(0)
     cosine = pooled[0, 0] @ expected / np.linalg.norm(pooled[0, 0]) / np.linalg.norm(expected)

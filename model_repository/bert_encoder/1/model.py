@@ -196,7 +196,8 @@ class TritonPythonModel:
             equal[row.inputs.tobytes()].append(row)
         firsts = [found[0] for found in equal.values()]
         feed = dict(zip(INPUTS, np.concatenate([row.inputs for row in firsts], axis=1), strict=True))
-        feed["row_shape"] = np.array([[row.length] for row in firsts], np.float32)
+        lengths = np.array([[row.length] for row in firsts], np.int32)
+        feed |= {f"{name}_shape": lengths for name in INPUTS}
         names = [name for name in self.reader.shapes if any(name in row.job.shapes for row in rows)]
         results = dict(zip(names, session.run(names, feed), strict=True))
         spoiled = not all(np.isfinite(result).all() for result in results.values())
