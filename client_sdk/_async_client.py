@@ -14,7 +14,6 @@ from ._collect import TokenVectors
 from ._connection import FilePath, open_async_transport
 from ._drive import ask_async, drive_async
 from ._errors import (
-    AccessDenied,
     ClientError,
     DeadlineExceeded,
     ModelNotFound,
@@ -22,7 +21,7 @@ from ._errors import (
     ServerUnreachable,
 )
 from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
-from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_model, model_info
+from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
@@ -57,7 +56,6 @@ class AsyncClient:
         self._settings = make_settings(
             url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
         )
-        self._limits: dict[str, int] = {}
         self._transport: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -224,21 +222,12 @@ class AsyncClient:
 
     async def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:
-            limit = 1 if job.has_one_text else await self._limit(job.model, deadline)
-            await drive_async(job, self._open(), limit, deadline)
+            await drive_async(job, self._open(), deadline)
         except ModelNotFound as error:
             raise await self._missing(job.model, error, job.model_version) from None
         finally:
             job.close()
         return job.result()
-
-    async def _limit(self, model: str, deadline: Deadline) -> int:
-        if model not in self._limits:
-            try:
-                self._limits[model] = await ask_async(max_batch_size(model), self._open(), deadline)
-            except AccessDenied:  # configurations may be closed where inference is open
-                return DEFAULT_BATCH_SIZE
-        return self._limits[model]
 
     async def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
         questions = missing_model(self._settings.model, wanted, self._settings.url, version)

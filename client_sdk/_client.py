@@ -16,7 +16,6 @@ from ._collect import TokenVectors
 from ._connection import FilePath, open_transport
 from ._drive import ask, drive
 from ._errors import (
-    AccessDenied,
     ClientError,
     DeadlineExceeded,
     ModelNotFound,
@@ -24,7 +23,7 @@ from ._errors import (
     ServerUnreachable,
 )
 from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
-from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, max_batch_size, missing_model, model_info
+from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
@@ -92,7 +91,6 @@ class Client:
         self._settings = make_settings(
             url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
         )
-        self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._close_transport: Callable[[], object] | None = None
@@ -300,8 +298,7 @@ class Client:
 
     def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:
-            limit = 1 if job.has_one_text else self._limit(job.model, deadline)
-            drive(job, self._open(), limit, deadline)
+            drive(job, self._open(), deadline)
         except ModelNotFound as error:
             raise self._missing(job.model, error, job.model_version) from None
         finally:
@@ -313,14 +310,6 @@ class Client:
             return ask(questions, self._open(), deadline)
         except ModelNotFound as error:
             raise self._missing(self._settings.model, error) from None
-
-    def _limit(self, model: str, deadline: Deadline) -> int:
-        if model not in self._limits:
-            try:
-                self._limits[model] = ask(max_batch_size(model), self._open(), deadline)
-            except AccessDenied:  # configurations may be closed where inference is open
-                return DEFAULT_BATCH_SIZE
-        return self._limits[model]
 
     def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
         questions = missing_model(self._settings.model, wanted, self._settings.url, version)

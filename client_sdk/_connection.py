@@ -10,7 +10,7 @@ from pathlib import Path
 from ._address import Address, Url, parse_addresses
 from ._api_key import checked_api_key, key_header
 from ._errors import InvalidArgument, InvalidType
-from ._pool import AsyncPoolTransport, PoolTransport
+from ._pool_transport import AsyncPoolTransport, PoolTransport
 from ._transport import AsyncTransport, Transport
 
 FilePath = str | os.PathLike[str]

@@ -11,15 +11,18 @@ import heapq
 import queue
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any, TypeVar
 
-from ._errors import ClientError, DeadlineExceeded
+from ._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
 from ._job import Job
-from ._plan import IN_FLIGHT, Batch
+from ._peer import Reach, TooManyTexts
+from ._plan import IN_FLIGHT, Batch, cut
 from ._retry import GRACE, Deadline, Retry
-from ._transport import AsyncTransport, Pending, Query, Transport
+from ._settings import DEFAULT_BATCH_SIZE
+from ._transport import AsyncTransport, InferRequest, Pending, Query, Transport
 
 T = TypeVar("T")
 
@@ -68,10 +71,45 @@ async def ask_async(questions: Generator[Query, dict[str, Any], T], transport: A
         return end.value  # type: ignore[no-any-return]
 
 
-def drive(job: Job[Any], transport: Transport, max_batch_size: int, deadline: Deadline) -> None:
+def learn(model: str, transport: Transport, deadline: Deadline) -> None:
+    """Ask the servers what a call must know of the model, where that is not known since they were connected."""
+    while (query := transport.peer.question(model)) is not None:
+        with suppress(AccessDenied):  # it is then known that there is no answer
+            attempt(partial(transport.query, query), Retry(deadline, transport.peer), deadline)
+
+
+async def learn_async(model: str, transport: AsyncTransport, deadline: Deadline) -> None:
+    """As `learn`, without blocking the event loop."""
+    while (query := transport.peer.question(model)) is not None:
+        with suppress(AccessDenied):
+            await attempt_async(partial(transport.query, query), Retry(deadline, transport.peer), deadline)
+
+
+def _pause_after(error: ClientError, job: Job[Any], batch: Batch, request: InferRequest, retry: Retry) -> float:
+    """Seconds to wait before the batch is sent again; raises what ends the call."""
+    pause = retry.pause_after(job.renumbered(error, batch), request)
+    if isinstance(error, VersionChanged):
+        job.start_over(error, retry.refusals)
+    return pause
+
+
+def _cut(error: TooManyTexts, batch: Batch) -> list[Batch]:
+    """A batch that the server found too large, in pieces that are smaller in any case."""
+    if len(batch.texts) == 1:
+        raise error
+    return list(cut(batch, max(1, min(error.limit, len(batch.texts) - 1))))
+
+
+def _limit(job: Job[Any], peer: Reach) -> int:
+    return peer.limit(job.model) or DEFAULT_BATCH_SIZE
+
+
+def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
     """Send all of a job, blocking."""
-    batches = job.batches(max_batch_size)
     try:
+        if job.must_know_the_model:
+            learn(job.model, transport, deadline)
+        batches = job.batches(_limit(job, transport.peer))
         first = list(islice(batches, 2))
         if len(first) == 1:
             _drive_one(job, first[0], transport, deadline)
@@ -82,19 +120,24 @@ def drive(job: Job[Any], transport: Transport, max_batch_size: int, deadline: De
 
 
 def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Deadline) -> None:
-    send = partial(transport.infer, job.request(batch))
-    try:
-        reply = attempt(send, Retry(deadline, transport.peer), deadline)
-    except ClientError as error:
-        raise job.renumbered(error, batch) from None
-    job.take(batch, reply)
+    retry = Retry(deadline, transport.peer)
+    while True:
+        if job.must_know_the_model or retry.refusals:
+            learn(job.model, transport, deadline)
+        request = job.request_for(batch, transport.peer)
+        try:
+            return job.take(batch, transport.infer(request, deadline.remaining()))
+        except TooManyTexts as error:
+            return _drive_many(job, iter(_cut(error, batch)), transport, deadline)
+        except ClientError as error:
+            time.sleep(_pause_after(error, job, batch, request, retry))
 
 
 def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, deadline: Deadline) -> None:
-    fresh = ((batch, Retry(deadline, transport.peer)) for batch in batches)
+    fresh = (piece for batch in batches for piece in cut(batch, _limit(job, transport.peer)))
     again: list[_Again] = []  # a heap
     order = count()
-    flying: dict[Pending, tuple[Batch, Retry]] = {}
+    flying: dict[Pending, tuple[Batch, InferRequest, Retry]] = {}
     landed: queue.SimpleQueue[Pending] = queue.SimpleQueue()
     room = IN_FLIGHT * transport.peer.servers
     try:
@@ -103,11 +146,13 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                 if again and again[0][0] <= deadline.clock():
                     _, _, batch, retry = heapq.heappop(again)
                 elif (new := next(fresh, None)) is not None:
-                    batch, retry = new
+                    batch, retry = new, Retry(deadline, transport.peer)
                 else:
                     break
-                pending = transport.start(job.request(batch), deadline.remaining())
-                flying[pending] = batch, retry
+                learn(job.model, transport, deadline)
+                request = job.request_for(batch, transport.peer)
+                pending = transport.start(request, deadline.remaining())
+                flying[pending] = batch, request, retry
                 pending.add_done_callback(landed.put)
             if not flying and not again:
                 return
@@ -117,11 +162,14 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                 if deadline.left() < -GRACE:
                     deadline.remaining()  # raises
                 continue
-            batch, retry = flying.pop(pending)
+            batch, request, retry = flying.pop(pending)
             try:
                 job.take(batch, pending.result())
+            except TooManyTexts as error:
+                for piece in _cut(error, batch):
+                    heapq.heappush(again, (0.0, next(order), piece, Retry(deadline, transport.peer)))
             except ClientError as error:
-                pause = retry.pause_after(job.renumbered(error, batch))
+                pause = _pause_after(error, job, batch, request, retry)
                 heapq.heappush(again, (deadline.clock() + pause, next(order), batch, retry))
     finally:
         for pending in flying:
@@ -135,24 +183,34 @@ def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
     return max(0.0, deadline.left()) + GRACE
 
 
-async def drive_async(job: Job[Any], transport: AsyncTransport, max_batch_size: int, deadline: Deadline) -> None:
+async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> None:
     """Send all of a job, without blocking the event loop."""
 
     async def serve(batch: Batch) -> None:
-        send = partial(transport.infer, job.request(batch))
-        try:
-            reply = await attempt_async(send, Retry(deadline, transport.peer), deadline)
-        except ClientError as error:
-            raise job.renumbered(error, batch) from None
-        job.take(batch, reply)
+        retry = Retry(deadline, transport.peer)
+        while True:
+            if job.must_know_the_model or retry.refusals:
+                await learn_async(job.model, transport, deadline)
+            request = job.request_for(batch, transport.peer)
+            try:
+                return job.take(batch, await transport.infer(request, deadline.remaining()))
+            except TooManyTexts as error:
+                for piece in _cut(error, batch):
+                    await serve(piece)
+                return
+            except ClientError as error:
+                await asyncio.sleep(_pause_after(error, job, batch, request, retry))
 
     flying: set[asyncio.Task[None]] = set()
     room = IN_FLIGHT * transport.peer.servers
     try:
-        for batch in job.batches(max_batch_size):
-            if len(flying) >= room:
-                flying = await _one_landed(flying)
-            flying.add(asyncio.create_task(serve(batch)))
+        if job.must_know_the_model:
+            await learn_async(job.model, transport, deadline)
+        for batch in job.batches(_limit(job, transport.peer)):
+            for piece in cut(batch, _limit(job, transport.peer)):
+                if len(flying) >= room:
+                    flying = await _one_landed(flying)
+                flying.add(asyncio.create_task(serve(piece)))
         while flying:
             flying = await _one_landed(flying)
     except DeadlineExceeded as error:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2 as pb
 
-from ._errors import ServerError
-from ._transport import Arrays, InferRequest, Query, bytes_array
-
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "FP32": np.dtype("<f4"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-}
+from ._tensors import pack_strings, read_tensor
+from ._transport import Arrays, InferRequest, Query
 
 
 def infer_message(request: InferRequest) -> pb.ModelInferRequest:
@@ -28,7 +18,7 @@ def infer_message(request: InferRequest) -> pb.ModelInferRequest:
     message.inputs.add(name="TEXT", datatype="BYTES", shape=(len(rows), len(rows[0])))
     for output in request.outputs:
         message.outputs.add(name=output)
-    for name, value in request.parameters.items():
+    for name, value in request.sent_parameters().items():
         parameter = message.parameters[name]
         if isinstance(value, bool):
             parameter.bool_param = value
@@ -43,7 +33,7 @@ def infer_message(request: InferRequest) -> pb.ModelInferRequest:
 def read_reply(message: pb.ModelInferResponse) -> Arrays:
     """The outputs of a reply, without copying numbers."""
     return {
-        output.name: _read_tensor(output.datatype, output.shape, raw)
+        output.name: read_tensor(output.datatype, output.shape, raw)
         for output, raw in zip(message.outputs, message.raw_output_contents, strict=True)
     }
 
@@ -65,30 +55,3 @@ def read_answer(query: Query, message: Any) -> dict[str, Any]:
     """The answer as the HTTP endpoint would give it, but for fields at their default, which are left out."""
     answer = MessageToDict(message, preserving_proto_field_name=True)
     return answer["config"] if query.kind == "config" else answer  # type: ignore[no-any-return]
-
-
-def pack_strings(strings: Iterable[bytes]) -> bytes:
-    """Triton's raw form of a BYTES tensor: each element behind its length, four bytes, little-endian."""
-    parts = []
-    for string in strings:
-        parts.append(len(string).to_bytes(4, "little"))
-        parts.append(string)
-    return b"".join(parts)
-
-
-def unpack_strings(raw: bytes) -> Iterator[bytes]:
-    """The elements of a BYTES tensor in its raw form."""
-    start = 0
-    while start < len(raw):
-        (length,) = struct.unpack_from("<I", raw, start)
-        start += 4
-        yield raw[start : start + length]
-        start += length
-
-
-def _read_tensor(datatype: str, shape: Sequence[int], raw: bytes) -> npt.NDArray[Any]:
-    if datatype == "BYTES":
-        return bytes_array(list(unpack_strings(raw)), shape)
-    if datatype not in _DTYPES:
-        raise ServerError(f"an output of type {datatype} came, which no model of this project has")
-    return np.frombuffer(raw, _DTYPES[datatype]).reshape(tuple(shape))

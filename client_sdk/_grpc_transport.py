@@ -63,21 +63,24 @@ class GrpcTransport:
 
     def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
+        request = self.peer.addressed(request)
         reply = self._call(self._stub.ModelInfer, infer_message(request), timeout)
-        return Reply(read_reply(reply), reply.model_version)
+        return Reply(read_reply(reply), reply.model_version, request.identity)
 
     def start(self, request: InferRequest, timeout: float) -> _PendingCall:
         """Send without waiting."""
+        request = self.peer.addressed(request)
         try:
             call = self._stub.ModelInfer.future(infer_message(request), timeout=timeout, metadata=self._metadata)
         except ValueError as error:
             raise _closed(error) from None
-        return _PendingCall(call, self.peer)
+        return _PendingCall(call, self.peer, request.identity)
 
     def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
         procedure, message = query_message(query)
-        return read_answer(query, self._call(getattr(self._stub, procedure), message, timeout))
+        with self.peer.asking(query) as noted:
+            return noted(read_answer(query, self._call(getattr(self._stub, procedure), message, timeout)))
 
     def close(self) -> None:
         """Drop the connection."""
@@ -95,9 +98,10 @@ class GrpcTransport:
 
 
 class _PendingCall:
-    def __init__(self, call: Any, peer: Peer) -> None:
+    def __init__(self, call: Any, peer: Peer, identity: str | None) -> None:
         self._call = call
         self._peer = peer
+        self._identity = identity
 
     def result(self) -> Reply:
         try:
@@ -107,7 +111,7 @@ class _PendingCall:
         except grpc.FutureCancelledError:
             raise _closed("the request was cancelled") from None
         self._peer.reached = True
-        return Reply(read_reply(reply), reply.model_version)
+        return Reply(read_reply(reply), reply.model_version, self._identity)
 
     def cancel(self) -> object:
         return self._call.cancel()
@@ -132,13 +136,15 @@ class AsyncGrpcTransport:
 
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
+        request = self.peer.addressed(request)
         reply = await self._call(self._stub.ModelInfer, infer_message(request), timeout)
-        return Reply(read_reply(reply), reply.model_version)
+        return Reply(read_reply(reply), reply.model_version, request.identity)
 
     async def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
         procedure, message = query_message(query)
-        return read_answer(query, await self._call(getattr(self._stub, procedure), message, timeout))
+        with self.peer.asking(query) as noted:
+            return noted(read_answer(query, await self._call(getattr(self._stub, procedure), message, timeout)))
 
     async def close(self) -> None:
         """Drop the connection."""

@@ -1,33 +1,31 @@
-"""Triton's HTTP protocol, asynchronous and blocking, through tritonclient's asyncio client.
+"""Triton's HTTP protocol, asynchronous and blocking, through aiohttp.
 
-tritonclient's blocking HTTP client can neither be shared by threads nor bound a single call, so the blocking
-transport runs the asynchronous one on a background event loop.
+tritonclient's blocking HTTP client can neither be shared by threads nor bound a single call, and its asynchronous one
+follows redirects, which would carry texts and keys to another host. The blocking transport runs the asynchronous one
+on a background event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, wait
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
-from tritonclient.http import InferInput, InferRequestedOutput
-from tritonclient.http.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from ._connection import Connection
 from ._errors import ClientError
+from ._http_messages import infer_body, query_path, read_error, read_json, read_reply
 from ._loop_thread import in_loop_thread, submit
 from ._peer import Peer
 from ._retry import GRACE
-from ._transport import InferRequest, Query, Reply, bytes_array
+from ._transport import InferRequest, Query, Reply
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT = 5.0  # seconds, for the first connection
+CONNECT_TIMEOUT = 5.0  # seconds; of a name's addresses, the next is tried beside one that does not answer soon
 
 _STATUS = {
     400: "INVALID_ARGUMENT",
@@ -41,107 +39,105 @@ _STATUS = {
 }
 
 
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
 class AsyncHttpTransport:
     """Asynchronous HTTP; belongs to the event loop of its first call."""
 
     def __init__(self, connection: Connection) -> None:
         self.peer = Peer(connection.address, connection.has_api_key)
+        address = connection.address
+        self._root = f"{'https' if address.uses_tls else 'http'}://{address.authority}{address.path}/v2"
         self._headers = dict(connection.headers)
         self._ssl = _ssl_context(connection)
-        self._client: InferenceServerClient | None = None
+        self._session: aiohttp.ClientSession | None = None
         self._closed = False
-        self._is_there = False  # as far as the last attempt found
 
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
-        rows = request.text_rows()
-        shape = [len(rows), len(rows[0])]
-        text = InferInput("TEXT", shape, "BYTES")
-        text.set_data_from_numpy(bytes_array([string for row in rows for string in row], shape))
-
-        async def send(client: InferenceServerClient) -> Reply:
-            reply = await client.infer(
-                request.model,
-                [text],
-                model_version=request.version,
-                outputs=[InferRequestedOutput(name) for name in request.outputs],
-                headers=dict(self._headers),
-                parameters=dict(request.parameters),
-            )
-            arrays = {name: reply.as_numpy(name) for name in request.outputs}
-            return Reply(arrays, str(reply.get_response().get("model_version", "")))
-
-        return await self._call(send, timeout)
+        request = self.peer.addressed(request)
+        path, headers, body = infer_body(request)
+        status, answered, content = await self._call("POST", path, timeout, headers, body)
+        if status != 200:
+            raise self._answered(status, content)
+        try:
+            arrays, version = read_reply(answered, content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.peer.garbled(f"its reply cannot be read ({error})") from None
+        return Reply(arrays, version, request.identity)
 
     async def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
-
-        async def send(client: InferenceServerClient) -> dict[str, Any]:
-            headers = dict(self._headers)
-            if query.kind == "config":
-                answer = await client.get_model_config(query.model, headers=headers)
-            elif query.kind == "metadata":
-                answer = await client.get_model_metadata(query.model, headers=headers)
-            elif query.kind == "ready":
-                answer = {"ready": await client.is_model_ready(query.model, headers=headers)}
-            elif query.kind == "statistics":
-                answer = await client.get_inference_statistics(query.model, headers=headers)
-            else:
-                answer = await client.get_server_metadata(headers=headers)
-            return answer  # type: ignore[no-any-return]
-
-        return await self._call(send, timeout)
+        with self.peer.asking(query) as noted:
+            status, _, content = await self._call("GET", query_path(query), timeout)
+            if query.kind == "ready":
+                return {"ready": status == 200}
+            if status != 200:
+                raise self._answered(status, content)
+            try:
+                return noted(read_json(content))
+            except ValueError as error:
+                raise self.peer.garbled(str(error)) from None
 
     async def close(self) -> None:
         """Drop the connections."""
         self._closed = True
-        if self._client is not None:
-            await self._client.close()
+        if self._session is not None:
+            await self._session.close()
 
-    async def _call(self, send: Callable[[InferenceServerClient], Awaitable[T]], timeout: float) -> T:
+    async def _call(
+        self, method: str, path: str, timeout: float, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and content of the answer."""
         try:
-            reply = await asyncio.wait_for(self._connected(send), timeout)
+            answer = await asyncio.wait_for(self._exchange(method, path, headers or {}, body), timeout)
+        except aiohttp.ServerTimeoutError:  # before asyncio's TimeoutError, which it also is
+            raise self.peer.unreachable(f"no connection within {CONNECT_TIMEOUT:g} s") from None
         except asyncio.TimeoutError:
             raise self.peer.too_late() from None
-        except InferenceServerException as error:
-            raise self._answered(error) from None
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
             raise self._broken(error) from None
         except (aiohttp.ClientError, OSError) as error:
-            self._is_there = False
             raise self.peer.unreachable(str(error) or type(error).__name__) from None
         except RuntimeError as error:
             if not self._closed:
                 raise
             raise ClientError(f"the client was closed while in use ({error})") from None
-        except ValueError as error:  # a body that is not JSON
-            raise self.peer.garbled(str(error)) from None
-        self.peer.reached = True
-        return reply
+        return answer
 
-    async def _connected(self, send: Callable[[InferenceServerClient], Awaitable[T]]) -> T:
+    async def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
         if self._closed:
             raise RuntimeError("it is closed")
-        address = self.peer.address
-        if not self._is_there:
-            await _probe(address.host, address.port)
-            self._is_there = True
-        if self._client is None:
-            self._client = InferenceServerClient(
-                address.authority + address.path,
-                conn_timeout=None,  # each call has a timeout of its own
-                ssl=address.uses_tls,
-                ssl_context=self._ssl,
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._ssl or True),
+                # Each call has a timeout of its own.
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             )
-        return await send(self._client)
+        async with self._session.request(
+            method,
+            f"{self._root}/{path}" if path else self._root,
+            data=body,
+            headers={**self._headers, **headers},
+            allow_redirects=False,
+        ) as response:
+            if response.status in _REDIRECTS:
+                raise self.peer.redirected(response.status, response.headers.get("Location", ""))
+            content = await response.read()
+            self.peer.reached = True
+            return response.status, response.headers, content
 
-    def _answered(self, error: InferenceServerException) -> ClientError:
-        status, message = error.status(), error.message()
-        if status is None:
-            return self.peer.garbled(message)
-        known = _STATUS.get(int(status))
-        if error.debug_details() is not None and known != "UNAVAILABLE":  # a body that is not Triton's
-            return self.peer.garbled(f"HTTP status {status}: {_first_line(error.debug_details())}")
+    def _answered(self, status: int, content: bytes) -> ClientError:
+        message = read_error(content)
+        known = _STATUS.get(status)
+        if message is None:  # a body that is not Triton's
+            text = content.decode(errors="replace")
+            if known != "UNAVAILABLE":
+                return self.peer.garbled(f"HTTP status {status}: {_first_line(text)}")
+            message = f"HTTP status {status}: {_first_line(text)}"
         return self.peer.answered(known or f"HTTP status {status}", message)
 
     def _broken(self, error: aiohttp.ClientError) -> ClientError:
@@ -189,17 +185,6 @@ class HttpTransport:
             return future.result()
         except CancelledError:
             raise ClientError("the client was closed while in use") from None
-
-
-async def _probe(host: str, port: int) -> None:
-    """Raise OSError soon if there is no way to the server: tritonclient would wait for the whole deadline."""
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_TIMEOUT)
-    except asyncio.TimeoutError:
-        raise ConnectionError(f"no connection within {CONNECT_TIMEOUT:g} s") from None
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
 
 
 def _ssl_context(connection: Connection) -> ssl.SSLContext | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ._collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
-from ._errors import ClientError, DeadlineExceeded, InvalidArgument, VersionChanged
+from ._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
 from ._options import positive_int
+from ._peer import Reach
 from ._plan import Batch, plan
 from ._progress import Progress
 from ._settings import DEFAULT_BATCH_SIZE
@@ -26,6 +29,27 @@ R = TypeVar("R")
 
 TEXT_INDEX = re.compile(r"^text (\d+)\b(.*)", re.DOTALL)
 """How an error about one text begins, the server's and ours: the text's index, and the rest."""
+
+
+@dataclass
+class Pin:
+    """Which model answered first, and so has to answer the rest."""
+
+    version: str | None = None  # None: nothing has been answered yet
+    identity: str | None = None
+
+
+_shared_pin: ContextVar[Pin | None] = ContextVar("shared_pin", default=None)
+
+
+@contextmanager
+def one_model() -> Iterator[None]:
+    """The calls within it, all to one family, are answered by one model, or raise VersionChanged, as one call is."""
+    token = _shared_pin.set(Pin())
+    try:
+        yield
+    finally:
+        _shared_pin.reset(token)
 
 
 class Job(Generic[R]):
@@ -44,7 +68,7 @@ class Job(Generic[R]):
     ) -> None:
         self.model = model
         self.model_version = None if model_version is None else positive_int("model_version", model_version)
-        self._answered_by: str | None = None
+        self._pin = _shared_pin.get() or Pin()
         self._outputs = outputs
         self._parameters = parameters
         self._source = source
@@ -58,6 +82,11 @@ class Job(Generic[R]):
         """Whether there is one text only, so that the server's limit does not matter."""
         return self._source.count == 1
 
+    @property
+    def must_know_the_model(self) -> bool:
+        """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
+        return not self.has_one_text or _shared_pin.get() is not None
+
     def batches(self, max_batch_size: int) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""
         if self._source.single:
@@ -67,20 +96,58 @@ class Job(Generic[R]):
     def request(self, batch: Batch) -> InferRequest:
         """The request of a batch."""
         version = "" if self.model_version is None else str(self.model_version)
-        return InferRequest(self.model, batch.texts, self._outputs, self._parameters, version)
+        return InferRequest(self.model, batch.texts, self._outputs, self._parameters, version, self._pin.identity)
+
+    def request_for(self, batch: Batch, peer: Reach) -> InferRequest:
+        """`request`, unless no server has the model that answered before.
+
+        Raises:
+            VersionChanged: There is none.
+        """
+        request = self.request(batch)
+        if not peer.may_serve(request):
+            raise VersionChanged(
+                f"model {self.model!r} was replaced during the call: {request.identity or 'one of unknown identity'} "
+                f"answered first, and now {peer.holds(self.model)}; vectors of two models must not be mixed: call again"
+            )
+        return request
 
     def take(self, batch: Batch, reply: Reply) -> None:
-        """Keep the reply to a batch; all of a call must come from one version of the model."""
-        if self._answered_by is None:
-            self._answered_by = reply.version
-        elif reply.version != self._answered_by:
+        """Keep the reply to a batch; all of a call must come from one model.
+
+        Raises:
+            VersionChanged: The reply is another model's, and was not kept.
+            ServerBusy: Whose it is cannot be known yet.
+        """
+        pin = self._pin
+        if reply.identity is None and self.must_know_the_model:
+            raise ServerBusy(f"the connection was made anew, and which model {self.model!r} answered is not known yet")
+        identity = reply.identity or ""
+        if pin.version is None:
+            pin.version, pin.identity = reply.version, identity
+        elif identity != pin.identity:
             raise VersionChanged(
-                f"versions {self._answered_by} and {reply.version} of model {self.model!r} both answered in one call, "
+                f"two models {self.model!r} both answered in one call, {pin.identity or 'one of unknown identity'} and "
+                f"{identity or 'one of unknown identity'}, and their vectors must not be mixed: call again"
+            )
+        elif not identity and reply.version != pin.version:
+            raise VersionChanged(
+                f"versions {pin.version} and {reply.version} of model {self.model!r} both answered in one call, "
                 "and their vectors must not be mixed: call again, or choose one by model_version"
             )
         self._collector.take(batch.positions, reply.arrays)
         self._done += len(batch.positions)
         self._progress.update(len(batch.positions))
+
+    def start_over(self, error: VersionChanged, refusals: int) -> None:
+        """A batch, which another model answered or has refused so many times, is sent again, unless this raises."""
+        if self.model_version is not None and refusals > 1:
+            raise VersionChanged(
+                f"{error}; model_version={self.model_version}: Triton takes the steps of a model at the highest "
+                "version that it serves, so that no other can answer"
+            )
+        if self._pin.version is not None and not self._pin.identity:
+            raise error  # what was taken without an identity cannot be told from what is answered now
 
     def renumbered(self, error: ClientError, batch: Batch) -> ClientError:
         """The server counts the texts of a request; the caller's own count is put in its place."""

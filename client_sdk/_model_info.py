@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._errors import ModelNotFound, ServerError
+from ._known import Known
 from ._transport import Query
 
 EXPLAIN_TIMEOUT = 5.0
@@ -41,6 +42,9 @@ class ModelInfo:
     backend: str
     """What runs the network: python, onnxruntime or tensorrt."""
     server_version: str
+    identity: str = ""
+    """A hash over network, tokenizer and settings, the same for vectors that can be compared; empty if the export
+    is of a time before it."""
 
 
 def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
@@ -57,6 +61,8 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
     metadata = yield Query("metadata", model)
     versions = tuple(sorted(int(version) for version in metadata.get("versions", []))) or (0,)
     server = yield Query("server")
+    known = Known()
+    known.note(Query("config", model), config)
     try:
         return ModelInfo(
             model=model,
@@ -72,6 +78,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             default_prompt_name=parameters.get("default_prompt_name") or None,
             backend=backend,
             server_version=str(server.get("version", "")),
+            identity=known.identity(model, str(versions[-1])) or "",
         )
     except (KeyError, ValueError) as error:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
@@ -79,12 +86,6 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             f"the configuration of model {model!r} and its steps does not describe a text encoder "
             f"({reason}): was it written by this project's export?"
         ) from None
-
-
-def max_batch_size(model: str) -> Generator[Query, dict[str, Any], int]:
-    """Ask how many texts the model takes in one request."""
-    config = yield Query("config", model)
-    return max(1, int(config.get("max_batch_size", 0)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from ._address import Address
 from ._api_key import GRPC_HEADER, HTTP_HEADER
@@ -17,7 +19,10 @@ from ._errors import (
     ServerError,
     ServerUnreachable,
     StepDied,
+    VersionChanged,
 )
+from ._known import Known
+from ._transport import InferRequest, Query
 
 # What Triton puts before the message that matters: the request, and each ensemble it went through.
 _PREFIX = re.compile(r"^(?:in ensemble '[^']*', |\[request id: [^\]]*\] )+")
@@ -26,7 +31,18 @@ _UNLOADED = re.compile(r"^Request for unknown model: .* (?:has no available vers
 _UNKNOWN_MODEL = "Request for unknown model: "  # NOT_FOUND in Triton 2.51, INVALID_ARGUMENT in later ones
 # Triton's Python backend fails a whole batch where a string of one request is cut off; what this client sends never is.
 _SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
+# What the steps of an export say that has an identity, and those of an older one, which knows no such parameter.
+_OTHER_MODEL = re.compile(r"^identity: |^unknown parameter 'identity'")
+_TOO_MANY_TEXTS = re.compile(r"batch-size must be <= (\d+)")
 _DEAD_STEP = re.compile(r"Stub process '?([^' ]*)'? is not healthy")
+
+
+class TooManyTexts(InvalidArgument):
+    """A request of more texts than the server takes, which is to be cut."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class Reach(Protocol):
@@ -47,20 +63,74 @@ class Reach(Protocol):
         """How many servers work side by side."""
         ...
 
+    def has_spare_for(self, request: InferRequest) -> bool:
+        """Whether there is another for this request."""
+        ...
 
-class Peer:
+    def question(self, model: str) -> Query | None:
+        """What must still be asked so that all is known that a call needs."""
+        ...
+
+    def limit(self, model: str) -> int | None:
+        """Texts in a request that every server takes; None if that is not known."""
+        ...
+
+    def may_serve(self, request: InferRequest) -> bool:
+        """Whether anything there may have the model that is asked for."""
+        ...
+
+    def holds(self, model: str) -> str:
+        """Which models are where, for an error."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The address or addresses, for an error."""
+        ...
+
+
+class Peer(Known):
     """One server. `reached` turns true with its first answer, be it an error."""
 
     has_spare = False
     servers = 1
 
     def __init__(self, address: Address, has_api_key: bool = False) -> None:
+        super().__init__()
         self.address = address
         self.reached = False
         self._has_api_key = has_api_key
 
+    @property
+    def name(self) -> str:
+        """The address."""
+        return str(self.address)
+
+    def has_spare_for(self, request: InferRequest) -> bool:
+        """There is no other server."""
+        return False
+
+    def holds(self, model: str) -> str:
+        """The address, and the identity of the model there."""
+        return f"{self.address} has {self.identity(model, '') or 'one of unknown identity'}"
+
+    @contextmanager
+    def asking(self, query: Query) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """Yields what is to be called with the answer, and returns it; what the answer says is kept."""
+
+        def noted(answer: dict[str, Any]) -> dict[str, Any]:
+            self.note(query, answer)
+            return answer
+
+        try:
+            yield noted
+        except AccessDenied:  # configurations may be closed where inference is open
+            self.note(query, None)
+            raise
+
     def unreachable(self, reason: str) -> ServerUnreachable:
         """No connection could be made, or it was lost."""
+        self.forget()
         if self.reached:
             advice = "it answered before: was it stopped?"
         else:
@@ -86,6 +156,14 @@ class Peer:
         if restricted or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
             advice = self._how_to_enter(restricted[1] if restricted else None)
             return AccessDenied(f"{self.address} refuses: {message}; {advice}")
+        if _OTHER_MODEL.search(message):
+            self.forget()
+            return VersionChanged(f"{self.address} has another model than the one that was asked for ({message})")
+        if too_many := _TOO_MANY_TEXTS.search(message):
+            self.forget()
+            return TooManyTexts(message, int(too_many[1]))
+        if _UNLOADED.search(message):
+            self.forget()
         if status == "UNAVAILABLE" or _UNLOADED.search(message):  # the latter while it stops, or loads the model anew
             return ServerBusy(f"{self.address} cannot take the request now: {message}")
         if status == "NOT_FOUND" or message.startswith(_UNKNOWN_MODEL):
@@ -100,6 +178,13 @@ class Peer:
                 f"restart the server, or run it with what does (python -m client_sdk serve) ({message})"
             )
         return ServerError(f"{self.address} failed: {message} ({status})")
+
+    def redirected(self, status: int, target: str) -> ServerError:
+        """The answer sends the client elsewhere. Texts, headers and keys go where the user says, and only there."""
+        return ServerError(
+            f"{self.address} answered with a redirect to {target[:200]!r} (HTTP status {status}), which is not "
+            "followed: give that address as url if it is right"
+        )
 
     def garbled(self, reason: str) -> ServerError:
         """Something answered that is not what Triton says."""

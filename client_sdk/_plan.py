@@ -40,6 +40,13 @@ def plan(texts: Iterable[Text], batch_size: int) -> Iterator[Batch]:
             yield from _batches(entries, batch_size)
 
 
+def cut(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in pieces of no more than `size` texts."""
+    for start in range(0, len(batch.texts), size):
+        end = start + size
+        yield Batch(batch.texts[start:end], batch.positions[start:end])
+
+
 _Entry = tuple[int, int, Text]  # length in characters (tokens are the server's to count), position, text
 
 

@@ -6,8 +6,17 @@ import random
 import time
 from collections.abc import Callable
 
-from ._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable, StepDied
+from ._errors import (
+    ClientError,
+    DeadlineExceeded,
+    ModelNotFound,
+    ServerBusy,
+    ServerUnreachable,
+    StepDied,
+    VersionChanged,
+)
 from ._peer import Reach
+from ._transport import InferRequest
 
 FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
@@ -17,7 +26,12 @@ RECONNECT_PATIENCE = 20.0
 Long enough for a server that is watched to be noticed, started and loaded again.
 """
 
-PASSED_OVER = (ServerBusy, ServerUnreachable, ModelNotFound, StepDied)
+
+class Silent(DeadlineExceeded):
+    """One of several servers does not answer, and the call's time is not over."""
+
+
+PASSED_OVER = (ServerBusy, ServerUnreachable, ModelNotFound, StepDied, Silent)
 """Errors of one server that another may not have."""
 
 GRACE = 2.0
@@ -50,7 +64,7 @@ class Retry:
     - Another server may do it (`Reach.has_spare`): at once.
     - The server is busy, or a step of it has died, which what watches it may bring back: tried again until the
       deadline, with growing, jittered pauses.
-    - The connection was lost: the same, for at most RECONNECT_PATIENCE seconds.
+    - The connection was lost, or the server has another model: the same, for at most RECONNECT_PATIENCE seconds.
     - There never was a connection: raised at once; a wrong address does not become right.
     - Anything else is raised at once.
 
@@ -64,12 +78,18 @@ class Retry:
         self._pause = FIRST_PAUSE
         self._last: ClientError | None = None
         self._lost_at: float | None = None
+        self.refusals = 0
+        """How often the server had another model."""
 
-    def pause_after(self, error: ClientError) -> float:
-        """Seconds to wait before the next attempt; raises if there should be none."""
-        if isinstance(error, DeadlineExceeded):
-            raise self._last or DeadlineExceeded(f"the timeout of {self._deadline.timeout:g} s passed: {error}")
-        elsewhere = isinstance(error, PASSED_OVER) and self._peer.has_spare
+    def pause_after(self, error: ClientError, request: InferRequest | None = None) -> float:
+        """Seconds to wait before the next attempt at `request`; raises if there should be none."""
+        self.refusals += isinstance(error, VersionChanged)
+        if isinstance(error, DeadlineExceeded) and not isinstance(error, Silent):
+            if self._last is not None and not isinstance(self._last, Silent):
+                raise self._last
+            raise DeadlineExceeded(f"the timeout of {self._deadline.timeout:g} s passed: {error}")
+        has_spare = self._peer.has_spare if request is None else self._peer.has_spare_for(request)
+        elsewhere = isinstance(error, PASSED_OVER) and has_spare
         if not elsewhere and not self._worth_another(error):
             raise error from None
         left = self._deadline.left()
@@ -85,10 +105,10 @@ class Retry:
         return pause
 
     def _worth_another(self, error: ClientError) -> bool:
-        if isinstance(error, (ServerBusy, StepDied)):
+        if isinstance(error, (ServerBusy, StepDied, Silent)):
             self._lost_at = None
             return True
-        if isinstance(error, ServerUnreachable) and self._peer.reached:
+        if isinstance(error, VersionChanged) or (isinstance(error, ServerUnreachable) and self._peer.reached):
             now = self._deadline.clock()
             if self._lost_at is None:
                 self._lost_at = now

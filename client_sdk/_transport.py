@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
-from ._peer import Reach
 from ._texts import Text
+
+if TYPE_CHECKING:
+    from ._peer import Reach
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Output name -> array, which may be a read-only view of the reply. BYTES are object arrays of bytes."""
@@ -32,6 +33,12 @@ class InferRequest:
     parameters: Parameters = field(default_factory=dict)
     version: str = ""
     """Of the model; empty for the highest that is served."""
+    identity: str | None = None
+    """Of the model that is to answer; empty for one that has none. None: whichever the server is known to have."""
+
+    def sent_parameters(self) -> Parameters:
+        """The parameters, and the identity, which the server compares with its own."""
+        return {**self.parameters, "identity": self.identity} if self.identity else self.parameters
 
     def text_rows(self) -> list[list[bytes]]:
         """The texts as rows of UTF-8 bytes."""
@@ -46,6 +53,8 @@ class Reply(NamedTuple):
     arrays: Arrays
     version: str
     """Of the model that answered."""
+    identity: str | None = ""
+    """That the server was asked for, so that it is its own; empty if it has none, None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +125,3 @@ class AsyncTransport(Protocol):
     async def close(self) -> None:
         """Drop the connections."""
         ...
-
-
-def bytes_array(values: Sequence[bytes], shape: Sequence[int]) -> npt.NDArray[np.object_]:
-    """A BYTES tensor: `values` in row-major order, as an object array of that shape."""
-    array = np.empty(len(values), dtype=np.object_)
-    array[:] = values
-    return array.reshape(tuple(shape))

@@ -20,6 +20,7 @@ class FakeTransport:
         self.peer = Peer(Address("grpc", "fake", 1))
         self.peer.reached = True
         self.answer = answer
+        self.limit = 64
         self.requests: list[InferRequest] = []
         self.started: list[Future[Reply]] = []
         self.flying = self.most_flying = 0
@@ -43,4 +44,6 @@ class FakeTransport:
         return self.started[-1]
 
     def query(self, query: Any, timeout: float) -> dict[str, Any]:
-        raise AssertionError("no test asks")
+        """What it is asked first: its configuration, which says its limit."""
+        with self.peer.asking(query) as noted:
+            return noted({"config": {"max_batch_size": self.limit}, "server": {}}[query.kind])

@@ -18,6 +18,9 @@ class AsyncFake(FakeTransport):
     async def infer(self, request, timeout):
         return await asyncio.get_running_loop().run_in_executor(None, super().infer, request, timeout)
 
+    async def query(self, query, timeout):
+        return super().query(query, timeout)
+
 
 def numbers(request):
     """A text is a number, and its vector holds it."""
@@ -32,10 +35,11 @@ def run(request):
     def run(texts, answer=numbers, *, batch_size=10, limit=64, timeout=5.0):
         job = VECTORS.job("bert", texts, {}, batch_size, False)
         run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
+        run.transport.limit = limit
         if request.param == "blocking":
-            drive(job, run.transport, limit, Deadline(timeout))
+            drive(job, run.transport, Deadline(timeout))
         else:
-            asyncio.run(drive_async(job, run.transport, limit, Deadline(timeout)))
+            asyncio.run(drive_async(job, run.transport, Deadline(timeout)))
         return job.result()
 
     return run

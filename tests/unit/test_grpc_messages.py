@@ -3,7 +3,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from client_sdk._grpc_messages import infer_message, pack_strings, read_reply, unpack_strings
+from client_sdk._grpc_messages import infer_message, read_reply
+from client_sdk._tensors import pack_strings, unpack_strings
 from client_sdk._transport import InferRequest
 
 STRINGS = [b"", b"a", "wörter 中文".encode(), b"x" * 70_000]

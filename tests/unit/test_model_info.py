@@ -1,7 +1,9 @@
 import pytest
 
 from client_sdk import ServerError
-from client_sdk._model_info import max_batch_size, missing_model, model_info
+from client_sdk._address import parse_address
+from client_sdk._model_info import missing_model, model_info
+from client_sdk._peer import Peer
 from client_sdk._transport import Query
 
 
@@ -71,7 +73,9 @@ def test_a_model_that_is_no_text_encoder_is_said_to_be_none():
 
 @pytest.mark.parametrize(("config", "limit"), [({"max_batch_size": 8}, 8), ({}, 1)])
 def test_the_limit_is_at_least_one_text(config, limit):
-    assert ask(max_batch_size("bert"), {Query("config", "bert"): config}) == limit
+    peer = Peer(parse_address("host"))
+    peer.note(Query("config", "bert"), config)
+    assert peer.limit("bert") == limit
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from client_sdk import InvalidArgument, ModelNotFound, ServerBusy, ServerUnreach
 from client_sdk._drive import drive
 from client_sdk._job import VECTORS
 from client_sdk._plan import IN_FLIGHT
-from client_sdk._pool import BUSY_PAUSES, LOST_PAUSES, Pool, PoolTransport
+from client_sdk._pool import BUSY_PAUSES, LOST_PAUSES, Pool
+from client_sdk._pool_transport import PoolTransport
 from client_sdk._retry import Deadline, Retry
 from client_sdk._transport import InferRequest
 from tests.unit.fake_transport import FakeTransport
@@ -169,7 +170,7 @@ def test_if_no_server_was_ever_there_it_is_an_error_at_once(make, clock):
 
 def drive_all(transport, texts, batch_size=10):
     job = VECTORS.job("bert", texts, {}, batch_size, False)
-    drive(job, transport, 64, Deadline(5))
+    drive(job, transport, Deadline(5))
     return job.result()[:, 0].tolist()
 
 
