@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar, overload
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ._address import Url
+from ._argument_names import named
 from ._collect import TokenVectors
 from ._connection import FilePath, open_async_transport
 from ._drive import ask_async, drive_async
@@ -24,8 +25,9 @@ from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
-from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
-from ._texts import Text, Texts, Tokens
+from ._settings import DEFAULT_BATCH_SIZE, make_settings
+from ._texts import AnyTexts as Texts
+from ._texts import Text, Tokens
 from ._transport import AsyncTransport, Query
 
 if TYPE_CHECKING:
@@ -37,16 +39,18 @@ R = TypeVar("R")
 class AsyncClient:
     """`Client`, to be awaited: the same arguments, methods, results and errors.
 
-    It belongs to the event loop in which it is first used; any number of its tasks may share it. A generator
-    of texts is read in the event loop, so one that blocks, blocks the loop.
+    It belongs to the event loop in which it is first used; any number of its tasks may share it. Texts may also come
+    from an asynchronous iterable. A generator is read in a thread of its own, so that one that blocks does not block
+    the loop; what must stay in the loop's thread is given as an asynchronous one.
     """
 
+    @named
     def __init__(
         self,
         url: Url | None = None,
         model: str | None = None,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
         root_certificates: FilePath | None = None,
@@ -56,10 +60,10 @@ class AsyncClient:
         self._settings = make_settings(
             url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
         )
-        self._transport: AsyncTransport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._start_unconnected()
 
+    @named
     async def encode(
         self,
         texts: Texts,
@@ -77,7 +81,7 @@ class AsyncClient:
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
-        priority: str = "interactive",
+        priority: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -99,7 +103,9 @@ class AsyncClient:
             prompt_name=prompt_name,
             priority=priority,
         )
-        job = VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = VECTORS.job(
+            self._settings.model, texts, parameters, batch_size, show_progress, model_version, asynchronous=True
+        )
         return await self._run(job, deadline)
 
     @overload
@@ -107,9 +113,10 @@ class AsyncClient:
 
     @overload
     async def encode_tokens(
-        self, texts: Iterable[Text | Tokens], **options: Unpack[TokenOptions]
+        self, texts: Iterable[Text | Tokens] | AsyncIterable[Text | Tokens], **options: Unpack[TokenOptions]
     ) -> list[TokenVectors]: ...
 
+    @named
     async def encode_tokens(
         self,
         texts: Texts,
@@ -124,7 +131,7 @@ class AsyncClient:
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
-        priority: str = "interactive",
+        priority: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -143,7 +150,9 @@ class AsyncClient:
             prompt_name=prompt_name,
             priority=priority,
         )
-        job = TOKEN_VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = TOKEN_VECTORS.job(
+            self._settings.model, texts, parameters, batch_size, show_progress, model_version, asynchronous=True
+        )
         return await self._run(job, deadline)
 
     @overload
@@ -151,9 +160,10 @@ class AsyncClient:
 
     @overload
     async def count_tokens(
-        self, texts: Iterable[Text | Tokens], **options: Unpack[CountOptions]
+        self, texts: Iterable[Text | Tokens] | AsyncIterable[Text | Tokens], **options: Unpack[CountOptions]
     ) -> npt.NDArray[np.int64]: ...
 
+    @named
     async def count_tokens(
         self,
         texts: Texts,
@@ -177,7 +187,9 @@ class AsyncClient:
             prompt=prompt,
             prompt_name=prompt_name,
         )
-        job = COUNTS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
+        job = COUNTS.job(
+            self._settings.model, texts, parameters, batch_size, show_progress, model_version, asynchronous=True
+        )
         return await self._run(job, deadline)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
@@ -216,9 +228,25 @@ class AsyncClient:
         """Close it."""
         await self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to one event loop."""
+        unconnected = object.__new__(type(self))
+        unconnected._start_unconnected()
+        return {name: value for name, value in vars(self).items() if name not in vars(unconnected)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start without a connection."""
+        vars(self).update(state)
+        self._start_unconnected()
+
     def __repr__(self) -> str:
         """Addresses and model."""
         return f"AsyncClient({self._settings.url!r}, model={self._settings.model!r})"
+
+    def _start_unconnected(self) -> None:
+        self._limits: dict[str, int] = {}
+        self._transport: AsyncTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:

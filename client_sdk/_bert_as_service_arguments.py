@@ -7,6 +7,7 @@ from typing import Any
 
 from ._address import Address
 from ._errors import InvalidArgument, InvalidType
+from ._not_texts import instead_of_text, instead_of_texts
 from ._options import positive_int
 from ._texts import Text, Tokens
 
@@ -78,7 +79,10 @@ def split_pair(text: str) -> Text:
 
 def _checked_list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{name} must be a list, but received {type(value).__name__}")
+        advice = "give [text]" if isinstance(value, str) else instead_of_texts(value)
+        advice = "give list(texts)" if advice is None else advice
+        message = f"{name} must be a list, but received {type(value).__name__}"
+        raise TypeError(f"{message}: {advice}" if advice else message)
     if not value:
         raise ValueError(f"{name} must be a non-empty list, but received a list with 0 elements")
     return value
@@ -86,7 +90,8 @@ def _checked_list(value: object, name: str) -> list[Any]:
 
 def _checked_string(value: object, name: str, index: int) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"all elements of {name} must be str, but element {index} is {type(value).__name__}")
+        kind = f"{type(value).__name__}{instead_of_text(value)}"
+        raise TypeError(f"all elements of {name} must be str, but element {index} is {kind}")
     if not value.strip():
         raise ValueError(f"all elements of {name} must be non-empty strings, but element {index} is {value!r}")
     return value

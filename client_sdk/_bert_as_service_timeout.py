@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 from ._errors import DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy, ServerUnreachable
+from ._options import LONGEST_TIMEOUT
 from ._retry import Deadline
 from ._settings import DEFAULT_TIMEOUT
 
@@ -35,15 +37,15 @@ def deadline_after(timeout: float, texts: int) -> Deadline:
         InvalidType: `timeout` is no number.
         InvalidArgument: it is neither -1 nor positive.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
         raise InvalidType(f"timeout must be a number of milliseconds, not {type(timeout).__name__}")
     if timeout == -1:
         return patient(texts)
     if not timeout > 0:
         raise InvalidArgument(f"timeout must be -1 or a positive number of milliseconds, not {timeout}")
-    return Deadline(timeout / 1000)
+    return Deadline(min(timeout, 1000 * LONGEST_TIMEOUT) / 1000)
 
 
 def patient(texts: int) -> Deadline:
     """The end of a call with so many texts and no timeout."""
-    return Deadline(DEFAULT_TIMEOUT + SECONDS_PER_TEXT * texts)
+    return Deadline(min(DEFAULT_TIMEOUT + SECONDS_PER_TEXT * texts, LONGEST_TIMEOUT))

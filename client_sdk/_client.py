@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._address import Url
+from ._argument_names import named
 from ._collect import TokenVectors
 from ._connection import FilePath, open_transport
 from ._drive import ask, drive
@@ -26,7 +27,7 @@ from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
 from ._retry import Deadline
-from ._settings import DEFAULT_BATCH_SIZE, DEFAULT_TIMEOUT, make_settings
+from ._settings import DEFAULT_BATCH_SIZE, make_settings
 from ._texts import Text, Texts, Tokens
 from ._transport import Query, Transport
 
@@ -47,7 +48,8 @@ class Client:
             servers of the same model are given as a list, or with commas between them, all with one scheme: see
             below.
         model: The name of the family on the server. Default: CLIENT_SDK_MODEL, or `bert`.
-        timeout: Seconds that a whole call may take, bulk included, unless the call is given its own.
+        timeout: Seconds that a whole call may take, bulk included, unless the call is given its own. Default: a call
+            takes as long as answers come, and fails when none came for 60 seconds.
         headers: Sent with every request, such as those that a gateway expects.
         api_key: The key of a restricted server. It is sent as `authorization: Bearer KEY` (over gRPC with the prefix
             `triton-grpc-protocol-`), in the clear unless the scheme is `grpcs` or `https`, and to every address.
@@ -62,12 +64,15 @@ class Client:
     host name that stands for several addresses (such as a headless service of Kubernetes) counts as one server;
     over gRPC its addresses take requests in turn.
 
+    A client is pickled and copied by its settings, its key and headers included, and connects anew where it lands: it
+    may be given to other processes (multiprocessing, Spark, Ray, Dask), and its pickle is as secret as the key.
+
     Every method that talks to the server raises, beside what it names:
         ServerUnreachable: There is no connection, at once if there never was one; a lost one is retried for
             20 seconds, within the timeout.
         ServerBusy: The server kept answering that it cannot take the request, until the timeout: its queue is full,
             or the model is not loaded.
-        DeadlineExceeded: The timeout passed.
+        DeadlineExceeded: The timeout passed, or nothing was answered for 60 seconds; it says how far the call came.
         ModelNotFound: The server does not have the model.
         AccessDenied: The endpoint is restricted, and `api_key` (or a header) was not given, or is another one.
         StepDied: The process of one of the model's steps has died, and was not brought back before the timeout.
@@ -76,12 +81,13 @@ class Client:
         ServerError: The server failed.
     """
 
+    @named
     def __init__(
         self,
         url: Url | None = None,
         model: str | None = None,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
         root_certificates: FilePath | None = None,
@@ -91,12 +97,10 @@ class Client:
         self._settings = make_settings(
             url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
         )
-        self._lock = threading.Lock()
-        self._transport: Transport | None = None
-        self._close_transport: Callable[[], object] | None = None
-        self._process = os.getpid()  # whose the transport is
         self._closed = False
+        self._start_unconnected()
 
+    @named
     def encode(
         self,
         texts: Texts,
@@ -114,7 +118,7 @@ class Client:
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
-        priority: str = "interactive",
+        priority: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -126,7 +130,8 @@ class Client:
         Args:
             texts: A str, or any iterable of str, which may be a generator. An element that is a tuple of two str is
                 a pair, encoded together; `texts` itself may be a tuple, as it may be a list. A stream is read a few
-                thousand texts ahead.
+                thousand texts or half a second ahead, in the caller's own thread; one that blocks holds the call up.
+                What has no order or several columns (a set, a mapping, a table) is refused with what to write.
             pooling: `mean`, `max`, `mean_max`, `cls`, `last`, or `pooler` if the model has one.
             normalize: Whether vectors are scaled to length 1.
             truncate_dim: Keep this many numbers of each vector, cut before it is normalised.
@@ -143,9 +148,11 @@ class Client:
             prompt_name: The same, by the name of one of the model's prompts. Not together with `prompt`.
             model_version: The version of the model to use, among those that are served. Default: the highest.
             priority: `interactive`, or `bulk` for a call whose texts the network takes after those of the others.
+                Default: `bulk` for a call that does not fit into one request.
             batch_size: Texts in a request; no more than the server takes are sent at once.
             show_progress: Show a bar on standard error; needs tqdm.
-            timeout: Seconds for the whole call. Default: the client's, 60.
+            timeout: Seconds for the whole call, the time that an iterable takes to give its texts included. Default:
+                the client's; without one, the call fails when no answer came for 60 seconds.
 
         Returns:
             [N, D] float32 in the order of the texts, or [D] for a single str.
@@ -179,6 +186,7 @@ class Client:
     @overload
     def encode_tokens(self, texts: Iterable[Text | Tokens], **options: Unpack[TokenOptions]) -> list[TokenVectors]: ...
 
+    @named
     def encode_tokens(
         self,
         texts: Texts,
@@ -193,7 +201,7 @@ class Client:
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
-        priority: str = "interactive",
+        priority: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
@@ -228,6 +236,7 @@ class Client:
         self, texts: Iterable[Text | Tokens], **options: Unpack[CountOptions]
     ) -> npt.NDArray[np.int64]: ...
 
+    @named
     def count_tokens(
         self,
         texts: Texts,
@@ -292,9 +301,27 @@ class Client:
         """Close it."""
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to this process."""
+        unconnected = object.__new__(type(self))
+        unconnected._start_unconnected()
+        return {name: value for name, value in vars(self).items() if name not in vars(unconnected)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start without a connection."""
+        vars(self).update(state)
+        self._start_unconnected()
+
     def __repr__(self) -> str:
         """Addresses and model."""
         return f"Client({self._settings.url!r}, model={self._settings.model!r})"
+
+    def _start_unconnected(self) -> None:
+        self._limits: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        self._close_transport: Callable[[], object] | None = None
+        self._process = os.getpid()  # whose the transport is
 
     def _run(self, job: Job[R], deadline: Deadline) -> R:
         try:

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from ._argument_names import named
 from ._client import Client
 from ._settings import DEFAULT_BATCH_SIZE, default_api_key, default_model, default_url
 from ._texts import Texts
@@ -15,6 +16,7 @@ _lock = threading.Lock()
 _current: tuple[tuple[str, str, str | None], Client] | None = None  # what the client was made for, and the client
 
 
+@named
 def encode(
     texts: Texts,
     *,
@@ -31,7 +33,7 @@ def encode(
     prompt: str | None = None,
     prompt_name: str | None = None,
     model_version: int | None = None,
-    priority: str = "interactive",
+    priority: str | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     show_progress: bool = False,
     timeout: float | None = None,

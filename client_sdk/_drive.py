@@ -10,8 +10,8 @@ import asyncio
 import heapq
 import queue
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, suppress
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any, TypeVar
@@ -109,9 +109,10 @@ def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
     try:
         if job.must_know_the_model:
             learn(job.model, transport, deadline)
-        batches = job.batches(_limit(job, transport.peer))
+        batches = job.batches(_limit(job, transport.peer), deadline)
         first = list(islice(batches, 2))
-        if len(first) == 1:
+        deadline.renew()
+        if len(first) == 1 and job.leave_out is None:
             _drive_one(job, first[0], transport, deadline)
         else:
             _drive_many(job, chain(first, batches), transport, deadline)
@@ -140,6 +141,23 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
     flying: dict[Pending, tuple[Batch, InferRequest, Retry]] = {}
     landed: queue.SimpleQueue[Pending] = queue.SimpleQueue()
     room = IN_FLIGHT * transport.peer.servers
+
+    def land(pending: Pending) -> None:
+        batch, request, retry = flying.pop(pending)
+        try:
+            job.take(batch, pending.result())
+            deadline.renew()
+        except TooManyTexts as error:
+            for piece in _cut(error, batch):
+                heapq.heappush(again, (0.0, next(order), piece, Retry(deadline, transport.peer)))
+        except ClientError as error:
+            rest = job.without_refused(error, batch)
+            if rest is None:
+                pause = _pause_after(error, job, batch, request, retry)
+                heapq.heappush(again, (deadline.clock() + pause, next(order), batch, retry))
+            elif rest.texts:
+                heapq.heappush(again, (0.0, next(order), rest, retry))
+
     try:
         while True:
             while len(flying) < room:
@@ -147,6 +165,10 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                     _, _, batch, retry = heapq.heappop(again)
                 elif (new := next(fresh, None)) is not None:
                     batch, retry = new, Retry(deadline, transport.peer)
+                    while not landed.empty():  # while the next texts were waited for
+                        land(landed.get())
+                    if not flying and not again:
+                        deadline.renew()
                 else:
                     break
                 learn(job.model, transport, deadline)
@@ -162,15 +184,7 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                 if deadline.left() < -GRACE:
                     deadline.remaining()  # raises
                 continue
-            batch, request, retry = flying.pop(pending)
-            try:
-                job.take(batch, pending.result())
-            except TooManyTexts as error:
-                for piece in _cut(error, batch):
-                    heapq.heappush(again, (0.0, next(order), piece, Retry(deadline, transport.peer)))
-            except ClientError as error:
-                pause = _pause_after(error, job, batch, request, retry)
-                heapq.heappush(again, (deadline.clock() + pause, next(order), batch, retry))
+            land(pending)
     finally:
         for pending in flying:
             pending.cancel()
@@ -193,7 +207,8 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadli
                 await learn_async(job.model, transport, deadline)
             request = job.request_for(batch, transport.peer)
             try:
-                return job.take(batch, await transport.infer(request, deadline.remaining()))
+                job.take(batch, await transport.infer(request, deadline.remaining()))
+                return deadline.renew()
             except TooManyTexts as error:
                 for piece in _cut(error, batch):
                     await serve(piece)
@@ -202,27 +217,50 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadli
                 await asyncio.sleep(_pause_after(error, job, batch, request, retry))
 
     flying: set[asyncio.Task[None]] = set()
+    following: asyncio.Task[Batch | None] | None = None
+    is_all = False
     room = IN_FLIGHT * transport.peer.servers
     try:
         if job.must_know_the_model:
             await learn_async(job.model, transport, deadline)
-        for batch in job.batches(_limit(job, transport.peer)):
-            for piece in cut(batch, _limit(job, transport.peer)):
-                if len(flying) >= room:
-                    flying = await _one_landed(flying)
-                flying.add(asyncio.create_task(serve(piece)))
-        while flying:
-            flying = await _one_landed(flying)
+        async with aclosing(job.batches_async(_limit(job, transport.peer), deadline)) as batches:
+            try:
+                while flying or not is_all:
+                    if following is None and not is_all and len(flying) < room:
+                        following = asyncio.create_task(_next_batch(batches))
+                    waited_for: set[asyncio.Task[Any]] = flying | ({following} if following else set())
+                    landed, _ = await asyncio.wait(
+                        waited_for,
+                        timeout=_patience_async(bool(flying), deadline),
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    for task in landed & flying:
+                        task.result()
+                    flying -= landed
+                    if following in landed:
+                        batch, following = following.result(), None
+                        is_all = batch is None
+                        if not flying:
+                            deadline.renew()
+                        for piece in [] if batch is None else cut(batch, _limit(job, transport.peer)):
+                            flying.add(asyncio.create_task(serve(piece)))
+                    if not landed:
+                        deadline.remaining()  # raises
+            finally:
+                given_up = [*flying, *([following] if following else [])]
+                for task in given_up:
+                    task.cancel()
+                await asyncio.gather(*given_up, return_exceptions=True)
     except DeadlineExceeded as error:
         raise job.cut_short(error) from None
-    finally:
-        for task in flying:
-            task.cancel()
-        await asyncio.gather(*flying, return_exceptions=True)
 
 
-async def _one_landed(flying: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    landed, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-    for task in landed:
-        task.result()
-    return flying
+def _patience_async(is_flying: bool, deadline: Deadline) -> float | None:
+    """Seconds to wait; those in which only the caller's own texts are waited for count in a call's whole time alone."""
+    if is_flying:
+        return max(0.0, deadline.left()) + GRACE
+    return None if deadline.renewable else max(0.0, deadline.left())
+
+
+async def _next_batch(batches: AsyncIterator[Batch]) -> Batch | None:
+    return await anext(batches, None)

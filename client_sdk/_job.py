@@ -6,10 +6,12 @@ Blocking and asynchronous clients share all of this; only the waiting differs (`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -19,10 +21,12 @@ from ._collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, Tok
 from ._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
 from ._options import positive_int
 from ._peer import Reach
-from ._plan import Batch, plan
+from ._plan import Batch, batches, plan
 from ._progress import Progress
+from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE
-from ._texts import Texts, TextSource, open_texts
+from ._stream import stream_windows
+from ._texts import AnyTexts, TextSource, open_texts
 from ._transport import InferRequest, Parameters, Reply
 
 R = TypeVar("R")
@@ -76,6 +80,8 @@ class Job(Generic[R]):
         self._batch_size = positive_int("batch_size", batch_size)
         self._progress = Progress(source.count, show_progress)
         self._done = 0
+        self.leave_out: Callable[[int, str], object] | None = None
+        """Told the position of each text that the server refuses, and why, where the call is to go on without it."""
 
     @property
     def has_one_text(self) -> bool:
@@ -87,11 +93,43 @@ class Job(Generic[R]):
         """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
         return not self.has_one_text or _shared_pin.get() is not None
 
-    def batches(self, max_batch_size: int) -> Iterator[Batch]:
+    def batches(self, max_batch_size: int, deadline: Deadline) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""
+        texts = self._source.texts
+        assert not isinstance(texts, AsyncIterator)
         if self._source.single:
-            return iter([Batch(list(self._source.texts), [0])])
-        return plan(self._source.texts, min(self._batch_size, max_batch_size))
+            return iter([Batch(list(texts), [0])])
+        size = min(self._batch_size, max_batch_size)
+        in_memory = self._source.in_memory
+        planned = plan(texts if in_memory else deadline.bounding(texts), size, _still if in_memory else time.monotonic)
+        first = list(islice(planned, 2))
+        self._prioritize(len(first))
+        return chain(first, planned)
+
+    async def batches_async(self, max_batch_size: int, deadline: Deadline) -> AsyncGenerator[Batch, None]:
+        """As `batches`, without holding up the event loop while a stream is read."""
+        if self._source.in_memory:
+            for batch in self.batches(max_batch_size, deadline):
+                yield batch
+            return
+        first: list[Batch] = []
+        async with aclosing(stream_windows(self._source.texts)) as windows:
+            async for window in windows:
+                for batch in batches(window, min(self._batch_size, max_batch_size)):
+                    if len(first) < 2:
+                        first.append(batch)
+                        if len(first) < 2:
+                            continue  # whether there is another decides on the priority
+                        self._prioritize(2)
+                        yield first[0]
+                    yield batch
+        if len(first) == 1:
+            yield first[0]
+
+    def _prioritize(self, requests: int) -> None:
+        """A call of several requests makes way for those of others, unless its caller chose a priority."""
+        if requests > 1:
+            self._parameters = {"bulk": True, **self._parameters}
 
     def request(self, batch: Batch) -> InferRequest:
         """The request of a batch."""
@@ -149,6 +187,19 @@ class Job(Generic[R]):
         if self._pin.version is not None and not self._pin.identity:
             raise error  # what was taken without an identity cannot be told from what is answered now
 
+    def without_refused(self, error: ClientError, batch: Batch) -> Batch | None:
+        """The batch without the text that `error` is about; None if no text is to be left out for it."""
+        match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
+        if self.leave_out is None or match is None or int(match[1]) >= len(batch.positions):
+            return None
+        index = int(match[1])
+        self.leave_out(batch.positions[index], match[2])
+        self._done += 1
+        self._progress.update(1)
+        return Batch(
+            batch.texts[:index] + batch.texts[index + 1 :], batch.positions[:index] + batch.positions[index + 1 :]
+        )
+
     def renumbered(self, error: ClientError, batch: Batch) -> ClientError:
         """The server counts the texts of a request; the caller's own count is put in its place."""
         match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
@@ -191,17 +242,25 @@ class AnswerKind(Generic[R]):
     def job(
         self,
         model: str,
-        texts: Texts,
+        texts: AnyTexts,
         parameters: Parameters,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         model_version: int | None = None,
+        *,
+        asynchronous: bool = False,
     ) -> Job[R]:
         """A call to the family `model`."""
-        source = open_texts(texts, is_tokenized=bool(parameters.get("is_tokenized")))
+        tokenized = bool(parameters.get("is_tokenized"))
+        source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
         collector = self.collector(source.count)
         name = model + self.role
         return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
+
+
+def _still() -> float:
+    """The clock of a call whose texts are all there: nothing is gained by sending some of them early."""
+    return 0.0
 
 
 def _vectors(count: int | None) -> Rows:

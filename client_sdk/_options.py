@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
+from numbers import Real
 from typing import Any, TypedDict
 
+import numpy as np
+
 from ._errors import InvalidArgument, InvalidType
+from ._texts import check_utf8
 
 POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 """The poolings that a server may know; `pooler` only if the checkpoint has one."""
@@ -16,6 +20,12 @@ PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 
 PRIORITIES = ("interactive", "bulk")
 """Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
+
+LARGEST_INT = 2**63 - 1
+"""Both protocols carry integers of 64 bits."""
+
+LONGEST_TIMEOUT = 30 * 24 * 3600.0
+"""Seconds. More than that is no other wish, and too much for the clocks of the libraries below."""
 
 
 class CountOptions(TypedDict, total=False):
@@ -39,7 +49,7 @@ class TokenOptions(CountOptions, total=False):
     truncate: bool
     pair_truncation: str | None
     mask_cls_sep: bool
-    priority: str
+    priority: str | None
 
 
 def request_parameters(
@@ -56,23 +66,20 @@ def request_parameters(
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
-    priority: str = "interactive",
+    priority: str | None = None,
 ) -> dict[str, bool | int | str]:
-    """Only what differs from the server's own defaults is sent."""
-    _check_type("pooling", pooling, str, optional=True)
-    _check_type("normalize", normalize, bool, optional=True)
-    _check_type("truncate", truncate, bool)
-    _check_type("pair_truncation", pair_truncation, str, optional=True)
-    _check_type("is_tokenized", is_tokenized, bool)
-    _check_type("add_special_tokens", add_special_tokens, bool)
-    _check_type("split_special_tokens", split_special_tokens, bool)
-    _check_type("mask_cls_sep", mask_cls_sep, bool)
-    _check_type("prompt", prompt, str, optional=True)
-    _check_type("prompt_name", prompt_name, str, optional=True)
-    _check_type("priority", priority, str)
-    _check_choice("pooling", pooling, POOLINGS)
-    _check_choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
-    _check_choice("priority", priority, PRIORITIES)
+    """Only what differs from the server's own defaults is sent, and the priority if the caller chose one."""
+    pooling = _choice("pooling", pooling, POOLINGS)
+    pair_truncation = _choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
+    priority = _choice("priority", priority, PRIORITIES)
+    normalize = None if normalize is None else _bool("normalize", normalize, "bool or None")
+    truncate = _bool("truncate", truncate)
+    is_tokenized = _bool("is_tokenized", is_tokenized)
+    add_special_tokens = _bool("add_special_tokens", add_special_tokens)
+    split_special_tokens = _bool("split_special_tokens", split_special_tokens)
+    mask_cls_sep = _bool("mask_cls_sep", mask_cls_sep)
+    prompt = _string("prompt", prompt)
+    prompt_name = _string("prompt_name", prompt_name)
     if prompt is not None and prompt_name is not None:
         raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
     if is_tokenized and (prompt is not None or prompt_name is not None):
@@ -92,7 +99,7 @@ def request_parameters(
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,
-        "bulk": True if priority == "bulk" else None,
+        "bulk": None if priority is None else priority == "bulk",
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -105,26 +112,51 @@ def positive_int(name: str, value: Any) -> int:
         number = None
     if number is None or isinstance(value, bool):
         raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
+    if abs(number) > LARGEST_INT:
+        raise InvalidArgument(f"{name} must be between 1 and {LARGEST_INT}")
     if number < 1:
         raise InvalidArgument(f"{name} must be at least 1, not {number}")
     return number
 
 
 def seconds(name: str, value: Any) -> float:
-    """`value` as a positive, finite number of seconds: no call may wait for ever."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """`value`, any positive, finite number, as seconds; LONGEST_TIMEOUT at most: no call may wait for ever."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
         raise InvalidType(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgument(f"{name} must be a positive, finite number of seconds, not {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int that no float reaches
+        number = LONGEST_TIMEOUT if value > 0 else -LONGEST_TIMEOUT
+    if not (math.isfinite(number) and number > 0):
+        raise InvalidArgument(f"{name} must be a positive, finite number of seconds, not {number:g}")
+    return min(number, LONGEST_TIMEOUT)
 
 
-def _check_choice(name: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value is not None and value not in allowed:
-        raise InvalidArgument(f"{name} {value!r} is not known; allowed: {', '.join(allowed)}")
+def sendable(name: str, value: str) -> str:
+    """`value` as a plain str, if it reaches the server as it is."""
+    if "\0" in value:
+        raise InvalidArgument(f"{name} has a NUL at character {value.index(chr(0))}, where Triton cuts it: remove it")
+    check_utf8(value, name)
+    return str.__str__(value)  # a subclass may not be what the libraries below expect
 
 
-def _check_type(name: str, value: Any, wanted: type, *, optional: bool = False) -> None:
-    if not isinstance(value, wanted) and not (optional and value is None):
-        allowed = f"{wanted.__name__} or None" if optional else wanted.__name__
+def _string(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidType(f"{name} must be str or None, not {type(value).__name__}")
+    return sendable(name, value)
+
+
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str | None:
+    choice = _string(name, value)
+    if choice is not None and choice not in allowed:
+        raise InvalidArgument(f"{name} {choice!r} is not known; allowed: {', '.join(allowed)}")
+    return choice
+
+
+def _bool(name: str, value: Any, allowed: str = "bool") -> bool:
+    if not isinstance(value, (bool, np.bool_)):
         raise InvalidType(f"{name} must be {allowed}, not {type(value).__name__}")
+    return bool(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ._texts import Text
@@ -12,7 +13,8 @@ IN_FLIGHT = 4
 
 WINDOW_TEXTS = 4096
 WINDOW_CHARACTERS = 1 << 23
-"""Texts are read ahead and sorted by length this far; it bounds what a stream may hold in memory."""
+WINDOW_SECONDS = 0.5
+"""Texts are read ahead and sorted by length this far: it bounds what a stream may hold in memory, and for how long."""
 
 BATCH_CHARACTERS = 1 << 22
 """A request of several texts holds no more than this many: Triton refuses HTTP bodies of 64 MiB."""
@@ -26,18 +28,66 @@ class Batch:
     positions: list[int]
 
 
-def plan(texts: Iterable[Text], batch_size: int) -> Iterator[Batch]:
-    """Cut a stream into batches of texts of like length, reading no further ahead than a window.
+_Entry = tuple[int, int, Text]  # length in characters (tokens are the server's to count), position, text
+
+
+class Window:
+    """Texts that are sorted together, read one after the other until it is full or old."""
+
+    def __init__(self, start: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.entries: list[_Entry] = []
+        self._start = start  # the first text's position
+        self._clock = clock
+        self._characters = 0
+        self._opened = 0.0  # when the first text came
+
+    @property
+    def end(self) -> int:
+        """The position behind the last text."""
+        return self._start + len(self.entries)
+
+    def add(self, text: Text) -> bool:
+        """Take a text in; whether it was the last one for which there is room or time."""
+        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if not self.entries:
+            self._opened = self._clock()
+        self.entries.append((length, self.end, text))
+        self._characters += length
+        return len(self.entries) >= WINDOW_TEXTS or self._characters >= WINDOW_CHARACTERS or self.seconds_left() <= 0
+
+    def seconds_left(self) -> float:
+        """For which a window with texts in it may wait for others."""
+        return self._opened + WINDOW_SECONDS - self._clock()
+
+
+def plan(texts: Iterable[Text], batch_size: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Batch]:
+    """Cut a stream into batches of texts of like length, reading no further ahead than a window."""
+    for window in windows(texts, clock):
+        yield from batches(window, batch_size)
+
+
+def windows(texts: Iterable[Text], clock: Callable[[], float] = time.monotonic) -> Iterator[Window]:
+    """Cut a stream into windows."""
+    window = Window(0, clock)
+    for text in texts:
+        if window.add(text):
+            yield window
+            window = Window(window.end, clock)
+    if window.entries:
+        yield window
+
+
+def batches(window: Window, batch_size: int) -> Iterator[Batch]:
+    """Cut a window into batches of texts of like length.
 
     A batch costs what its longest text costs, wherever rows are padded; and with the longest first, no long
     batch is left to run alone at the end.
     """
-    for window in _windows(texts):
-        singles = [entry for entry in window if isinstance(entry[2], str)]
-        pairs = [entry for entry in window if not isinstance(entry[2], str)]
-        for entries in (singles, pairs):
-            entries.sort(key=lambda entry: -entry[0])
-            yield from _batches(entries, batch_size)
+    singles = [entry for entry in window.entries if isinstance(entry[2], str)]
+    pairs = [entry for entry in window.entries if not isinstance(entry[2], str)]
+    for entries in (singles, pairs):
+        entries.sort(key=lambda entry: -entry[0])
+        yield from _batches(entries, batch_size)
 
 
 def cut(batch: Batch, size: int) -> Iterator[Batch]:
@@ -45,23 +95,6 @@ def cut(batch: Batch, size: int) -> Iterator[Batch]:
     for start in range(0, len(batch.texts), size):
         end = start + size
         yield Batch(batch.texts[start:end], batch.positions[start:end])
-
-
-_Entry = tuple[int, int, Text]  # length in characters (tokens are the server's to count), position, text
-
-
-def _windows(texts: Iterable[Text]) -> Iterator[list[_Entry]]:
-    window: list[_Entry] = []
-    characters = 0
-    for position, text in enumerate(texts):
-        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
-        window.append((length, position, text))
-        characters += length
-        if len(window) >= WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window
 
 
 def _batches(entries: list[_Entry], batch_size: int) -> Iterator[Batch]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from ._errors import (
     ClientError,
@@ -17,6 +18,8 @@ from ._errors import (
 )
 from ._peer import Reach
 from ._transport import InferRequest
+
+T = TypeVar("T")
 
 FIRST_PAUSE = 0.05  # seconds
 LONGEST_PAUSE = 2.0
@@ -39,12 +42,18 @@ GRACE = 2.0
 
 
 class Deadline:
-    """The end of one call, `timeout` seconds from now."""
+    """The end of one call, `timeout` seconds from now; or, with `renewable`, from the last answer that came."""
 
-    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic, *, renewable: bool = False) -> None:
         self.timeout = timeout
         self.clock = clock
+        self.renewable = renewable
         self._end = clock() + timeout
+
+    def renew(self) -> None:
+        """An answer came, or the first request is on its way that is waited for."""
+        if self.renewable:
+            self._end = self.clock() + self.timeout
 
     def left(self) -> float:
         """Seconds until the end; negative after it."""
@@ -54,8 +63,21 @@ class Deadline:
         """Seconds for the next attempt; raises DeadlineExceeded when there are none."""
         left = self.left()
         if left <= 0:
-            raise DeadlineExceeded(f"the timeout of {self.timeout:g} s passed before the call was done")
+            raise DeadlineExceeded(self.passed() + " before the call was done")
         return left
+
+    def bounding(self, items: Iterable[T]) -> Iterator[T]:
+        """`items`, read for as long as the call lasts; what they take does not count as waiting for an answer."""
+        for item in items:
+            if not self.renewable:
+                self.remaining()
+            yield item
+
+    def passed(self) -> str:
+        """What has happened when it is over, in words."""
+        if self.renewable:
+            return f"{self.timeout:g} s passed without an answer"
+        return f"the timeout of {self.timeout:g} s passed"
 
 
 class Retry:
@@ -85,9 +107,11 @@ class Retry:
         """Seconds to wait before the next attempt at `request`; raises if there should be none."""
         self.refusals += isinstance(error, VersionChanged)
         if isinstance(error, DeadlineExceeded) and not isinstance(error, Silent):
+            if self._deadline.renewable and self._deadline.left() > FIRST_PAUSE:  # others were answered meanwhile
+                return 0.0
             if self._last is not None and not isinstance(self._last, Silent):
                 raise self._last
-            raise DeadlineExceeded(f"the timeout of {self._deadline.timeout:g} s passed: {error}")
+            raise DeadlineExceeded(f"{self._deadline.passed()}: {error}")
         has_spare = self._peer.has_spare if request is None else self._peer.has_spare_for(request)
         elsewhere = isinstance(error, PASSED_OVER) and has_spare
         if not elsewhere and not self._worth_another(error):

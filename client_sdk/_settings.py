@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from ._address import Url
 from ._connection import Connection, FilePath, make_connections
 from ._errors import InvalidArgument, InvalidType
-from ._options import seconds
+from ._options import seconds, sendable
 from ._retry import Deadline
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"
-DEFAULT_TIMEOUT = 60.0  # seconds
+DEFAULT_TIMEOUT = 60.0  # seconds without an answer
 DEFAULT_BATCH_SIZE = 64  # texts
 
 
@@ -39,7 +39,7 @@ class Settings:
 
     connections: tuple[Connection, ...]  # one for each address
     model: str
-    timeout: float
+    timeout: float | None  # for the whole of a call; None: for as long as answers come
 
     @property
     def url(self) -> str:
@@ -48,13 +48,14 @@ class Settings:
 
     def deadline(self, timeout: float | None) -> Deadline:
         """The end of a call that starts now; None means the client's own timeout."""
-        return Deadline(self.timeout if timeout is None else seconds("timeout", timeout))
+        whole = self.timeout if timeout is None else seconds("timeout", timeout)
+        return Deadline(DEFAULT_TIMEOUT, renewable=True) if whole is None else Deadline(whole)
 
 
 def make_settings(
     url: Url | None,
     model: str | None,
-    timeout: float,
+    timeout: float | None,
     headers: Mapping[str, str] | None,
     api_key: str | None,
     root_certificates: FilePath | None,
@@ -67,6 +68,7 @@ def make_settings(
         raise InvalidType(f"model must be a str, not {type(model).__name__}")
     if not model:
         raise InvalidArgument("model is empty; the default family is called 'bert'")
+    model = sendable("model", model)
     connections = make_connections(
         default_url() if url is None else url,
         headers,
@@ -75,4 +77,4 @@ def make_settings(
         client_certificate,
         client_key,
     )
-    return Settings(connections, model, seconds("timeout", timeout))
+    return Settings(connections, model, None if timeout is None else seconds("timeout", timeout))

@@ -91,6 +91,8 @@ class BertClient:
         mask_cls_sep: [CLS] and [SEP] are neither attended to nor pooled; with NONE their vectors are zero.
         no_special_token: Leave them out of tokenized texts that are no pairs.
 
+    It is pickled and copied by its settings, as `Client` is, and without the requests that are on their way.
+
     Every call that talks to the server raises what `Client` does, and NoResponse, which is both a ConnectionError
     and a TimeoutError, if the server is not there.
     """
@@ -136,7 +138,7 @@ class BertClient:
         }
         self._for_texts = request_parameters(**rules, split_special_tokens=True, prompt="")
         self._for_tokens = request_parameters(**rules, is_tokenized=True, add_special_tokens=not no_special_token)
-        self._backlog: Backlog[_Encoded] = Backlog(IN_FLIGHT, per_thread=False)
+        self._start_afresh()
         self._client = Client(server_url(ip, port), self._model)
         self._deadline(1)  # refuses a timeout that is none
         if not ignore_all_checks and (check_version or check_length or check_token_info or show_server_config):
@@ -296,6 +298,18 @@ class BertClient:
         """Close it."""
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is on its way."""
+        return {name: value for name, value in vars(self).items() if name not in ("_backlog", "_places")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start without a connection, and with nothing on its way."""
+        vars(self).update(state)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._backlog: Backlog[_Encoded] = Backlog(IN_FLIGHT, per_thread=False)
+
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
         deadline = deadline or patient(len(texts))
         with no_response():
@@ -367,8 +381,10 @@ class ConcurrentBertClient(BertClient):
 
     def __init__(self, max_concurrency: int = 10, **options: Any) -> None:
         self.max_concurrency = positive_int("max_concurrency", max_concurrency)
-        self._places = threading.BoundedSemaphore(self.max_concurrency)
         super().__init__(**options)
+
+    def _start_afresh(self) -> None:
+        self._places = threading.BoundedSemaphore(self.max_concurrency)
         self._backlog = Backlog(min(IN_FLIGHT, self.max_concurrency), per_thread=True)
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:

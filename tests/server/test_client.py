@@ -1,7 +1,8 @@
 """Every call of the blocking client, over both protocols, against the real model."""
 
 import multiprocessing
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -208,3 +209,24 @@ def test_a_big_text_and_a_big_reply_pass(client):
     assert client.encode("word " * 200_000).shape == (DIMENSION,)
     items = client.encode_tokens(["word " * 300] * 64)
     assert len(items) == 64 and items[63].vectors.shape == (256, DIMENSION)
+
+
+def encode_there(client):
+    return client.encode("First do it")
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_a_client_that_is_in_use_may_be_given_to_other_processes(client, method):
+    expected = client.encode("First do it")
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        for found in pool.map(encode_there, [client] * 4):
+            same(found, expected)
+    same(client.encode("First do it"), expected)
+
+
+@pytest.mark.parametrize("timeout", [sys.maxsize, 1e10, 10**400, np.float32(60), np.int64(60)])
+def test_a_timeout_may_be_any_number_of_seconds(client, timeout):
+    assert client.encode(["First do it"] * 130, timeout=timeout).shape == (130, DIMENSION)
+    assert client.encode("First do it", timeout=timeout).shape == (DIMENSION,)
+    assert client.info(timeout=timeout).dimension == DIMENSION and client.is_ready(timeout=timeout)

@@ -15,7 +15,7 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
     with Client(getattr(server, protocol)) as client, Client(server.grpc_url, timeout=120) as other:
         client.encode("warm")
         took = {}
-        for priority in ("interactive", "bulk"):
+        for priority in ("interactive", "bulk", None):  # which is bulk for as many texts
             with ThreadPoolExecutor(4) as pool:
                 calls = [pool.submit(other.encode, many, max_seq_len=64, priority=priority) for _ in range(4)]
                 time.sleep(1)
@@ -26,3 +26,4 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
             np.testing.assert_allclose(vector, expected["sentence"][0], atol=1e-5)
             assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
         assert took["bulk"] < 1 and took["bulk"] < took["interactive"] / 3, took
+        assert took[None] < took["interactive"] / 3, took

@@ -32,14 +32,14 @@ def numbers(request):
 def run(request):
     """Drives texts through a fake transport whose answers are `answer(request)`: (result, transport)."""
 
-    def run(texts, answer=numbers, *, batch_size=10, limit=64, timeout=5.0):
-        job = VECTORS.job("bert", texts, {}, batch_size, False)
+    def run(texts, answer=numbers, *, batch_size=10, limit=64, timeout=5.0, deadline=None, parameters=None):
+        job = VECTORS.job("bert", texts, parameters or {}, batch_size, False)
         run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
         run.transport.limit = limit
         if request.param == "blocking":
-            drive(job, run.transport, Deadline(timeout))
+            drive(job, run.transport, deadline or Deadline(timeout))
         else:
-            asyncio.run(drive_async(job, run.transport, Deadline(timeout)))
+            asyncio.run(drive_async(job, run.transport, deadline or Deadline(timeout)))
         return job.result()
 
     return run
@@ -173,3 +173,153 @@ def test_a_version_is_asked_for_by_its_number():
     assert VECTORS.job("bert", ["1"], {}, 1, False).request(Batch(["1"], [0])).version == ""
     with pytest.raises(InvalidArgument, match="model_version must be at least 1"):
         VECTORS.job("bert", ["1"], {}, 1, False, 0)
+
+
+@pytest.fixture
+def five_seconds(clock):
+    """Answers, each of which takes 5 s of the clock."""
+
+    def answer(request):
+        clock.now += 5
+        return numbers(request)
+
+    return answer
+
+
+MANY = [str(i) for i in range(1000)]
+
+
+def test_a_call_without_a_timeout_lasts_as_long_as_answers_come(run, clock, five_seconds):
+    assert len(run(MANY, five_seconds, deadline=Deadline(60, clock, renewable=True))) == 1000
+    assert clock.now > 100 + 60
+
+
+def test_a_timeout_bounds_the_whole_call_and_says_how_far_it_came(run, clock, five_seconds):
+    with pytest.raises(DeadlineExceeded, match=r"the timeout of 60 s passed.*; \d+ of 1,000 texts were done"):
+        run(MANY, five_seconds, deadline=Deadline(60, clock))
+
+
+def test_a_call_without_a_timeout_ends_when_no_answer_comes(run, clock):
+    def silent(request):
+        if "900" in request.texts:
+            clock.now += 61
+            raise DeadlineExceeded("the server did not answer in time")
+        return numbers(request)
+
+    with pytest.raises(DeadlineExceeded, match=r"60 s passed without an answer.*; \d+ of 901 texts were done"):
+        run(MANY[:901], silent, batch_size=901, limit=50, deadline=Deadline(60, clock, renewable=True))
+
+
+def test_a_request_that_expires_while_others_are_answered_is_sent_again(run, clock):
+    expired = []
+
+    def late_once(request):
+        if "500" in request.texts and not expired:
+            expired.append(request)
+            raise DeadlineExceeded("the server did not answer in time")
+        return numbers(request)
+
+    assert len(run(MANY, late_once, deadline=Deadline(60, clock, renewable=True))) == 1000
+
+
+@pytest.mark.parametrize("texts", [3, 1000])
+def test_what_a_stream_takes_does_not_count_as_waiting_for_an_answer(run, clock, texts):
+    def stream():
+        for text in range(texts):
+            clock.now += 100
+            yield str(text)
+
+    assert len(run(stream(), deadline=Deadline(60, clock, renewable=True))) == texts
+
+
+def test_a_timeout_holds_while_a_stream_is_read(clock):
+    pulled = []
+
+    def stream():
+        for text in MANY:
+            pulled.append(text)
+            clock.now += 1
+            yield text
+
+    with pytest.raises(DeadlineExceeded, match="the timeout of 3 s passed"):
+        drive(VECTORS.job("bert", stream(), {}), FakeTransport(numbers), Deadline(3, clock))
+    assert len(pulled) <= 4
+
+
+async def test_an_event_loop_is_neither_blocked_by_a_stream_nor_kept_beyond_the_timeout():
+    release, reached = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    readers = set()
+
+    def stream():
+        readers.add(threading.current_thread())
+        yield "1"
+        readers.add(threading.current_thread())
+        loop.call_soon_threadsafe(reached.set)
+        release.wait()
+        yield "2"
+
+    job = VECTORS.job("bert", stream(), {})
+    call = asyncio.create_task(drive_async(job, AsyncFake(numbers), Deadline(1.0)))
+    await reached.wait()  # the stream blocks, and this runs
+    with pytest.raises(DeadlineExceeded, match="the timeout of 1 s passed"):
+        await call
+    assert len(readers) == 1 and readers != {threading.current_thread()}
+    release.set()
+
+
+async def test_an_asynchronous_stream_is_read_as_it_comes():
+    first_answered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def answer(request):
+        loop.call_soon_threadsafe(first_answered.set)
+        return numbers(request)
+
+    async def stream():
+        for i in range(20):
+            yield str(i)
+        await first_answered.wait()  # texts that are there are sent while others are waited for
+        yield "20"
+
+    job = VECTORS.job("bert", stream(), {}, 10, asynchronous=True)
+    await drive_async(job, AsyncFake(answer), Deadline(60))
+    assert job.result()[:, 0].tolist() == list(range(21))
+
+
+async def test_an_error_of_an_asynchronous_stream_comes_through():
+    async def stream():
+        yield "1"
+        raise KeyError("the reader's own")
+
+    with pytest.raises(KeyError, match="the reader's own"):
+        await drive_async(VECTORS.job("bert", stream(), {}, asynchronous=True), AsyncFake(numbers), Deadline(60))
+
+
+@pytest.mark.parametrize(
+    ("texts", "parameters", "bulk"),
+    [
+        (10, {}, None),
+        (11, {}, True),
+        (11, {"bulk": False}, False),
+        (10, {"bulk": True}, True),
+    ],
+)
+@pytest.mark.parametrize("wrap", [list, iter])
+def test_a_call_of_several_requests_is_bulk_unless_it_says_otherwise(run, texts, parameters, bulk, wrap):
+    run(wrap(MANY[:texts]), parameters=parameters)
+    assert {request.parameters.get("bulk") for request in run.transport.requests} == {bulk}
+
+
+def test_refused_texts_are_left_out_where_that_is_wanted():
+    def refuse(request):
+        for index, text in enumerate(request.texts):
+            if text.endswith("7"):
+                raise InvalidArgument(f"text {index}: is refused")
+        return numbers(request)
+
+    left_out = []
+    job = VECTORS.job("bert", MANY[:100], {}, 10)
+    job.leave_out = lambda position, reason: left_out.append((position, reason))
+    drive(job, FakeTransport(refuse), Deadline(60))
+    assert sorted(left_out) == [(position, ": is refused") for position in range(7, 100, 10)]

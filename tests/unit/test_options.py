@@ -1,8 +1,13 @@
+import sys
+import threading
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
-from client_sdk._options import POOLINGS, positive_int, request_parameters
+from client_sdk._options import LONGEST_TIMEOUT, POOLINGS, positive_int, request_parameters, seconds
 
 
 def test_only_what_is_given_is_sent():
@@ -51,7 +56,7 @@ def test_a_size_is_a_positive_int(name):
         ("add_special_tokens", 0, "bool"),
         ("split_special_tokens", "yes", "bool"),
         ("mask_cls_sep", 1, "bool"),
-        ("priority", None, "str"),
+        ("priority", 1, "str or None"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_refused(name, value, allowed):
@@ -74,9 +79,10 @@ def test_options_that_do_not_go_together_are_refused():
         request_parameters(pair_truncation="only_first")
 
 
-def test_a_bulk_call_says_so_and_an_interactive_one_is_the_default():
+def test_a_priority_is_sent_if_it_was_chosen():
     assert request_parameters(priority="bulk") == {"bulk": True}
-    assert request_parameters(priority="interactive") == {}
+    assert request_parameters(priority="interactive") == {"bulk": False}
+    assert request_parameters() == {}
     with pytest.raises(InvalidArgument, match="priority 'high' is not known; allowed: interactive, bulk"):
         request_parameters(priority="high")
 
@@ -85,3 +91,50 @@ def test_a_batch_size_is_a_positive_int():
     assert positive_int("batch_size", 1) == 1
     with pytest.raises(InvalidType):
         positive_int("batch_size", None)
+
+
+@pytest.mark.parametrize("name", ["prompt", "prompt_name", "pooling", "pair_truncation", "priority"])
+def test_a_string_that_would_not_arrive_as_it_is_is_refused(name):
+    with pytest.raises(InvalidArgument, match=f"^{name} has a NUL at character 3, where Triton cuts it"):
+        request_parameters(**{name: "cls\0 tail"})
+    with pytest.raises(InvalidArgument, match=f"^{name} has the lone surrogate .* at character 0"):
+        request_parameters(**{name: "\ud800"})
+
+
+def test_values_go_as_plain_types():
+    class Loud(str):
+        def __str__(self):
+            return self.upper()
+
+    found = request_parameters(prompt=Loud("query: "), normalize=np.True_, truncate=np.bool_(False))
+    assert found == {"prompt": "query: ", "normalize": True, "truncate": False}
+    assert [type(value) for value in found.values()] == [bool, bool, str]
+
+
+@pytest.mark.parametrize("name", ["truncate_dim", "max_seq_len"])
+@pytest.mark.parametrize("value", [2**63, -(2**63), 10**400])
+def test_an_int_of_more_than_64_bits_is_refused(name, value):
+    with pytest.raises(InvalidArgument, match=f"{name} must be between 1 and 9223372036854775807"):
+        request_parameters(**{name: value})
+
+
+@pytest.mark.parametrize("value", [5, 0.25, np.float32(5), np.int64(5), Fraction(1, 2), 1e-300])
+def test_a_timeout_is_any_positive_number(value):
+    assert seconds("timeout", value) == float(value) and type(seconds("timeout", value)) is float
+
+
+@pytest.mark.parametrize("value", [sys.maxsize, 1e10, 1e300, 10**400, np.float64(1e200)])
+def test_a_timeout_beyond_what_the_libraries_take_is_the_longest(value):
+    assert seconds("timeout", value) == LONGEST_TIMEOUT < threading.TIMEOUT_MAX
+
+
+@pytest.mark.parametrize("value", [0, -1, -0.5, float("inf"), float("nan"), -(10**400)])
+def test_a_timeout_that_is_no_time_is_refused(value):
+    with pytest.raises(InvalidArgument, match="timeout must be a positive, finite number of seconds, not"):
+        seconds("timeout", value)
+
+
+@pytest.mark.parametrize("value", [True, "5", None, Decimal(5), [5], np.bool_(True)])
+def test_a_timeout_of_another_type_is_refused(value):
+    with pytest.raises(InvalidType, match="timeout must be a number of seconds"):
+        seconds("timeout", value)

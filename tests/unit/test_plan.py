@@ -37,7 +37,7 @@ def test_a_stream_is_read_no_further_than_a_window():
             pulled += 1
             yield "text"
 
-    next(plan(stream(), 64))
+    next(plan(stream(), 64, lambda: 0.0))
     assert pulled == _plan.WINDOW_TEXTS
 
 
@@ -50,10 +50,19 @@ def test_a_window_of_long_texts_is_shorter():
             pulled += 1
             yield "x" * (1 << 20)
 
-    next(plan(stream(), 64))
+    next(plan(stream(), 64, lambda: 0.0))
     assert pulled == _plan.WINDOW_CHARACTERS >> 20
 
 
 def test_a_batch_of_huge_texts_is_shorter():
     batches = list(plan(texts_of_lengths(_plan.BATCH_CHARACTERS + 1, *[1 << 21] * 3, 5), 64))
     assert [batch.positions for batch in batches] == [[0], [1, 2], [3, 4]]
+
+
+def test_texts_of_a_slow_stream_do_not_wait_for_a_whole_window(clock):
+    def stream():
+        for text in range(1000):
+            clock.now += _plan.WINDOW_SECONDS / 10
+            yield str(text)
+
+    assert len(next(plan(stream(), 64, clock)).texts) <= 12

@@ -1,0 +1,65 @@
+"""Clients travel by their settings; that they work where they land is shown in tests/server/test_client.py."""
+
+import copy
+import pickle
+
+import pytest
+
+from client_sdk import AsyncClient, Client, ClientError
+from client_sdk import _errors as errors
+from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
+
+URL = "grpc://127.0.0.1:1,grpc://127.0.0.1:2"
+TRAVEL = [copy.copy, copy.deepcopy, lambda client: pickle.loads(pickle.dumps(client))]
+SETTINGS = {"timeout": 5, "headers": {"x-tenant": "a"}, "api_key": "secret-key"}
+
+
+@pytest.mark.parametrize("travel", TRAVEL)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_travels_by_its_settings(travel, kind):
+    client = kind(URL, "minilm", **SETTINGS)
+    landed = travel(client)
+    assert type(landed) is kind and landed._settings == client._settings
+    assert "secret-key" in str([connection.headers for connection in landed._settings.connections])
+
+
+@pytest.mark.parametrize("url", ["grpc://127.0.0.1:1", "http://127.0.0.1:1"])
+def test_a_connection_stays_at_home(url):
+    with Client(url) as client:
+        fresh = pickle.dumps(client)
+        with pytest.raises(ClientError):
+            client.encode("text", timeout=5)
+        assert client._transport is not None and pickle.dumps(client) == fresh
+        assert copy.deepcopy(client)._transport is None
+
+
+def test_a_closed_client_stays_closed():
+    client = Client(URL)
+    client.close()
+    with pytest.raises(ClientError, match="is closed"):
+        copy.deepcopy(client).encode("text")
+
+
+class Own(Client):
+    def __init__(self, url):
+        super().__init__(url)
+        self.name = "mine"
+
+
+def test_what_a_subclass_adds_travels_too():
+    assert pickle.loads(pickle.dumps(Own(URL))).name == "mine"
+
+
+@pytest.mark.parametrize("travel", TRAVEL)
+@pytest.mark.parametrize("kind", [BertClient, ConcurrentBertClient])
+def test_a_client_in_bert_as_services_way_travels(travel, kind):
+    with kind(ignore_all_checks=True, max_seq_len=8, timeout=500, output_fmt="list") as client:
+        landed = travel(client)
+        assert landed.status == {**client.status} and landed._for_texts == client._for_texts
+        landed.close()
+
+
+@pytest.mark.parametrize("kind", [*errors.ClientError.__subclasses__(), errors.InvalidType, errors.VersionChanged])
+def test_an_error_travels_back(kind):
+    landed = pickle.loads(pickle.dumps(kind("what happened")))
+    assert type(landed) is kind and str(landed) == "what happened"
