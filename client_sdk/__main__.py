@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -25,7 +26,8 @@ examples:
   python -m client_sdk info
   echo "First do it, then do it right" | python -m client_sdk encode
   python -m client_sdk encode sentences.txt -o vectors.npy
-  python -m client_sdk encode queries.txt -o queries.jsonl --prompt-name query --url http://localhost:8000
+  python -m client_sdk encode queries.txt -o queries.jsonl --prompt "query: " --url http://localhost:8000
+  python -m client_sdk encode pairs.tsv --pairs -o vectors.npy --on-error skip
   python -m client_sdk encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001
   python -m client_sdk health
 
@@ -41,7 +43,10 @@ exit codes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and give its exit code; errors are one line on standard error."""
+    """Run one command and give its exit code; errors are one line on standard error, and all output is UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         return _run(arguments)
@@ -92,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "encode", help="encode a file, one text a line", description="Encode texts, one a line."
     )
     _encode_command.add_arguments(encode)
-    _server_arguments.add_arguments(encode, _encode_command.CHUNK_TIMEOUT, f"for each {_encode_command.CHUNK:,} lines")
+    _server_arguments.add_arguments(encode, None, "for all of it")
     info = commands.add_parser(
         "info", help="say what a server's model is", description="Say, as JSON, what a server's model is."
     )

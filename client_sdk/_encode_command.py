@@ -5,33 +5,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import io
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from ._client import Client
-from ._collect import Rows
-from ._errors import InvalidArgument
-from ._job import TEXT_INDEX
-from ._options import POOLINGS
+from ._encode_input import Lines, WrongLine
+from ._encode_output import Writer, open_writer
+from ._errors import InvalidArgument, ServerError
+from ._job import TEXT_INDEX, AnswerKind
+from ._options import POOLINGS, PRIORITIES, request_parameters
 from ._progress import Progress
 from ._settings import DEFAULT_BATCH_SIZE
-
-CHUNK = 2048
-"""Lines that are read, encoded and written at a time; `--timeout` is for each chunk."""
-
-CHUNK_TIMEOUT = 600.0  # seconds
-
-Vectors = npt.NDArray[np.float32]
+from ._transport import Arrays
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help=".npy: an array [N, D] float32; .jsonl: an object a line, with text and vector "
-        "(default: the same on standard output)",
+        "(default: the same on standard output). What is done before an error is kept as FILE.partial",
+    )
+    parser.add_argument("--pairs", action="store_true", help="a line is two texts with a tab between, encoded together")
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="a line that is blank, not UTF-8 or refused by the server: stop (default), or skip it. Then .npy has no "
+        "row for it, JSON lines have the number of each line as line, and FILE.skipped.jsonl, or standard error, says "
+        "which were skipped and why",
     )
     parser.add_argument("--pooling", choices=POOLINGS, help="default: the model's own")
     parser.add_argument(
@@ -53,8 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="numbers to keep of each vector")
     parser.add_argument("--max-seq-len", type=int, metavar="TOKENS", help="tokens to use of each text")
-    parser.add_argument("--prompt", help="put before each text")
-    parser.add_argument("--prompt-name", metavar="NAME", help="the same, by the name of one of the model's prompts")
+    parser.add_argument(
+        "--truncate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="cut longer texts (default), or take them as wrong",
+    )
+    parser.add_argument("--prompt", type=_as_utf8, help="put before each text")
+    parser.add_argument(
+        "--prompt-name", type=_as_utf8, metavar="NAME", help="the same, by the name of one of the model's prompts"
+    )
+    parser.add_argument(
+        "--model-version", type=int, metavar="N", help="among those that are served; default: the highest"
+    )
+    parser.add_argument(
+        "--priority",
+        choices=PRIORITIES,
+        help="which texts the network takes first; default: bulk if there is more than one request",
+    )
     parser.add_argument("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="texts in a request")
     parser.add_argument(
         "--progress",
@@ -64,106 +81,131 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, client: Client) -> int:
-    """Encode and write; raises ClientError, or OSError for the files."""
+    """Encode and write, all in one call, so that all comes from one model; raises ClientError, or OSError for files."""
     output: Path | None = arguments.output
     if output is not None and output.suffix not in (".npy", ".jsonl"):
         raise InvalidArgument(f"output {str(output)!r}: the name must end in .npy or .jsonl")
     if output is not None and not output.parent.is_dir():
         raise InvalidArgument(f"output {str(output)!r}: there is no directory {str(output.parent)!r}")
-    options = {
-        "pooling": arguments.pooling,
-        "normalize": arguments.normalize,
-        "truncate_dim": arguments.truncate_dim,
-        "max_seq_len": arguments.max_seq_len,
-        "prompt": arguments.prompt,
-        "prompt_name": arguments.prompt_name,
-        "batch_size": arguments.batch_size,
-        "timeout": arguments.timeout,
-    }
-    progress = Progress(None, _wants_progress(arguments.progress))
-    with contextlib.closing(progress), _opened(arguments.file) as lines:
-        chunks = _encoded(client, _texts(lines, arguments.file), options, progress)
-        if output is None:
-            _write_json_lines(sys.stdout, chunks)
-        elif output.suffix == ".jsonl":
-            with _replacing(output) as stream, io.TextIOWrapper(stream, "utf-8", write_through=True) as text:
-                _write_json_lines(text, chunks)
-        else:
-            rows = Rows("EMBEDDING", np.float32, None)
-            done = 0
-            for texts, vectors in chunks:
-                rows.take(range(done, done + len(texts)), {"EMBEDDING": vectors})
-                done += len(texts)
-            with _replacing(output) as stream:
-                np.save(stream, rows.result())
+    parameters = request_parameters(
+        pooling=arguments.pooling,
+        normalize=arguments.normalize,
+        truncate_dim=arguments.truncate_dim,
+        max_seq_len=arguments.max_seq_len,
+        truncate=arguments.truncate,
+        prompt=arguments.prompt,
+        prompt_name=arguments.prompt_name,
+        priority=arguments.priority,
+    )
+    skips = arguments.on_error == "skip"
+    skipped: list[WrongLine] = []
+    leave_out: Callable[[WrongLine], object] = skipped.append if skips else _stop
+    name = "standard input" if arguments.file == "-" else arguments.file
+    with contextlib.ExitStack() as open_things:
+        stream = open_things.enter_context(_opened(arguments.file))
+        lines = Lines(stream, name, arguments.pairs, leave_out)
+        total = lines.count((lambda line: None) if skips else _stop)
+        open_things.callback(_report, skipped, output)
+        writer = open_things.enter_context(open_writer(output, numbered=skips))
+        progress = Progress(total, _wants_progress(arguments.progress))
+        open_things.callback(progress.close)
+        rows = _RowsInOrder(lines, writer, progress)
+        job = AnswerKind("", ("EMBEDDING",), lambda _: rows).job(
+            client._settings.model, lines, parameters, arguments.batch_size, model_version=arguments.model_version
+        )
+        if skips:
+            job.leave_out = lambda position, reason: rows.leave_out(position, reason, leave_out)
+        try:
+            client._run(job, client._settings.deadline(None))
+        except InvalidArgument as error:
+            raise _with_line_number(error, lines) from None
+        if lines.wrong is not None:
+            raise lines.wrong
     return 0
+
+
+class _RowsInOrder:
+    """Puts the rows of replies into the order of their lines, and writes each as soon as those before it are there."""
+
+    def __init__(self, lines: Lines, writer: Writer, progress: Progress) -> None:
+        self._lines = lines
+        self._writer = writer
+        self._progress = progress
+        self._rows: dict[int, npt.NDArray[np.float32] | None] = {}  # None: there will be none
+        self._next = 0
+        self._width: int | None = None
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Write what is next in order."""
+        vectors = reply["EMBEDDING"]
+        self._width = self._width or vectors.shape[1]
+        if vectors.shape != (len(positions), self._width):
+            raise ServerError(
+                f"EMBEDDING is {vectors.shape} for {len(positions)} texts, and had {self._width} values a text before: "
+                "was the model replaced? Try again"
+            )
+        self._rows.update(zip(positions, vectors, strict=True))
+        self._write()
+
+    def leave_out(self, position: int, reason: str, report: Callable[[WrongLine], object]) -> None:
+        """The text at `position` was refused."""
+        report(WrongLine(self._lines.number(position), reason.removeprefix(":").strip()))
+        self._rows[position] = None
+        self._write()
+
+    def result(self) -> None:
+        """It is written already."""
+
+    only = result
+
+    def _write(self) -> None:
+        lines, vectors = [], []
+        while self._next in self._rows:
+            vector, line = self._rows.pop(self._next), self._lines.take()
+            self._next += 1
+            if vector is not None:
+                lines.append(line)
+                vectors.append(vector)
+        if lines:
+            self._writer.write(lines, np.stack(vectors))
+        self._progress.update(len(lines))
+
+
+def _stop(line: WrongLine) -> None:
+    raise line
+
+
+def _report(skipped: list[WrongLine], output: Path | None) -> None:
+    """Say which lines were skipped; a report of an earlier run does not stay beside vectors that are not its own."""
+    skipped.sort(key=lambda line: line.number)
+    if output is None:
+        for line in skipped:
+            print(f"skipped: {line}", file=sys.stderr)
+        return
+    path = output.with_name(output.name + ".skipped.jsonl")
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    entries = [{"line": line.number, "reason": line.reason} for line in skipped]
+    path.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries), encoding="utf-8")
+    print(f"note: {len(skipped):,} lines were skipped, the first: {skipped[0]}; all are in {path}", file=sys.stderr)
 
 
 def _opened(file: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     return contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")
 
 
-def _texts(lines: Iterable[bytes], file: str) -> Iterator[str]:
-    name = "standard input" if file == "-" else file
-    number = 0
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InvalidArgument(f"line {number} of {name} is not UTF-8: {error.reason}") from None
-        if not text.strip():
-            raise InvalidArgument(f"line {number} of {name} is blank: a vector of nothing has no meaning")
-        yield text
-    if number == 0:
-        raise InvalidArgument(f"{name} is empty: there is nothing to encode")
-
-
-def _encoded(
-    client: Client, texts: Iterator[str], options: dict[str, Any], progress: Progress
-) -> Iterator[tuple[list[str], Vectors]]:
-    done = 0
-    while chunk := list(islice(texts, CHUNK)):
-        try:
-            vectors = client.encode(chunk, **options)
-        except InvalidArgument as error:
-            raise _with_line_number(error, done) from None
-        yield chunk, vectors
-        done += len(chunk)
-        progress.update(len(chunk))
-
-
-def _with_line_number(error: InvalidArgument, done: int) -> InvalidArgument:
+def _with_line_number(error: InvalidArgument, lines: Lines) -> InvalidArgument:
     match = TEXT_INDEX.match(str(error))
-    return error if match is None else InvalidArgument(f"line {done + int(match[1]) + 1}{match[2]}")
+    return error if match is None else InvalidArgument(f"line {lines.number(int(match[1]))}{match[2]}")
 
 
-def _write_json_lines(stream: IO[str], chunks: Iterable[tuple[list[str], Vectors]]) -> None:
-    for texts, vectors in chunks:
-        for text, vector in zip(texts, vectors.tolist(), strict=True):
-            # Nine digits are enough to give each float32 back exactly.
-            numbers = ", ".join([f"{number:.9g}" for number in vector])
-            stream.write(f'{{"text": {json.dumps(text, ensure_ascii=False)}, "vector": [{numbers}]}}\n')
-    stream.flush()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when it is complete, and never exists otherwise."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-        try:
-            yield stream
-            stream.close()
-            os.chmod(stream.name, 0o666 & ~_umask())
-            os.replace(stream.name, path)
-        except BaseException:
-            os.unlink(stream.name)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _as_utf8(argument: str) -> str:
+    """An argument as it was typed, in UTF-8, whatever the locale took it for."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        return argument
 
 
 def _wants_progress(asked: bool | None) -> bool:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from ._address import parse_addresses
 from ._client import Client
-from ._settings import DEFAULT_MODEL, DEFAULT_URL, default_url
+from ._errors import InvalidArgument
+from ._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url
 
 
-def add_arguments(parser: argparse.ArgumentParser, timeout: float, what_for: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser, timeout: float | None, what_for: str) -> None:
     """Add them to a command; `timeout` is the default, in seconds, and `what_for` goes into its help."""
+    default = f"{DEFAULT_TIMEOUT:g} without an answer" if timeout is None else f"{timeout:g}"
     parser.add_argument(
         "--url",
         metavar="URL[,URL...]",
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser, timeout: float, what_for: str
     )
     parser.add_argument("--model", help=f"the family's name; default: CLIENT_SDK_MODEL, or {DEFAULT_MODEL}")
     parser.add_argument(
-        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"{what_for}; default: {timeout:g}"
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"{what_for}; default: {default}"
     )
     parser.add_argument(
         "--api-key-file",
@@ -42,11 +44,15 @@ def addresses(arguments: argparse.Namespace) -> list[str]:
 def open_client(arguments: argparse.Namespace, url: str | None = None) -> Client:
     """A client of the servers, or of the one at `url`; raises InvalidArgument, or OSError for the key's file."""
     key_file: Path | None = arguments.api_key_file
+    try:
+        key = key_file.read_text("utf-8").strip() if key_file else None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{key_file}: a key is one word of printable ASCII, and this is no text") from None
     return Client(
         url or arguments.url,
         arguments.model,
         timeout=arguments.timeout,
-        api_key=key_file.read_text().strip() if key_file else None,
+        api_key=key,
         root_certificates=arguments.root_certificates,
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,

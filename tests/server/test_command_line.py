@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from client_sdk import Client, LocalServer
+from client_sdk import Client, LocalServer, _model_info
 from client_sdk.__main__ import main
+from client_sdk._retry import Deadline
 from tests.server.local_servers import ending
 
 
@@ -107,7 +108,7 @@ def test_more_lines_than_a_chunk_come_out_in_order(url, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("\n".join(texts))
     output = tmp_path / "vectors.npy"
     assert main(["encode", str(tmp_path / "texts.txt"), "-o", str(output), "--progress"]) == 0
-    assert "2.50ktext" in capsys.readouterr().err
+    assert "2.50k/2.50k" in capsys.readouterr().err
     with Client(url) as client:
         same(np.load(output)[[0, 2047, 2048, 2499]], client.encode([texts[i] for i in (0, 2047, 2048, 2499)]))
 
@@ -148,3 +149,134 @@ def test_a_reader_that_leaves_is_141_without_a_traceback(url):
         child.stdin = child.stdout = None  # so that nobody looks after them again
         assert child.wait(30) == 141
         assert child.stderr.read() == ""
+
+
+def encoded(capsys, *arguments):
+    """The objects that were written to standard output, and standard error."""
+    assert main(["encode", *map(str, arguments)]) == 0
+    shown = capsys.readouterr()
+    return [json.loads(line) for line in shown.out.splitlines()], shown.err
+
+
+WRONG_LINES = b"First do it\n \nthen \xff\nthen do it right\n"
+
+
+def test_wrong_lines_are_skipped_and_named(vectors, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_bytes(WRONG_LINES)
+    entries, errors = encoded(capsys, tmp_path / "texts.txt", "--on-error", "skip")
+    assert [(entry["line"], entry["text"]) for entry in entries] == [(1, "First do it"), (4, "then do it right")]
+    same([entry["vector"] for entry in entries], vectors)
+    assert [line.split(" of ")[0] for line in errors.splitlines()] == ["skipped: line 2", "skipped: line 3"]
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
+def test_a_report_of_skipped_lines_stands_beside_the_file(vectors, tmp_path, capsys, name):
+    output, report = tmp_path / name, tmp_path / f"{name}.skipped.jsonl"
+    (tmp_path / "texts.txt").write_bytes(WRONG_LINES)
+    _, errors = encoded(capsys, tmp_path / "texts.txt", "-o", output, "--on-error", "skip")
+    assert "2 lines were skipped, the first: line 2" in errors and str(report) in errors
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [line["line"] for line in lines] == [2, 3] and "is blank" in lines[0]["reason"]
+    same(read(output), vectors)
+    (tmp_path / "texts.txt").write_bytes(b"First do it\nthen do it right\n")
+    encoded(capsys, tmp_path / "texts.txt", "-o", output, "--on-error", "skip")
+    assert not report.exists()  # it would not be about these vectors
+
+
+def read(output):
+    if output.name.startswith("out.npy"):
+        return np.load(output)
+    return [json.loads(line)["vector"] for line in output.read_text().splitlines()]
+
+
+def test_lines_that_the_server_refuses_are_skipped_and_cost_the_others_nothing(url, tmp_path, capsys):
+    texts = [f"number {i}" + " and so on" * (i % 10 == 3) * 20 for i in range(300)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    options = ["--no-truncate", "--max-seq-len", "20", "--batch-size", "16", "--on-error", "skip"]
+    entries, errors = encoded(capsys, tmp_path / "texts.txt", *options)
+    kept = [i for i in range(300) if i % 10 != 3]
+    assert [entry["line"] for entry in entries] == [i + 1 for i in kept]
+    assert errors.count("skipped: line ") == 30 and "skipped: line 4 " in errors
+    with Client(url) as client:
+        same([entry["vector"] for entry in entries], client.encode([texts[i] for i in kept]))
+
+
+def test_without_truncation_a_text_that_is_too_long_ends_the_job(url, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("First do it\n" + "then " * 30)
+    assert main(["encode", str(tmp_path / "texts.txt"), "--no-truncate", "--max-seq-len", "20"]) == 2
+    assert capsys.readouterr().err.startswith("error: line 2")
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
+def test_what_was_done_before_an_error_is_kept(url, tmp_path, capsys, monkeypatch, name):
+    output, partial = tmp_path / name, tmp_path / f"{name}.partial"
+    output.write_text("what was there before")
+    texts = [f"number {i}" for i in range(6000)]  # more than is read ahead
+    lines = "\n".join([*texts, "", "more"]).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))  # which cannot be looked through beforehand
+    assert main(["encode", "-o", str(output)]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == f"note: the 6,000 vectors that were done are in {partial}"
+    assert error.startswith("error: line 6001 ") and output.read_text() == "what was there before"
+    found = read(partial)
+    with Client(url) as client:
+        same(found, client.encode(texts))
+
+
+def test_a_wrong_line_of_a_file_is_found_before_anything_is_sent(url, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("number\n" * 5000 + "\nmore\n")
+    before = served(url)
+    assert main(["encode", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out.npy")]) == 2
+    assert capsys.readouterr().err.startswith("error: line 5001 ") and os.listdir(tmp_path) == ["texts.txt"]
+    assert served(url) == before
+
+
+def served(url):
+    with Client(url) as client:
+        return client._ask(_model_info.served("bert"), Deadline(60)).texts
+
+
+def test_pairs_have_a_tab_between(url, tmp_path, capsys):
+    (tmp_path / "pairs.tsv").write_text("a question\tits answer\nno pair\none\ttwo\n\tthree\n")
+    entries, errors = encoded(capsys, tmp_path / "pairs.tsv", "--pairs", "--on-error", "skip")
+    assert [entry["text"] for entry in entries] == [["a question", "its answer"], ["one", "two"]]
+    with Client(url) as client:
+        same([entry["vector"] for entry in entries], client.encode([("a question", "its answer"), ("one", "two")]))
+    assert "line 2 " in errors and "0 tabs" in errors and "line 4 " in errors and "blank text" in errors
+
+
+def test_a_version_and_a_priority_can_be_chosen(vectors, url, file, capsys):
+    entries, _ = encoded(capsys, file, "--model-version", "1", "--priority", "interactive")
+    same([entry["vector"] for entry in entries], vectors)
+    assert main(["encode", str(file), "--model-version", "7"]) == 1
+    assert "there is no version 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["orjson", None])
+def test_json_lines_are_the_same_with_and_without_orjson(vectors, url, file, capsys, module, monkeypatch):
+    if module is None:
+        monkeypatch.setitem(sys.modules, "orjson", None)
+    entries, _ = encoded(capsys, file)
+    assert [entry["text"] for entry in entries] == ["First do it", "then do it right"]
+    same([entry["vector"] for entry in entries], vectors)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "utf-16"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+)
+def test_input_and_output_are_utf8_whatever_the_locale(url, tmp_path, environment):
+    text = "naïve café 東京 😀"
+    (tmp_path / "texts.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "client_sdk", "encode", str(tmp_path / "texts.txt"), "--prompt", "préfixe : "]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **environment})
+    assert done.returncode == 0 and done.stderr == b""
+    entry = json.loads(done.stdout.decode("utf-8"))
+    assert entry["text"] == text
+    with Client(url) as client:
+        same(entry["vector"], client.encode(text, prompt="préfixe : "))
