@@ -25,6 +25,7 @@ from client_sdk._server_settings import (
 )
 from client_sdk._supervisor import Supervisor
 from client_sdk._tritonserver import TritonServer, find_tritonserver
+from client_sdk._unfinished_export import finish_exports
 
 # A free port may be taken before the server binds to it.
 _PORT_ATTEMPTS = 3
@@ -252,6 +253,7 @@ class LocalServer:
 
     def _read_repository(self) -> ModelRepository:
         """What is there now, before every launch; what is not served is told to the logger."""
+        finish_exports(self.model_repository)
         repository = read_repository(self.model_repository)
         if repository.left_out:
             logger.warning("not served of %r: %s", str(repository.path), ", ".join(repository.left_out))
