@@ -1,21 +1,10 @@
 import shutil
 
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from tests.conftest import fill
 from tests.unit.checkpoints import VOCABULARY, write_bert, write_json, write_modules
-
-
-def identities(repository, name="bert"):
-    """The identity parameters of the family's models, which must all say the same."""
-    found = []
-    for role in ("", "_tokens", "_tokenizer", "_encoder", "_pooling"):
-        config = text_format.Parse((repository / f"{name}{role}" / "config.pbtxt").read_text(), ModelConfig())
-        found.append({k: v.string_value for k, v in config.parameters.items() if k.startswith("identity.")})
-    assert all(other == found[0] for other in found)
-    return found[0]
+from tests.unit.families import identities
 
 
 @pytest.fixture(scope="module")
