@@ -99,3 +99,44 @@ def test_calls_outlive_a_dead_step_if_the_server_is_brought_back(tmp_path):
             time.sleep(2)
         with LocalServer(repository, **ports):
             assert [call.result().tolist() for call in calls] == [[4]] * 4
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_response_cache_is_unhealthy_whatever_the_vectors_are(tmp_path, protocol):
+    # No family of several steps: such a one would not be served.
+    repository = make_moody_repository(tmp_path / "repository")
+    with (repository / "bert" / "config.pbtxt").open("a") as config:
+        config.write("response_cache { enable: true }\n")
+    with LocalServer(repository) as server:
+        code, line = health("--url", server.grpc_url if protocol == "grpc" else server.http_url)
+    assert code == 1 and "bert has Triton's response cache on" in line and line.count("\n") == 1
+
+
+WITH_LITTLE_SHARED_MEMORY = [
+    "unshare",
+    *(["--map-root-user"] if os.geteuid() else []),
+    *("--mount", "sh", "-c", 'mount -t tmpfs -o size=24m none /dev/shm && exec "$@"', "-"),
+]
+FILL_IT = """
+import os, subprocess, sys
+from client_sdk import LocalServer
+
+def health(url):
+    return subprocess.call([sys.executable, "-m", "client_sdk", "health", "--url", url], stderr=subprocess.STDOUT)
+
+with LocalServer(sys.argv[1]) as server:
+    with open("/dev/shm/of-somebody-else", "wb") as file:
+        space = os.statvfs("/dev/shm")
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - (1 << 19))
+    full = health(server.grpc_url)
+    os.unlink("/dev/shm/of-somebody-else")
+    print(full, health(server.grpc_url), flush=True)
+"""
+
+
+def test_a_full_shared_memory_is_unhealthy_until_there_is_room(tmp_path):
+    repository = make_moody_repository(tmp_path / "repository")
+    command = [*WITH_LITTLE_SHARED_MEMORY, sys.executable, "-c", FILL_IT, repository]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.stdout.splitlines()[-1:] == ["1 0"], ended.stdout + ended.stderr
+    assert "/dev/shm is full (524288 bytes are left)" in ended.stdout
