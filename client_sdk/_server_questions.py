@@ -70,9 +70,17 @@ class Question:
         self._asked_at = 0.0
 
     @property
-    def waiting_seconds(self) -> float:
-        """For how long it has been waiting for the answer; 0 if none is due."""
-        return time.monotonic() - self._asked_at if self._connection else 0.0
+    def is_asked(self) -> bool:
+        """Whether an answer is due."""
+        return self._connection is not None
+
+    def waiting_seconds(self, now: float) -> float:
+        """For how long it has been waiting for the answer at time.monotonic() `now`; 0 if none is due."""
+        return max(0.0, now - self._asked_at) if self._connection else 0.0
+
+    def wait_anew(self, now: float) -> None:
+        """Has the wait for the answer begin at time.monotonic() `now`."""
+        self._asked_at = now
 
     def ask(self) -> None:
         """Sends the request. Raises OSError if that cannot be done."""

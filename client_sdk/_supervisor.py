@@ -9,6 +9,8 @@ What is noticed, and how soon:
   not there, or that a queue is full, is no failure.
 - A request is not answered. A busy server lets it wait too, so it counts only if for IDLE_SECONDS the server has
   next to no processor time to show for it, or if it takes STUCK_SECONDS, four times what a queue lets it wait.
+- None of this counts across a pause of the supervisor itself (a machine that was suspended, a debugger): the server was
+  paused with it, and has as long as ever to answer from then on.
 
 The server is then killed and started anew, on its ports. If it does not stay up for STABLE_SECONDS, the next start
 is put off, by twice as long each time.
@@ -34,6 +36,19 @@ IDLE_SHARE = 0.05  # of one core
 STUCK_SECONDS = 120.0
 STABLE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 60.0
+PAUSED_SECONDS = 3.0  # nothing that the supervisor waits for takes longer, see _server_questions
+
+
+class Clock:
+    """The time, and whether whoever looks at it was paused since the last look."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def look(self) -> bool:
+        """Sets `now`, in seconds; True after a pause."""
+        before, self.now = self.now, time.monotonic()
+        return self.now - before > PAUSED_SECONDS
 
 
 class Watch:
@@ -46,6 +61,7 @@ class Watch:
         self._ask_at = dict.fromkeys(self._questions, 0.0)
         self._failures: deque[tuple[float, str]] = deque(maxlen=FAILURES)
         self._used: deque[tuple[float, float]] = deque()  # when, and processor seconds until then
+        self._clock = Clock()
 
     def problem(self) -> str | None:
         """What keeps the server from serving, None if nothing does."""
@@ -55,15 +71,26 @@ class Watch:
         dead = self._processes.dead_steps()
         if dead:
             return f"the process of {' and '.join(dead)} died"
-        now = time.monotonic()
+        self._note_a_pause()
         for question in self._questions:
-            failure = self._exchange(question, now)
-            if failure:
-                logger.info("%s: %s", question.about, failure)
-                self._failures.append((now, f"{question.about}: {failure}"))
-                if len(self._failures) == FAILURES and now - self._failures[0][0] < FAILURE_SECONDS:
-                    return f"{FAILURES} requests failed, the last one with {failure}"
-        return self._hang(now)
+            failure = self._exchange(question, self._clock.now)
+            if self._note_a_pause() or not failure:
+                continue
+            logger.info("%s: %s", question.about, failure)
+            self._failures.append((self._clock.now, f"{question.about}: {failure}"))
+            if len(self._failures) == FAILURES and self._clock.now - self._failures[0][0] < FAILURE_SECONDS:
+                return f"{FAILURES} requests failed, the last one with {failure}"
+        return self._hang(self._clock.now)
+
+    def _note_a_pause(self) -> bool:
+        """Looks at the clock; after a pause everything that was seen before it is forgotten."""
+        paused = self._clock.look()
+        if paused:
+            self._failures.clear()
+            self._used.clear()
+            for question in self._questions:
+                question.wait_anew(self._clock.now)
+        return paused
 
     def close(self) -> None:
         """Gives up what was asked."""
@@ -73,7 +100,7 @@ class Watch:
     def _exchange(self, question: Question, now: float) -> str | None:
         """Asks, or takes the answer, whichever is due; what failed."""
         try:
-            if not question.waiting_seconds:
+            if not question.is_asked:
                 if now >= self._ask_at[question]:
                     question.ask()
                 return None
@@ -89,8 +116,8 @@ class Watch:
         return f"HTTP {status}: {body[:200]}" if is_failure else None
 
     def _hang(self, now: float) -> str | None:
-        slowest = max(self._questions, key=lambda question: question.waiting_seconds)
-        waiting = slowest.waiting_seconds
+        slowest = max(self._questions, key=lambda question: question.waiting_seconds(now))
+        waiting = slowest.waiting_seconds(now)
         self._used.append((now, self._processes.cpu_seconds()))
         while len(self._used) > 1 and self._used[1][0] <= now - IDLE_SECONDS:
             self._used.popleft()

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Client, LocalServer
-from tests.server.local_servers import http_request, tritonserver_of, upper_by_http, wait_for
+from client_sdk._supervisor import IDLE_SECONDS
+from tests.server.local_servers import (
+    ending,
+    http_request,
+    processes_of,
+    read_until,
+    serve,
+    tritonserver_of,
+    upper_by_http,
+    wait_for,
+)
 from tests.server.supervised import HANGS, is_told, misbehaving, supervised, wait_for_the_return
 
 
@@ -27,6 +37,48 @@ def test_a_step_that_hangs_is_found_by_a_request_through_it(tmp_path: Path, supe
         wait_for_the_return(supervisor_log)
         assert is_told(supervisor_log, "bert has not answered for")
         assert is_told(supervisor_log, "and computes nothing; starting")
+
+
+def test_a_pause_of_everything_is_no_silence_of_the_server(tmp_path: Path):
+    sign = misbehaving(tmp_path, "open(SIGN + '.asked', 'w').close(); time.sleep(3)")
+    sign.touch()
+    asked = sign.with_name("sign.asked")
+    with ending(serve(tmp_path)) as process:
+        read_until(process, "Ctrl-C")
+        server = tritonserver_of(tmp_path)
+        others = set(processes_of(tmp_path)) - {process.pid}
+        for _ in range(2):
+            asked.unlink(missing_ok=True)
+            wait_for(asked.exists)  # by the supervisor's own request, which is on its way now
+            for pid in (process.pid, *others):
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(IDLE_SECONDS + 2)
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(1)  # it looks before the others have their turn
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(IDLE_SECONDS + 1)
+        assert tritonserver_of(tmp_path) == server
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_server_that_hangs_after_a_pause_is_replaced(tmp_path: Path):
+    misbehaving(tmp_path, "pass")
+    with ending(serve(tmp_path)) as process:
+        read_until(process, "Ctrl-C")
+        everything = {process.pid, *processes_of(tmp_path)}
+        server = tritonserver_of(tmp_path)
+        for pid in everything:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(IDLE_SECONDS + 2)
+        for pid in everything - {server}:
+            os.kill(pid, signal.SIGCONT)
+        assert process.stderr is not None
+        assert "has not answered for" in process.stderr.readline()
+        assert "the server is back" in process.stderr.readline()
 
 
 def test_a_server_that_does_not_stay_up_is_started_less_and_less_often(
