@@ -8,7 +8,8 @@ from jobs import Refused
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SHARED_MEMORY = "/dev/shm"
 
-# With so much shared memory left beside an answer, in bytes, sending it does not fail.
+# Bytes: an answer of up to so many is sent without fear where so much shared memory is left.
+SMALL = 1 << 20
 AMPLE = 64 << 20
 
 
@@ -39,20 +40,20 @@ def send(job, failed):
     """Sends a job's response through its response sender; `failed(what, error)` is told of what goes wrong.
 
     An answer travels through shared memory, which may be full, and a sender takes no second response after one that
-    could not be sent. So where little is left the end of the answer is sent by itself: without the response, Triton
+    could not be sent. So where that might happen the end of the answer is sent by itself: without the response, Triton
     makes an error of it. If not even that can be sent, the request would never end, and the process does, so that
     who supervises the server starts it again.
     """
     try:
         sender = job.request.get_response_sender()
         room = _room()
-        if room > job.bytes + AMPLE:
+        if job.bytes <= SMALL and room > AMPLE:
             sender.send(response(job), FINAL)
             return
         try:
             sender.send(_within(room, job), 0)
         except BaseException as error:
-            failed(f"an answer does not fit into {SHARED_MEMORY}", error)
+            failed(f"an answer of {job.bytes / 1e6:.1f} MB does not fit into {SHARED_MEMORY}", error)
         sender.send(flags=FINAL)
     except BaseException as error:
         os.write(2, f"the encoder ends, since it cannot answer a request: {error}\n".encode(errors="replace"))
