@@ -6,8 +6,18 @@ import warnings
 import numpy as np
 import pytest
 
-from client_sdk import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, _client
+from client_sdk import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidArgument,
+    ServerBusy,
+    ServerUnreachable,
+    _bert_as_service_timeout,
+    _client,
+)
+from client_sdk._retry import Deadline
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient, NoResponse
+from tests.patience import PATIENCE, wait_for
 from tests.unit.fake_transport import FakeTransport
 
 SIZE = 3  # numbers in a vector
@@ -22,7 +32,7 @@ class Server(FakeTransport):
         self.held.set()
 
     def reply(self, request):
-        assert self.held.wait(10)
+        assert self.held.wait(PATIENCE)
         if "wrong" in request.texts:
             raise InvalidArgument(f"text {list(request.texts).index('wrong')}: wrong")
         texts = ["".join(text) for text in request.texts]
@@ -233,7 +243,7 @@ def test_a_result_comes_before_the_generator_has_made_the_next_batch(client):
 
     def batches():
         yield ["a"]
-        assert more.wait(10)
+        assert more.wait(PATIENCE)
         yield ["bb"]
 
     responses = client.encode_async(batches())
@@ -301,21 +311,33 @@ def test_no_server_is_an_error_of_both_kinds():
         client.encode(["a"])
 
 
-def test_a_server_that_stays_busy_is_a_timeout(server):
+def test_a_server_that_stays_busy_is_a_timeout(server, monkeypatch):
+    attempts = 0
+
     def busy(request):
+        nonlocal attempts
+        attempts += 1
         raise ServerBusy("the queue is full")
 
+    def deadline(seconds):
+        return Deadline(seconds, lambda: 0.05 * attempts)  # each attempt takes so long, and nothing else takes time
+
     server.answer = busy
+    monkeypatch.setattr(_bert_as_service_timeout, "Deadline", deadline)
     with BertClient(ignore_all_checks=True, timeout=200) as client, pytest.raises(TimeoutError, match="queue is full"):
         client.encode(["a"])
+    assert 3 <= attempts <= 4
 
 
 # many threads
 
 
 def test_no_more_calls_than_max_concurrency_are_on_their_way_and_the_others_wait(server):
+    pair = threading.Barrier(2)
+
     def slow(request):
-        time.sleep(0.01)
+        pair.wait(PATIENCE)
+        time.sleep(0.01)  # for a third, if there were one
         return server.reply(request)
 
     server.answer = slow
@@ -334,11 +356,11 @@ def test_no_more_calls_than_max_concurrency_are_on_their_way_and_the_others_wait
 
 
 def test_who_waits_for_a_place_waits_no_longer_than_its_timeout(server):
-    with ConcurrentBertClient(max_concurrency=1, ignore_all_checks=True, timeout=200) as client:
+    with ConcurrentBertClient(max_concurrency=1, ignore_all_checks=True) as client:
         server.held.clear()
         client.encode(["a"], blocking=False)
-        while not server.requests:
-            time.sleep(0.01)
+        wait_for(lambda: server.requests)
+        client.timeout = 200
         with pytest.raises(DeadlineExceeded, match="with 1 other calls on their way"):
             client.encode(["b"])
         server.held.set()

@@ -19,6 +19,7 @@ from docker.utils.build import exclude_paths
 import client_sdk
 from export.encoder_config import QUEUE_TIMEOUT
 from tests.docker_files import DASHBOARD, DOCKER, ROOT, metrics_options, serve_module, versions
+from tests.patience import PATIENCE
 
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile*"))
 SERVERS = [path for path in DOCKERFILES if path.suffix != ".export"]
@@ -324,7 +325,7 @@ def test_a_wrong_setting_of_a_container_is_named(options, environment, reason):
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ") and reason in ended.stderr

@@ -11,6 +11,7 @@ from client_sdk._pool import BUSY_PAUSES, LOST_PAUSES, Pool
 from client_sdk._pool_transport import PoolTransport
 from client_sdk._retry import Deadline, Retry
 from client_sdk._transport import InferRequest
+from tests.patience import PATIENCE
 from tests.unit.fake_transport import FakeTransport
 
 REQUEST = InferRequest("bert", ["1"], ("EMBEDDING",))
@@ -170,13 +171,13 @@ def test_if_no_server_was_ever_there_it_is_an_error_at_once(make, clock):
 
 def drive_all(transport, texts, batch_size=10):
     job = VECTORS.job("bert", texts, {}, batch_size, False)
-    drive(job, transport, Deadline(5))
+    drive(job, transport, Deadline(PATIENCE))
     return job.result()[:, 0].tolist()
 
 
 def test_one_bulk_call_uses_all_servers_at_once():
     def answer(request):
-        together.wait(5)
+        together.wait(PATIENCE)
         return numbers(request)
 
     transports = [FakeTransport(answer) for _ in range(3)]

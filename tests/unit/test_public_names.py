@@ -5,6 +5,7 @@ import sys
 import pytest
 
 import client_sdk
+from tests.patience import PATIENCE
 
 
 def test_all_is_what_there_is():
@@ -34,19 +35,22 @@ def test_the_import_leaves_the_protocols_for_later():
 def test_a_client_imports_its_own_protocol_only():
     code = (
         "import sys, client_sdk\n"
-        "try: client_sdk.Client({url!r}).encode('text', timeout=5)\n"
+        "try: client_sdk.Client({url!r}).encode('text', timeout={timeout})\n"
         "except client_sdk.ServerUnreachable: print('aiohttp' in sys.modules, 'grpc' in sys.modules)"
     )
 
     def loaded(url):
-        command = [sys.executable, "-c", code.format(url=url)]
+        command = [sys.executable, "-c", code.format(url=url, timeout=PATIENCE)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
     assert loaded("grpc://127.0.0.1:1") == ["False", "True"]
     assert loaded("http://127.0.0.1:1") == ["True", "False"]
 
 
-def test_the_import_takes_little_time_beyond_numpy():
-    code = "import time, numpy; start = time.perf_counter(); import client_sdk; print(time.perf_counter() - start)"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
-    assert min(float(run.stdout) for run in runs) < 0.3
+def test_the_import_takes_little_beyond_numpy():
+    code = (
+        "from time import process_time as clock; start = clock(); import numpy; between = clock(); import client_sdk\n"
+        "print((clock() - between) / (between - start))"
+    )
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5)]
+    assert min(float(run.stdout) for run in runs) < 2  # processor time, in that of numpy
