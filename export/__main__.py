@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ExportError
-from .family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
-from .gpus import PAD_TO_MULTIPLE_OF
-from .profiles import Profile
-from .profiles import parse as parse_profiles
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """Return what to do where a package is not installed."""
+    return (
+        f"error: {sys.executable} has no {error.name}, which export needs: run the Python of the environment that has "
+        "it (.venv/bin/python, which `make serve` makes), or pip install -e '.[export,server]' in the project's folder"
+    )
+
+
+try:
+    from .family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
+    from .gpus import PAD_TO_MULTIPLE_OF
+    from .profiles import Profile
+    from .profiles import parse as parse_profiles
+except ModuleNotFoundError as error:
+    sys.exit(_missing(error))
 
 _POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -104,6 +118,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="C",
         help="int8 fails if any of 1,000 texts' vectors has a lower cosine to FP32 (default: %(default)s)",
     )
+    p.add_argument(
+        "--encoder-only",
+        action="store_true",
+        help="of a classifier or cross-encoder: export its encoder, without the head that gives its answers (refused "
+        "otherwise)",
+    )
     gpu = p.add_argument_group("GPUs, with --backend onnxruntime or tensorrt", "see docs/gpu.md")
     gpu.add_argument(
         "--gpus", type=_gpus, metavar="LIST", help="that run the network: all, or numbers such as 0,1 (tensorrt: all)"
@@ -181,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workspace=args.workspace and args.workspace * 1_000_000,
             timing_cache=args.timing_cache,
             google=Options(args.ckpt_name, args.config_name, args.tuned_model_dir, args.cased),
+            encoder_only=args.encoder_only,
         )
         started = time.monotonic()
         written = export(request, step=_step)
@@ -188,15 +209,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"exported {args.name} (version {args.version}, network of {size:.0f} MB) to {args.repository} "
             f"in {time.monotonic() - started:.1f} s\n"
-            f"serve it: python -m client_sdk serve --model-repository {args.repository}"
+            f"serve it: {_serve(args.repository)}"
         )
     except (ExportError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(_missing(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: the repository is as it was", file=sys.stderr)
         return 130
     return 0
+
+
+def _serve(repository: Path) -> str:
+    """Return a command line that works wherever it is pasted: with this Python, and from any folder."""
+    return shlex.join([sys.executable, "-m", "client_sdk", "serve", "--model-repository", str(repository.resolve())])
 
 
 @contextmanager

@@ -14,9 +14,25 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "si
 """The values of `hidden_act` that the network is written for, named as transformers names them."""
 
 _WORKING = (
-    "model_type 'bert': BERT, MiniLM, BGE, E5, GTE, LaBSE, BioBERT, SciBERT, Chinese and multilingual BERT "
-    "and other checkpoints of that architecture"
+    "model_type 'bert': BERT, MiniLM, LaBSE, BioBERT, SciBERT, bge-*-en-v1.5, e5-*-v2, gte-small to gte-large, "
+    "others; bge-m3, multilingual-e5-base and gte-*-v1.5, say, are of other architectures"
 )
+_ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction", "LMHeadModel")
+"""How the classes end that are saved for their encoder: alone, or under the heads that it was pre-trained with."""
+
+_OTHER_NETWORKS = (
+    ("is_decoder", "attends to the left only"),
+    ("add_cross_attention", "attends to another network"),
+    ("quantization_config", "has quantized weights"),
+    ("pruned_heads", "has lost some of its heads"),
+    ("per_layer_config", "has layers of different settings"),
+)
+"""Of the keys that change the network of transformers' BertModel, those that make it another than export writes.
+
+The rest of them are `BertConfig`, `position_embedding_type` and `model_type`. Any other key of a config.json is an
+attribute that BertModel does not read, whoever put it there: labels, generation, dropout, the history of the file.
+"""
+_MOST = 2**31  # of any size
 _ANCHOR = "embeddings.word_embeddings.weight"
 
 
@@ -70,7 +86,9 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def load(source: str, *, google_options: google.Options | None = None, progress: bool = True) -> Checkpoint:
+def load(
+    source: str, *, google_options: google.Options | None = None, encoder_only: bool = False, progress: bool = True
+) -> Checkpoint:
     """Read the checkpoint in a folder, or download it from the Hugging Face hub.
 
     Code that comes with a checkpoint (`auto_map`, module classes of its own) is never run, nor is a pickle
@@ -81,6 +99,7 @@ def load(source: str, *, google_options: google.Options | None = None, progress:
             `BAAI/bge-small-en-v1.5`. A folder in both is read as Hugging Face's, unless there are
             `google_options`.
         google_options: What the user says about a checkpoint in Google's format; an error for any other.
+        encoder_only: Take a classifier's or cross-encoder's encoder, without the head that it was trained for.
         progress: Show a progress bar of the download on standard error.
 
     Raises:
@@ -90,7 +109,7 @@ def load(source: str, *, google_options: google.Options | None = None, progress:
     folder = Path(source).expanduser()
     if google.is_in(folder, options):
         return _load_google(source, folder, options)
-    return _load_hugging_face(source, hub.locate(source, progress=progress))
+    return _load_hugging_face(source, hub.locate(source, progress=progress), encoder_only)
 
 
 def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoint:
@@ -100,14 +119,19 @@ def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoi
         source=source,
         folder=folder,
         config=config,
-        tokenizer_json=tokenizer.from_vocabulary(vocabulary, vocab_size=config.vocab_size, lowercase=not options.cased),
+        tokenizer_json=tokenizer.from_vocabulary(
+            vocabulary,
+            vocab_size=config.vocab_size,
+            max_seq_len=config.max_position_embeddings,
+            lowercase=not options.cased,
+        ),
         weights=GoogleWeights(options.prefix(folder)),
         defaults=Defaults(max_seq_len=config.max_position_embeddings),
         notes=() if options.cased else google.lower_casing_notes(vocabulary),
     )
 
 
-def _load_hugging_face(source: str, root: Path) -> Checkpoint:
+def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoint:
     modules = sentence_transformers.read_modules(root)
     folder = modules[0].folder if modules else root
     if (folder / "adapter_config.json").exists():
@@ -116,17 +140,26 @@ def _load_hugging_face(source: str, root: Path) -> Checkpoint:
             "(merge_and_unload(), then save_pretrained()) and export that"
         )
     config = read_config(folder / "config.json")
+    if not encoder_only and not any(module.kind == "Pooling" for module in modules):
+        _check_purpose(folder / "config.json")
+    defaults = sentence_transformers.read(
+        root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
+    )
+    settings = sentence_transformers.loading(modules)
     return Checkpoint(
         source=source,
         folder=folder,
         config=config,
         tokenizer_json=tokenizer.read(
-            folder, vocab_size=config.vocab_size, lowercase=sentence_transformers.lower_cases(modules)
+            folder,
+            vocab_size=config.vocab_size,
+            max_seq_len=defaults.max_seq_len,
+            max_positions=config.max_position_embeddings,
+            lowercase=settings.lowercase,
+            arguments=settings.arguments,
         ),
         weights=SafetensorsWeights(folder, anchor=_ANCHOR),
-        defaults=sentence_transformers.read(
-            root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
-        ),
+        defaults=defaults,
     )
 
 
@@ -149,29 +182,47 @@ def read_config(path: Path, *, default_model_type: str | None = None) -> BertCon
             f"num_attention_heads {config.num_attention_heads}"
         )
     if config.hidden_act not in ACTIVATIONS:
-        raise ExportError(f"{path}: hidden_act is {config.hidden_act!r}; export works for {', '.join(ACTIVATIONS)}")
+        raise ExportError(
+            f"{path}: hidden_act is {json_files.shown(config.hidden_act)}; export works for {', '.join(ACTIVATIONS)}"
+        )
     return config
 
 
 def _check_architecture(path: Path, values: dict[str, Any]) -> None:
     model_type = values.get("model_type")
-    architectures = values.get("architectures") or []
+    architectures = _architectures(path, values)
     # Configs of 2019 have no model_type, only the class that was saved.
     if model_type is None and architectures and all(name.startswith("Bert") for name in architectures):
         model_type = "bert"
     if model_type != "bert":
-        raise ExportError(f"{path}: model_type is {model_type!r}; export works for {_WORKING}")
+        raise ExportError(f"{path}: model_type is {json_files.shown(model_type)}; export works for {_WORKING}")
     positions = values.get("position_embedding_type", "absolute")
     if positions != "absolute":
-        raise ExportError(f"{path}: position_embedding_type is {positions!r}; export works for 'absolute'")
-    for key, meaning in (
-        ("is_decoder", "attends to the left only"),
-        ("add_cross_attention", "attends to another network"),
-        ("quantization_config", "has quantized weights"),
-        ("pruned_heads", "has lost some of its heads"),
-    ):
+        raise ExportError(
+            f"{path}: position_embedding_type is {json_files.shown(positions)}; export works for 'absolute'"
+        )
+    for key, meaning in _OTHER_NETWORKS:
         if values.get(key):
-            raise ExportError(f"{path}: {key} is {values[key]!r}, a network that {meaning}; it cannot be exported")
+            shown = json_files.shown(values[key])
+            raise ExportError(f"{path}: {key} is {shown}, a network that {meaning}; it cannot be exported")
+
+
+def _architectures(path: Path, values: dict[str, Any]) -> list[str]:
+    architectures = values.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise ExportError(f"{path}: architectures is {json_files.shown(architectures)}; a list of names is expected")
+    return architectures
+
+
+def _check_purpose(path: Path) -> None:
+    """Refuse a network whose answer is its head's: vectors of the encoder below it were never trained to be any."""
+    for name in _architectures(path, json_files.read_object(path)):
+        if not name.endswith(_ENCODERS):
+            raise ExportError(
+                f"{path}: architectures names {json_files.shown(name)}, a network with a head of its own (a classifier "
+                "or cross-encoder, say), which export leaves out; vectors of the encoder below it are another thing "
+                "than its answer: pass --encoder-only if you want them"
+            )
 
 
 def _value(path: Path, values: dict[str, Any], key: str, default: Any) -> Any:
@@ -181,8 +232,8 @@ def _value(path: Path, values: dict[str, Any], key: str, default: Any) -> Any:
         right, wanted = isinstance(value, str), "text"
     else:
         kinds = (int,) if isinstance(default, int) else (int, float)
-        right = isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+        right = isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < _MOST
         wanted = f"a positive {type(default).__name__}"
     if not right:
-        raise ExportError(f"{path}: {key} is {value!r}; {wanted} is expected")
+        raise ExportError(f"{path}: {key} is {json_files.shown(value)}; {wanted} is expected")
     return value

@@ -13,7 +13,7 @@ _NEEDED = (
     "config.json",
     "modules.json",
     "config_sentence_transformers.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "adapter_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -50,6 +50,7 @@ class Request:
         workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
         timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
         google: What is said about a checkpoint in Google's original format.
+        encoder_only: Whether a classifier's or cross-encoder's encoder is wanted without its head.
     """
 
     checkpoint: str
@@ -73,6 +74,7 @@ class Request:
     workspace: int | None = None
     timing_cache: Path | None = None
     google: google.Options = field(default_factory=google.Options)
+    encoder_only: bool = False
 
 
 def export(request: Request, step: Step) -> Path:
@@ -95,7 +97,7 @@ def export(request: Request, step: Step) -> Path:
         check.require_reference()
     tensorrt = TensorRT(gpus.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
-        source = checkpoint.load(request.checkpoint, google_options=request.google)
+        source = checkpoint.load(request.checkpoint, google_options=request.google, encoder_only=request.encoder_only)
         family = _family(request, source)
     for note in source.notes:
         print(f"note: {note}")

@@ -8,6 +8,7 @@ The forms of versions 2 to 6 are read. A folder without modules.json is a plain 
 vectors are the mean over its tokens, as sentence-transformers has it.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import json_files
+from . import json_files, transformer_settings
 from .errors import ExportError
+from .transformer_settings import TransformerSettings, longest_text
 from .weights import ONE_FILE, SafetensorsWeights
 
 _WORKING_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
@@ -43,14 +45,29 @@ _ACTIVATIONS = {
     "torch.nn.modules.activation.GELU": "gelu",
 }
 _TEXT_VECTOR = "sentence_embedding"
-# What tokenizer_args may say without a text's tokens being other than those of the tokenizer's own files.
-_HARMLESS_TOKENIZER_ARGS = {
-    "model_max_length",
-    "use_fast",
-    "token",
-    "cache_dir",
-    "revision",
-    "local_files_only",
+# The keys of each file that are honoured here or have no effect on vectors. sentence-transformers hands most of these
+# files to a constructor as they are, so that a key which is not known here is one that a later version gave a meaning:
+# it is refused by name.
+_MODULE_KEYS = {"idx", "name", "path", "type", "kwargs"}
+_POOLING_KEYS = {*_POOLING_FLAGS, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
+_DENSE_KEYS = {
+    "activation_function",
+    "bias",
+    "in_features",
+    "module_input_name",
+    "module_output_name",
+    "out_features",
+    "use_residual",
+}
+_NORMALIZE_KEYS = {"module_input_name", "module_output_name"}
+_MODEL_KEYS = {
+    "__version__",
+    "default_prompt_name",
+    "model_type",
+    "prompts",
+    "requirements",
+    "similarity_fn_name",
+    "truncate_dim",
 }
 
 
@@ -116,8 +133,13 @@ def read_modules(root: Path) -> tuple[Module, ...]:
     if not path.exists():
         return ()
     entries = json_files.read(path)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "type" in entry for entry in entries):
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("type"), str) and isinstance(entry.get("path", ""), str)
+        for entry in entries
+    ):
         raise ExportError(f"{path}: a list of modules with a type and a path each is expected")
+    for entry in entries:
+        json_files.check_keys(path, entry, _MODULE_KEYS, f"module {json_files.shown(entry['type'])} ")
     modules = tuple(
         Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", ""))) for entry in entries
     )
@@ -126,13 +148,17 @@ def read_modules(root: Path) -> tuple[Module, ...]:
     return modules
 
 
+def loading(modules: tuple[Module, ...]) -> TransformerSettings:
+    """Return how sentence-transformers loads the network and the tokenizer.
+
+    Raises:
+        ExportError: Its settings are damaged, or there are some that would be lost.
+    """
+    return transformer_settings.read(modules[0].folder) if modules else TransformerSettings()
+
+
 def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_positions: int) -> Defaults:
     """Read the encoding defaults of a checkpoint.
-
-    The longest text is what sentence-transformers takes: `max_seq_length` where it is set, else the
-    tokenizer's `model_max_length`, at most `max_positions`. sentence-transformers does not hold a set
-    `max_seq_length` to `max_positions` and then fails on the first text that is longer; here it is lowered to
-    it, so that such texts are cut and every other one gets the same vector.
 
     Args:
         root: The checkpoint's folder.
@@ -145,24 +171,30 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
             pooling.
     """
     if not modules:
-        return Defaults(max_seq_len=_max_seq_len(root, {}, max_positions))
-    settings = _settings(modules)
+        return Defaults(max_seq_len=longest_text(root, TransformerSettings(), max_positions))
+    settings = loading(modules)
     config_path = root / "config_sentence_transformers.json"
     config = json_files.read_object(config_path, optional=True)
-    prompts = {name: text or "" for name, text in (config.get("prompts") or {}).items()}
-    default_prompt = config.get("default_prompt_name")
-    if default_prompt is not None and default_prompt not in prompts:
+    json_files.check_keys(config_path, config, _MODEL_KEYS)
+    if config.get("truncate_dim") is not None:
         raise ExportError(
-            f"{config_path}: default_prompt_name is {default_prompt!r}, which is not among its prompts "
-            f"({', '.join(map(repr, prompts)) or 'there are none'})"
+            f"{config_path}: truncate_dim is {json_files.shown(config['truncate_dim'])}, which a family has no setting "
+            "for; remove it there, and give the parameter truncate_dim in requests"
+        )
+    prompts = _prompts(config_path, config)
+    default_prompt = config.get("default_prompt_name")
+    if default_prompt is not None and (not isinstance(default_prompt, str) or default_prompt not in prompts):
+        raise ExportError(
+            f"{config_path}: default_prompt_name is {json_files.shown(default_prompt)}, which is not among its prompts "
+            f"({json_files.cut(', '.join(map(repr, prompts))) or 'there are none'})"
         )
     pooling, unsupported = _pooling(modules)
-    unsupported = _unsupported_transformer(modules[0].folder, settings) or _unsupported_model(config) or unsupported
+    unsupported = settings.unsupported or _unsupported_model(config) or unsupported
     dense, normalize = _after_pooling(
         modules, width=None if unsupported else hidden_size * (1 + (pooling == "mean_max"))
     )
     return Defaults(
-        max_seq_len=_max_seq_len(modules[0].folder, settings, max_positions),
+        max_seq_len=longest_text(modules[0].folder, settings, max_positions),
         pooling="" if unsupported else pooling,
         normalize=normalize,
         prompts=prompts,
@@ -172,16 +204,11 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
     )
 
 
-def lower_cases(modules: tuple[Module, ...]) -> bool:
-    """Say whether sentence-transformers lower-cases texts before the tokenizer sees them."""
-    return bool(modules) and bool(_settings(modules).get("do_lower_case"))
-
-
 def _kind(path: Path, type_name: str) -> str:
     package, _, name = type_name.rpartition(".")
     if package.split(".")[0] != "sentence_transformers" or name not in _WORKING_MODULES:
         raise ExportError(
-            f"{path}: has the module {type_name}; export works for sentence_transformers' "
+            f"{path}: has the module {json_files.cut(type_name)}; export works for sentence_transformers' "
             f"{', '.join(_WORKING_MODULES)}, and never runs code that comes with a checkpoint"
         )
     return name
@@ -189,61 +216,29 @@ def _kind(path: Path, type_name: str) -> str:
 
 def _module_folder(path: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise ExportError(f"{path}: the module path {relative!r} leads out of the checkpoint")
+    if parts.is_absolute() or ".." in parts.parts or "\0" in relative:
+        raise ExportError(f"{path}: the module path {json_files.shown(relative)} leads out of the checkpoint")
     return path.parent / parts
 
 
-def _settings(modules: tuple[Module, ...]) -> dict[str, Any]:
-    return json_files.read_object(modules[0].folder / "sentence_bert_config.json", optional=True)
-
-
-def _max_seq_len(folder: Path, settings: dict[str, Any], max_positions: int) -> int:
-    tokenizer_args = _tokenizer_args(folder, settings)
-    tokenizer = json_files.read_object(folder / "tokenizer_config.json", optional=True)
-    length = (
-        tokenizer_args.get("model_max_length") or settings.get("max_seq_length") or tokenizer.get("model_max_length")
-    )
-    if length is None:
-        return max_positions
-    # A tokenizer without a limit is saved with 1e30, in some files as a float.
-    if isinstance(length, bool) or not isinstance(length, int | float) or length < 3:
-        raise ExportError(
-            f"{folder}: the longest text is given as {length!r} tokens (max_seq_length in "
-            "sentence_bert_config.json or model_max_length in tokenizer_config.json); at least 3 are needed "
-            "for [CLS], one token and [SEP]"
-        )
-    return int(min(length, max_positions))
-
-
-def _tokenizer_args(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    arguments = {**(settings.get("tokenizer_args") or {}), **(settings.get("processor_kwargs") or {})}
-    unknown = sorted(arguments.keys() - _HARMLESS_TOKENIZER_ARGS)
-    if unknown:
-        raise ExportError(
-            f"{folder / 'sentence_bert_config.json'}: sets {', '.join(unknown)} for the tokenizer, which "
-            "export does not apply; save the tokenizer with these settings and remove them there"
-        )
-    return arguments
-
-
-def _unsupported_transformer(folder: Path, settings: dict[str, Any]) -> str | None:
-    """Say what sentence_bert_config.json has the network put out, if not the vectors of its tokens."""
-    text = (settings.get("modality_config") or {}).get("text", {})
-    for value, usual, key in (
-        (settings.get("transformer_task"), "feature-extraction", "transformer_task"),
-        (settings.get("module_output_name"), "token_embeddings", "module_output_name"),
-        (text.get("method_output_name"), "last_hidden_state", "method_output_name"),
-    ):
-        if value not in (None, usual):
-            return f"{folder / 'sentence_bert_config.json'}: {key} is {value!r} (export works for {usual!r})"
-    return None
+def _prompts(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise ExportError(f"{path}: prompts is {json_files.shown(prompts)}; an object of texts by name is expected")
+    try:
+        json.dumps(prompts, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ExportError(f"{path}: prompts holds half of a surrogate pair, which is no text") from None
+    return {name: text or "" for name, text in prompts.items()}
 
 
 def _unsupported_model(config: dict[str, Any]) -> str | None:
     kind = config.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        return f"config_sentence_transformers.json: model_type is {kind!r} (export works for 'SentenceTransformer')"
+        return (
+            f"config_sentence_transformers.json: model_type is {json_files.shown(kind)} "
+            "(export works for 'SentenceTransformer')"
+        )
     return None
 
 
@@ -253,13 +248,14 @@ def _pooling(modules: tuple[Module, ...]) -> tuple[str, str | None]:
         return "", "modules.json: no Pooling comes after the Transformer"
     path = modules[1].folder / "config.json"
     config = json_files.read_object(path)
+    json_files.check_keys(path, config, _POOLING_KEYS)
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    modes = tuple(map(str, modes)) if isinstance(modes, list) else (str(modes),)
     if modes not in _POOLINGS:
         working = ", ".join("+".join(mode) for mode in _POOLINGS)
-        return "", f"{path}: pools by {'+'.join(map(str, modes))} (export works for {working})"
+        return "", f"{path}: pools by {json_files.cut('+'.join(modes))} (export works for {working})"
     if not config.get("include_prompt", True):
         return "", f"{path}: include_prompt is false (export pools over the prompt's tokens too)"
     return _POOLINGS[modes], None
@@ -276,7 +272,9 @@ def _after_pooling(modules: tuple[Module, ...], *, width: int | None) -> tuple[t
             dense.append(_dense(module.folder, width))
             width = len(dense[-1].weight)
         elif module.kind == "Normalize":
-            _check_text_vector(module.folder, json_files.read_object(module.folder / "config.json", optional=True))
+            config = json_files.read_object(module.folder / "config.json", optional=True)
+            json_files.check_keys(module.folder / "config.json", config, _NORMALIZE_KEYS)
+            _check_text_vector(module.folder, config)
             normalize = True
         elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
             raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
@@ -286,18 +284,18 @@ def _after_pooling(modules: tuple[Module, ...], *, width: int | None) -> tuple[t
 def _dense(folder: Path, width: int | None) -> Dense:
     path = folder / "config.json"
     config = json_files.read_object(path)
+    json_files.check_keys(path, config, _DENSE_KEYS)
     _check_text_vector(folder, config)
     if config.get("use_residual"):
         raise ExportError(f"{path}: use_residual is true; export works for a Dense without a residual connection")
-    try:
-        shape = int(config["out_features"]), int(config["in_features"])
-    except (KeyError, TypeError, ValueError):
-        raise ExportError(f"{path}: in_features and out_features are expected") from None
+    shape = _size(path, config, "out_features"), _size(path, config, "in_features")
     if width is not None and shape[1] != width:
         raise ExportError(f"{path}: in_features is {shape[1]}, but the vectors before it have length {width}")
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in _ACTIVATIONS:
-        raise ExportError(f"{path}: activation_function is {activation!r}; export works for {', '.join(_ACTIVATIONS)}")
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise ExportError(
+            f"{path}: activation_function is {json_files.shown(activation)}; export works for {', '.join(_ACTIVATIONS)}"
+        )
     if not (folder / ONE_FILE).is_file():
         raise ExportError(
             f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
@@ -308,7 +306,16 @@ def _dense(folder: Path, width: int | None) -> Dense:
     return Dense(weights.take("linear.weight", shape), bias, _ACTIVATIONS[activation])
 
 
+def _size(path: Path, config: dict[str, Any], key: str) -> int:
+    size = config.get(key)
+    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+        raise ExportError(f"{path}: in_features and out_features are expected, whole numbers above 0")
+    return size
+
+
 def _check_text_vector(folder: Path, config: dict[str, Any]) -> None:
     for key in ("module_input_name", "module_output_name"):
         if config.get(key) not in (None, _TEXT_VECTOR):
-            raise ExportError(f"{folder / 'config.json'}: {key} is {config[key]!r}; export works for {_TEXT_VECTOR!r}")
+            raise ExportError(
+                f"{folder / 'config.json'}: {key} is {json_files.shown(config[key])}; export works for {_TEXT_VECTOR!r}"
+            )

@@ -1,174 +1,268 @@
 """The tokenizer of a checkpoint as the text of a tokenizer.json.
 
-It gives the token ids that transformers gives for the same checkpoint, without needing transformers.
+transformers' AutoTokenizer reads the checkpoint's files, and what it made of them is written: so every key of theirs
+has the effect that it has there. What it does outside of the written tokenizer is done to it or refused, and in the
+end the two are compared.
 """
 
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import WordPiece
+from tokenizers import Tokenizer, models, normalizers
 
-from export import json_files
-from export.errors import ExportError
+from . import json_files, regular_files, tokenizer_check
+from .errors import ExportError
 
-_BERT_CLASSES = (None, "BertTokenizer", "BertTokenizerFast")
-_SPECIAL_TOKENS = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
+MAX_BYTES = 64_000_000
+"""Of tokenizer.json or vocab.txt; those of multilingual checkpoints have 20 million."""
+
+_CONFIG = "tokenizer_config.json"
+_ADDED = "added_tokens.json"
+_JSON = "tokenizer.json"
+_VOCABULARY = "vocab.txt"
+# Keys that name another file, or hand the tokenizer an object: transformers writes none of them. What they point at is
+# not read.
+_ELSEWHERE = (
+    "fast_tokenizer_files",
+    "gguf_file",
+    "init_inputs",
+    "merges",
+    "merges_file",
+    "subfolder",
+    "tokenizer_object",
+    "vocab",
+)
+# In tokenizer_config.json these are where its files once were, and transformers takes those of the folder.
+_FILES = ("tokenizer_file", "vocab_file", "spm_file")
 
 
-def read(folder: Path, *, vocab_size: int, lowercase: bool = False) -> str:
+def read(
+    folder: Path,
+    *,
+    vocab_size: int,
+    max_seq_len: int,
+    max_positions: int,
+    lowercase: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> str:
     """Return the tokenizer in `folder` as JSON, without truncation or padding.
-
-    It comes from tokenizer.json or, where a checkpoint has only that, from vocab.txt and
-    tokenizer_config.json.
 
     Args:
         folder: Where the tokenizer's files are.
         vocab_size: Rows of the word embeddings; every id must be below it.
-        lowercase: Lower-case texts first, whatever the tokenizer does (sentence-transformers'
-            `do_lower_case`).
+        max_seq_len: Where the server will cut texts, in tokens.
+        max_positions: Rows of the position embeddings; the reference cuts texts there at the latest.
+        lowercase: Lower-case texts first, whatever the tokenizer does (sentence-transformers' `do_lower_case`).
+        arguments: What sentence-transformers hands to AutoTokenizer beside the folder.
 
     Raises:
-        ExportError: There is no tokenizer, it is damaged, of a kind that vocab.txt does not describe, does
-            not put special tokens around a text and a pair, or has ids that the network has no vectors for.
+        ExportError: There is no tokenizer, it is damaged, one that transformers cannot load or that the server cannot
+            run, does not put special tokens around a text and a pair, has ids that the network has no vectors for, or
+            does not give the ids that transformers gives.
     """
-    options = json_files.read_object(folder / "tokenizer_config.json", optional=True)
-    tokenizer_class = options.get("tokenizer_class") or _class_in_config(folder)
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        tokenizer = _from_json(path)
-        if tokenizer_class in _BERT_CLASSES:
-            _apply_options(tokenizer, options)
-    elif (folder / "vocab.txt").is_file():
-        path = folder / "vocab.txt"
-        if tokenizer_class not in _BERT_CLASSES:
-            raise ExportError(
-                f"{folder}: its tokenizer is a {tokenizer_class}, which vocab.txt alone does not describe; "
-                "save it as tokenizer.json (AutoTokenizer, save_pretrained) if transformers can"
-            )
-        tokenizer = _from_vocabulary(path, options)
-    else:
+    options = json_files.read_object(folder / _CONFIG, optional=True)
+    network = json_files.read_object(folder / "config.json", optional=True)
+    source = folder / (_JSON if (folder / _JSON).exists() else _VOCABULARY)
+    if not source.exists():
         raise ExportError(
             f"{folder}: there is no tokenizer.json and no vocab.txt; add the checkpoint's tokenizer files"
         )
+    _check_sources(folder / _CONFIG, options)
+    _check_sources(folder / "sentence_bert_config.json", arguments or {}, _ELSEWHERE + _FILES)
+    files = {
+        source.name: regular_files.read(source, limit=MAX_BYTES),
+        _CONFIG: json.dumps(options).encode(),
+        # What else is in it says nothing about the tokenizer. Configurations of 2019 have no model_type.
+        "config.json": json.dumps({"model_type": "bert", "tokenizer_class": network.get("tokenizer_class")}).encode(),
+    }
+    for name in ("special_tokens_map.json", _ADDED):
+        if (folder / name).exists():
+            files[name] = json.dumps(json_files.read_object(folder / name)).encode()
+    theirs = _load(source, files, options, network, dict(arguments or {}))
     if lowercase:
-        _lowercase_first(tokenizer)
-    return _finished(path, tokenizer, vocab_size)
+        _lowercase_first(theirs.backend_tokenizer)
+    if "added_tokens_decoder" in options:  # transformers then leaves the older file alone
+        with _refusing(folder / _CONFIG, "added_tokens_decoder is damaged"):
+            added = {token["content"]: int(index) for index, token in options["added_tokens_decoder"].items()}
+            _check_places(folder / _CONFIG, theirs.backend_tokenizer, added)
+    else:
+        _check_places(folder / _ADDED, theirs.backend_tokenizer, json.loads(files.get(_ADDED, b"{}")))
+    return _written(source, theirs, vocab_size, max_seq_len, max_positions)
 
 
-def from_vocabulary(path: Path, *, vocab_size: int, lowercase: bool) -> str:
+def from_vocabulary(path: Path, *, vocab_size: int, max_seq_len: int, lowercase: bool) -> str:
     """Return BERT's WordPiece tokenizer of a vocab.txt as JSON, whatever other files are beside it.
 
     Args:
         path: The vocabulary; the id of a token is its line.
         vocab_size: Rows of the word embeddings; every id must be below it.
+        max_seq_len: Where texts are cut, in tokens.
         lowercase: Lower-case texts and strip their accents.
 
     Raises:
         ExportError: It is absent or damaged, or has ids that the network has no vectors for.
     """
-    if not path.is_file():
-        raise ExportError(f"{path.parent}: there is no {path.name}")
-    return _finished(path, _word_piece(path, _SPECIAL_TOKENS, {"do_lower_case": lowercase}), vocab_size)
+    options = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
+    files = {
+        _VOCABULARY: regular_files.read(path, limit=MAX_BYTES),
+        _CONFIG: json.dumps(options).encode(),
+        "config.json": b'{"model_type": "bert"}',
+    }
+    return _written(path, _load(path, files, options, {}, {}), vocab_size, max_seq_len, max_seq_len)
 
 
-def _finished(path: Path, tokenizer: Tokenizer, vocab_size: int) -> str:
-    _check_ids(path, tokenizer, vocab_size)
-    _check_special_tokens(path, tokenizer)
+def _check_sources(path: Path, options: Mapping[str, Any], keys: Sequence[str] = _ELSEWHERE) -> None:
+    """Refuse settings that lead transformers to other files than those that are read here."""
+    for key in keys:
+        if options.get(key):
+            raise ExportError(
+                f"{path}: {key} is {json_files.shown(options[key])}; export reads a tokenizer from tokenizer.json or "
+                "vocab.txt only: save it with AutoTokenizer and save_pretrained"
+            )
+
+
+def _load(
+    source: Path,
+    files: Mapping[str, bytes],
+    options: Mapping[str, Any],
+    network: Mapping[str, Any],
+    arguments: dict[str, Any],
+) -> Any:
+    """Return the AutoTokenizer of `files`; they are copied, so that it opens none but those that were checked."""
+    if source.name == _VOCABULARY:
+        try:
+            files[_VOCABULARY].decode()
+        except UnicodeDecodeError as error:
+            raise ExportError(f"{source}: not UTF-8 ({error})") from error
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise ExportError(
+            f"transformers, which reads a checkpoint's tokenizer, is missing ({error}): pip install "
+            "'bert-on-triton[export]'"
+        ) from error
+    if source.name == _JSON:
+        with _refusing(source, "not a tokenizer that the tokenizers library reads"):
+            Tokenizer.from_str(files[_JSON].decode())
+    name = options.get("tokenizer_class") or network.get("tokenizer_class")
+    with tempfile.TemporaryDirectory(prefix="tokenizer-") as copy:
+        for file, content in files.items():
+            Path(copy, file).write_bytes(content)
+        what = f"transformers cannot load its tokenizer from {source.name} and {_CONFIG}"
+        with _refusing(source.parent, what), _quiet():
+            # Never code that comes with a checkpoint (auto_map), never the network.
+            theirs = AutoTokenizer.from_pretrained(
+                copy, **{**arguments, "local_files_only": True, "trust_remote_code": False}
+            )
+    if not isinstance(getattr(theirs, "backend_tokenizer", None), Tokenizer):
+        raise ExportError(
+            f"{source.parent}: its tokenizer is a {name}, which {source.name} alone does not describe; "
+            "save it as tokenizer.json (AutoTokenizer, save_pretrained) if transformers can"
+        )
+    return theirs
+
+
+def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_positions: int) -> str:
+    """Return the tokenizer that transformers made as JSON, checked."""
+    _check_settings(source, theirs)
+    if source.name == _VOCABULARY:
+        _check_vocabulary(source, theirs)
+    values = json.loads(theirs.backend_tokenizer.to_str())
+    values["truncation"] = values["padding"] = None
+    if "token_type_ids" not in theirs.model_input_names:
+        values["post_processor"] = _without_token_types(values["post_processor"])
+    with _refusing(source, "not a tokenizer that the tokenizers library reads"):
+        tokenizer = Tokenizer.from_str(json.dumps(values))
+    _check_model(source, tokenizer)
+    _check_ids(source, tokenizer, vocab_size)
+    with _refusing(source, "its tokenizer fails on an ordinary text"):
+        _check_special_tokens(source, tokenizer)
+        # As sentence-transformers cuts.
+        theirs.model_max_length = min(theirs.model_max_length, max_positions)
+        tokenizer_check.compare(source.parent, tokenizer, theirs, max_seq_len)
     tokenizer.no_truncation()
-    tokenizer.no_padding()
     return str(tokenizer.to_str())
 
 
-def _class_in_config(folder: Path) -> str | None:
-    # Japanese BERT names its MeCab tokenizer in config.json only.
-    name = json_files.read_object(folder / "config.json", optional=True).get("tokenizer_class")
-    return None if name is None else str(name)
+def _check_settings(source: Path, theirs: Any) -> None:
+    """Refuse what a tokenizer does outside of its tokenizer.json, where the server does not do it too."""
+    for value, usual, key, advice in (
+        (
+            theirs.truncation_side,
+            "right",
+            "truncation_side",
+            "the server keeps the beginning of a text that is too long; set it to 'right' if that will do, and cut "
+            "such texts yourself if not",
+        ),
+        (
+            theirs.split_special_tokens,
+            False,
+            "split_special_tokens",
+            "remove it there, and set the parameter split_special_tokens in requests",
+        ),
+    ):
+        if value != usual:
+            raise ExportError(
+                f"{source.parent}: its tokenizer has {key} {json_files.shown(value)} (tokenizer_config.json, or what "
+                f"sentence_bert_config.json sets for it); {advice}"
+            )
 
 
-def _from_json(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ExportError(f"{path}: not a tokenizer that the tokenizers library reads ({error})") from error
-
-
-def _apply_options(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
-    """Let tokenizer_config.json, and its defaults, decide over the normalizer in tokenizer.json.
-
-    transformers does so for its BERT tokenizers, even where the file leaves lower-casing out and
-    tokenizer.json says no: what it computes is what the checkpoint was trained and measured with.
-    """
-    normalizer = tokenizer.normalizer
-    if isinstance(normalizer, normalizers.BertNormalizer):
-        tokenizer.normalizer = _bert_normalizer(options)
-
-
-def _bert_normalizer(options: dict[str, Any]) -> Any:
-    return normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=options.get("tokenize_chinese_chars", True),
-        strip_accents=options.get("strip_accents"),
-        lowercase=options.get("do_lower_case", True),
-    )
-
-
-def _from_vocabulary(path: Path, options: dict[str, Any]) -> Tokenizer:
-    """Build the tokenizer of a vocab.txt and the other files beside it."""
-    special_map = json_files.read_object(path.parent / "special_tokens_map.json", optional=True)
-    special = {
-        name: _content(options.get(name) or special_map.get(name) or usual) for name, usual in _SPECIAL_TOKENS.items()
-    }
-    tokenizer = _word_piece(path, special, options)
-    more = options.get("additional_special_tokens") or special_map.get("additional_special_tokens") or []
-    _add_tokens(tokenizer, path.parent / "added_tokens.json", special={_content(token) for token in more})
-    return tokenizer
-
-
-def _word_piece(path: Path, special: dict[str, str], options: dict[str, Any]) -> Tokenizer:
-    """Build BERT's WordPiece tokenizer from a vocabulary: the id of a token is its line."""
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ExportError(f"{path}: not UTF-8 ({error})") from error
-    vocabulary = {token: index for index, token in enumerate(lines)}
+def _check_vocabulary(source: Path, theirs: Any) -> None:
+    """Refuse a vocab.txt without the tokens that every text needs: transformers would make up ids for them."""
+    vocabulary = json.loads(theirs.backend_tokenizer.to_str())["model"]["vocab"]
     for name in ("unk_token", "cls_token", "sep_token"):
-        if special[name] not in vocabulary:
-            raise ExportError(f"{path}: does not hold the {name} {special[name]!r}")
-
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=special["unk_token"]))
-    tokenizer.normalizer = _bert_normalizer(options)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens([token for token in special.values() if token in vocabulary])
-    cls, sep = special["cls_token"], special["sep_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-    )
-    return tokenizer
+        token = getattr(theirs, name)
+        if token not in vocabulary:
+            raise ExportError(f"{source}: does not hold the {name} {token!r}")
 
 
-def _content(token: str | dict[str, Any]) -> str:
-    """Return a special token's text, which is stored bare or in an object with its flags."""
-    return token if isinstance(token, str) else str(token["content"])
-
-
-def _add_tokens(tokenizer: Tokenizer, path: Path, *, special: set[str]) -> None:
-    """Add the tokens that a fine-tuning added behind the vocabulary; the special ones match verbatim only."""
-    added = json_files.read_object(path, optional=True)
-    for token, index in sorted(added.items(), key=lambda item: int(item[1])):
-        tokenizer.add_tokens([AddedToken(token, normalized=token not in special, special=token in special)])
+def _check_places(path: Path, tokenizer: Tokenizer, added: Mapping[str, Any]) -> None:
+    for token, index in added.items():
         given = tokenizer.token_to_id(token)
         if given != index:
             raise ExportError(f"{path}: gives {token!r} the id {index}, but its place is {given}")
+
+
+def _check_model(source: Path, tokenizer: Tokenizer) -> None:
+    """Refuse a model that the tokenizer step cannot run: it needs the id of an unknown token."""
+    model = tokenizer.model
+    unknown = getattr(model, "unk_token", None)
+    if unknown is None or tokenizer.token_to_id(unknown) is None:
+        kind = type(model).__name__
+        about = " (SentencePiece)" if isinstance(model, models.Unigram) else ""
+        raise ExportError(
+            f"{source}: its tokenizer is a {kind}{about} model without an unk_token; export works for WordPiece, and "
+            "for WordLevel and BPE with an unk_token that is in the vocabulary"
+        )
+
+
+def _without_token_types(processor: Any) -> Any:
+    """Return a post-processor that gives both texts of a pair the token type 0.
+
+    transformers hands out no token types where `model_input_names` leaves them out, and the network takes 0 for them.
+    """
+    kind = processor.get("type") if isinstance(processor, dict) else None
+    if kind == "Sequence":
+        return processor | {"processors": [_without_token_types(part) for part in processor["processors"]]}
+    if kind == "BertProcessing":
+        (cls, cls_id), (sep, sep_id) = processor["cls"], processor["sep"]
+        special = {"cls": {"SpecialToken": {"id": cls}}, "sep": {"SpecialToken": {"id": sep}}}
+        pieces = [special["cls"], {"Sequence": {"id": "A"}}, special["sep"], {"Sequence": {"id": "B"}}, special["sep"]]
+        tokens = {token: {"id": token, "ids": [i], "tokens": [token]} for token, i in ((cls, cls_id), (sep, sep_id))}
+        processor = {"type": "TemplateProcessing", "single": pieces[:3], "pair": pieces, "special_tokens": tokens}
+    elif kind != "TemplateProcessing":
+        return processor  # it knows of no token types
+
+    def of_type_0(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: {**piece, "type_id": 0} for name, piece in entry.items()} for entry in pieces]
+
+    return processor | {"single": of_type_0(processor["single"]), "pair": of_type_0(processor["pair"])}
 
 
 def _lowercase_first(tokenizer: Tokenizer) -> None:
@@ -202,3 +296,30 @@ def _check_special_tokens(path: Path, tokenizer: Tokenizer) -> None:
                 f"{form}; save the tokenizer again with a current transformers (AutoTokenizer, "
                 "save_pretrained)"
             )
+
+
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library makes of a damaged file into one line."""
+    try:
+        yield
+    except (ExportError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # also the PanicException of the tokenizers library, which is no Exception
+        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        raise ExportError(f"{path}: {what} ({json_files.cut(reason, 200)})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what transformers says of a checkpoint: what matters of it is checked."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(50)  # critical
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)

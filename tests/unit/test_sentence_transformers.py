@@ -9,6 +9,7 @@ import pytest
 from export import sentence_transformers
 from export.errors import ExportError
 from export.sentence_transformers import Defaults
+from export.transformer_settings import TransformerSettings
 from tests.unit.checkpoints import write_json, write_modules, write_safetensors
 
 POOLING = "sentence_transformers.models.Pooling"
@@ -40,7 +41,7 @@ def test_a_folder_without_modules_is_averaged_and_not_normalised(tmp_path: Path)
     write_json(tmp_path / "sentence_bert_config.json", {"max_seq_length": 20, "do_lower_case": True})
     write_json(tmp_path / "config_sentence_transformers.json", {"prompts": {"query": "q: "}})
     assert read(tmp_path) == Defaults(max_seq_len=40)
-    assert not sentence_transformers.lower_cases(())
+    assert sentence_transformers.loading(()) == TransformerSettings()
 
 
 def test_a_folder_of_version_2_is_read(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_folder_of_version_2_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dense.weight, weight)
     np.testing.assert_array_equal(dense.bias, [0, -4, -8])
     assert dense.activation == "tanh"
-    assert sentence_transformers.lower_cases(sentence_transformers.read_modules(tmp_path))
+    assert sentence_transformers.loading(sentence_transformers.read_modules(tmp_path)).lowercase
 
 
 def test_a_folder_of_version_6_is_read(tmp_path: Path) -> None:
@@ -325,10 +326,4 @@ def test_a_default_prompt_must_be_among_the_prompts(tmp_path: Path) -> None:
 def test_an_impossible_longest_text_is_refused(tmp_path: Path, length: Any) -> None:
     write_modules(tmp_path, (POOLING, {}), settings={"max_seq_length": length})
     with pytest.raises(ExportError, match=f"the longest text is given as {length!r} tokens"):
-        read(tmp_path)
-
-
-def test_settings_of_the_tokenizer_that_would_be_lost_are_refused(tmp_path: Path) -> None:
-    write_modules(tmp_path, (POOLING, {}), settings={"tokenizer_args": {"do_lower_case": False}})
-    with pytest.raises(ExportError, match="sets do_lower_case for the tokenizer, which export does not apply"):
         read(tmp_path)
