@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import check, checkpoint, google, gpus, identity, network, quantize, repository, skipped
+from . import check, checkpoint, google, gpus, identity, network, quantize, repository, skipped, tokenizer_step
 from .accuracy import Reference
 from .checkpoint import Checkpoint
 from .engine import BuildOptions, TensorRT
 from .errors import ExportError
-from .family import LEAST_COSINE, Family
+from .family import LEAST_COSINE, Family, step_settings
 from .profiles import Profile
 from .weights import Weights
 
@@ -107,6 +107,9 @@ def export(request: Request, step: Step) -> Path:
         with step("writing the network"):
             save(_network(source, weights, family, half=request.precision == "fp16"), path)
             _write_settings(source, family, staging.directories)
+        with step("running the tokenizer step"):
+            directory = staging.directories[f"{family.name}_tokenizer"]
+            tokenizer_step.check(directory, source.tokenizer_json, step_settings(family))
         staging.identity = identity.of(source, weights.digests, family, request.precision)
         others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
         if others:

@@ -49,9 +49,7 @@ def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int) -> Non
     Raises:
         ExportError: ids, token types or special tokens differ.
     """
-    texts = list(dict.fromkeys(_texts(ours, max_seq_len)))
-    # A pair of texts of a token each has five.
-    pairs = [*zip(texts[1::3], texts[2::3], strict=False), (texts[-1], texts[-1])] if max_seq_len >= 5 else []
+    texts, pairs = odd_inputs(ours, max_seq_len)
     ours.enable_truncation(max_seq_len)
     inputs: list[Any] = [*texts, *pairs]
     expected = [*_their_rows(theirs(texts, truncation=True, return_special_tokens_mask=True))]
@@ -62,6 +60,14 @@ def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int) -> Non
         found = _Row(encoding.ids, encoding.type_ids, encoding.special_tokens_mask)
         if found != row:
             raise ExportError(f"{folder}: {_difference(text, encoding, found, row, theirs)}")
+
+
+def odd_inputs(tokenizer: Tokenizer, max_seq_len: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """Some hundred texts, two of which are blank, and pairs of them; some are longer than `max_seq_len` tokens."""
+    texts = list(dict.fromkeys(_texts(tokenizer, max_seq_len)))
+    # A pair of texts of a token each has five.
+    pairs = [*zip(texts[2::3], texts[3::3], strict=False), (texts[-1], texts[-1])] if max_seq_len >= 5 else []
+    return texts, pairs
 
 
 def _texts(tokenizer: Tokenizer, max_seq_len: int) -> Iterable[str]:
