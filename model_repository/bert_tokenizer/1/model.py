@@ -29,6 +29,8 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"{path} is missing: fill the model repository with `python -m export CHECKPOINT`"
             )
+        # A panic of the tokenizer is the error of one request; its trace would fill the log.
+        os.environ["RUST_BACKTRACE"] = "0"
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
         with open(path, encoding="utf-8") as file:
             self.tokenizer = TokenizerFile(file.read(), settings)
@@ -80,7 +82,7 @@ class TritonPythonModel:
         try:
             raw = request.parameters()
         except UnicodeDecodeError:
-            raise Refused("the parameters are not valid UTF-8") from None
+            raise Refused("the parameters, or headers that are forwarded with them, are not valid UTF-8") from None
         options = request_parameters.read(raw, self.identity)
         texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy()
         if texts.ndim != 2 or texts.shape[1] not in (1, 2) or not len(texts):
