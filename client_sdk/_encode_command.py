@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._client import Client
+from ._collect import Rows
 from ._encode_input import Lines, WrongLine
 from ._encode_output import Writer, open_writer
 from ._errors import InvalidArgument, ServerError
@@ -137,12 +138,14 @@ class _RowsInOrder:
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Write what is next in order."""
-        vectors = reply["EMBEDDING"]
+        checked = Rows("EMBEDDING", np.float32, len(positions))
+        checked.take(range(len(positions)), reply)
+        vectors = checked.result()
         self._width = self._width or vectors.shape[1]
-        if vectors.shape != (len(positions), self._width):
+        if vectors.shape[1] != self._width:
             raise ServerError(
-                f"EMBEDDING is {vectors.shape} for {len(positions)} texts, and had {self._width} values a text before: "
-                "was the model replaced? Try again"
+                f"EMBEDDING changed from {self._width} to {vectors.shape[1]} values a text: was the model replaced? "
+                "Try again"
             )
         self._rows.update(zip(positions, vectors, strict=True))
         self._write()
