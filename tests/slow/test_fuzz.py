@@ -72,7 +72,7 @@ def descriptors(repository: Path) -> int:
 
 def without_arena(repository: Path) -> None:
     """Has the encoder take memory from malloc; the arena takes it in leaps of tens of MiB, by whatever traffic."""
-    file = repository / "bert_encoder" / "1" / "model.py"
+    file = repository / "bert_encoder" / "1" / "network.py"
     source = file.read_text()
     options = "options = onnxruntime.SessionOptions()\n"
     assert source.count(options) == 1

@@ -53,8 +53,8 @@ def test_the_network_is_measured_before_the_engine_is_built_and_the_engine_after
     lines = [line for line in out.splitlines() if "cosine to FP32" in line or "building the engine" in line]
     assert ["cosine" in line for line in lines] == [True, False, True]
     assert lines[0] == lines[2]  # it is the same network, in the same runtime
-    files = sorted(path.name for path in (tmp_path / "repository/bert_encoder/1").iterdir())
-    assert files == ["model.plan", "model.py"]
+    files = [path.name for path in (tmp_path / "repository/bert_encoder/1").iterdir() if path.suffix != ".py"]
+    assert files == ["model.plan"]
 
 
 def test_an_int8_network_that_is_not_near_enough_is_never_built(export, tmp_path):

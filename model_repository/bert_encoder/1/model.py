@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 
 import answers
 import cores
@@ -68,10 +69,12 @@ class TritonPythonModel:
         """
         responses = [None] * len(requests)
         places = {}  # of jobs, in the batch
+        rows = []
         for index, request in enumerate(requests):
             try:
                 job = self.reader.read(request)
                 if job.missing:
+                    rows += job.rows()
                     places[job] = index
                 else:
                     responses[index] = answers.response(job)
@@ -79,19 +82,21 @@ class TritonPythonModel:
                 responses[index] = self._refuse(error)
         if not places:
             return responses
-        rows = [row for job in places for row in job.rows()]
-        self.meters.count("bert_padded_tokens_total", len(rows) * max(row.length for row in rows))
-        if self.backlog.idle and len(self.backlog.cut(rows)) == 1:
+        padded = len(rows) * max(row.length for row in rows)
+        alone = self._are_one_slice(rows)
+        if alone:
             self._compute(self.wide, rows)
             for job, index in places.items():
                 responses[index] = answers.response(job)
         else:
             for job, error in self.backlog.add(places).items():
                 responses[places[job]] = self._refuse(error)
-            try:
+        try:
+            self.meters.count("bert_padded_tokens_total", padded)
+            if not alone:
                 self.backlog.gather()
-            except BaseException as error:  # the others are being computed already
-                self._note(error)
+        except BaseException as error:  # all are answered, or will be
+            self._report("a batch goes on after", error)
         return responses
 
     def finalize(self):
@@ -102,9 +107,17 @@ class TritonPythonModel:
         for thread in self.threads:
             thread.join()
 
+    def _are_one_slice(self, rows):
+        """Whether they are all that there is to do, and few enough for a lone slice."""
+        try:
+            return self.backlog.idle and len(self.backlog.cut(rows)) == 1
+        except Exception as error:
+            self._report("a batch goes on after", error)
+            return False
+
     def _refuse(self, error):
         if not isinstance(error, Refused):
-            self.meters.failed("a request failed", error)
+            self._report("a request failed", error)
         return answers.refusal(error)
 
     def _go_on(self, step):
@@ -117,14 +130,13 @@ class TritonPythonModel:
             try:
                 going = step()
             except BaseException as error:
-                self._note(error)
+                self._report("a thread of the encoder goes on after", error)
+                time.sleep(0.01)  # it might fail again at once
 
-    def _note(self, error):
-        try:
-            self.meters.failed("a thread of the encoder goes on after", error)
-            time.sleep(0.01)  # it might fail again at once
-        except BaseException:  # no memory to say it, for one
-            pass
+    def _report(self, what, error):
+        """Counts and logs a failure that no request should have caused, if it can."""
+        with suppress(BaseException):  # no memory, say; whoever it was has an answer to give
+            self.meters.failed(what, error)
 
     def _work(self):
         rows = self.backlog.take()
@@ -151,7 +163,7 @@ class TritonPythonModel:
         if job is None:
             return False
         try:
-            answers.send(job, self.meters.failed)
+            answers.send(job, self._report)
         finally:
             self.backlog.release(job)
         return True
@@ -168,7 +180,7 @@ class TritonPythonModel:
             if wanted:
                 self._run(session, wanted)
         except BaseException as error:
-            if len(jobs) > 1:
+            if len(jobs) > 1:  # it may be of one of them
                 for own in jobs.values():
                     self._compute(session, own)
             else:
@@ -185,9 +197,9 @@ class TritonPythonModel:
             self._fail(job, error)
 
     def _fail(self, job, error):
-        job.failure = error
+        job.failure = error.with_traceback(None)  # its frames would keep the job
         if not isinstance(error, Refused):
-            self.meters.failed("a request failed", error)
+            self._report("a request failed", error)
 
     def _run(self, session, rows):
         """Runs the network on a slice; of rows that are equal on one, whose results all of them get."""
