@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from ._errors import InvalidArgument, InvalidType
 
 DEFAULT_PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}
 ALLOWED_FORMS = "host:port, grpc://host:port, grpcs://host:port, http://host:port or https://host:port"
+
+_BELOW_ROOT = re.compile(r"/v2/(?:models|health|repository|logging|trace)\b")
 
 Url = str | Sequence[str]
 """One address or several: a str, with commas between them, or a list of str."""
@@ -79,7 +82,12 @@ def parse_address(url: str) -> Address:
         raise refused("there is no host")
     if parts.username is not None or parts.query or parts.fragment:
         raise refused("a user, a query or a fragment has no meaning here (use `headers` for credentials)")
+    if port == 0:
+        raise refused("port 0 is none that a server can be reached at")
     path = parts.path.rstrip("/")
     if path and parts.scheme in ("grpc", "grpcs"):
         raise refused("a gRPC endpoint has no path")
+    if _BELOW_ROOT.search(path):
+        raise refused("give the part before /v2 only, and the model by its name (model=...)")
+    path = path.removesuffix("/v2")  # where Triton's own paths begin, and the client's with them
     return Address(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], path)

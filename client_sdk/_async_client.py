@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -270,6 +271,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
         if self._transport is None:
             self._transport = open_async_transport(self._settings.connections)
+            weakref.finalize(self, self._transport.drop).atexit = False
             self._loop = loop
         if self._loop is not loop:
             raise ClientError(f"{self!r} belongs to another event loop: make one client for each loop")

@@ -60,9 +60,17 @@ class Client:
 
     Requests to several servers go to the one with the fewest on their way, in turn, and a single bulk call uses all.
     A server that cannot be reached, is busy, lacks the model or has lost a step is passed over, and what it did not
-    take goes to another at once. It is tried again after 0.1 to 2 seconds if it was busy, after 1 to 30 otherwise. A
-    host name that stands for several addresses (such as a headless service of Kubernetes) counts as one server;
-    over gRPC its addresses take requests in turn.
+    take goes to another at once. It is tried again after 0.1 to 2 seconds if it was busy, after 1 to 30 otherwise. So
+    is one that hangs: if it answers nothing for a second, nor then the question whether it lives, what waits there
+    goes to another; and so it does at half of its time where a server lives and answers no request. A host name that
+    stands for several addresses (such as a headless service of Kubernetes) counts as one server; over gRPC its
+    addresses take requests in turn.
+
+    All vectors of a call are of one model: each request names the identity (see `ModelInfo`) of the model that is to
+    answer it, and servers refuse those for another. A server with another model is passed over by a call that has
+    begun; if none has the first one any more, the call ends with VersionChanged. It is not known, and so cannot be
+    compared, with exports that are older than identities, and where the model's configuration is closed to this
+    client by a key; then version numbers alone are compared.
 
     A client is pickled and copied by its settings, its key and headers included, and connects anew where it lands: it
     may be given to other processes (multiprocessing, Spark, Ray, Dask), and its pickle is as secret as the key.
@@ -76,8 +84,8 @@ class Client:
         ModelNotFound: The server does not have the model.
         AccessDenied: The endpoint is restricted, and `api_key` (or a header) was not given, or is another one.
         StepDied: The process of one of the model's steps has died, and was not brought back before the timeout.
-        VersionChanged: Two versions of the model answered the requests of one call, as may happen while servers are
-            updated: call again, or choose one by `model_version`.
+        VersionChanged: The model was replaced in the middle of the call, as may happen while servers are updated: call
+            again.
         ServerError: The server failed.
     """
 

@@ -67,6 +67,8 @@ class Rows:
         if end > len(self._array):
             # Nothing else refers to the memory; refcheck would count debuggers and profilers.
             self._array.resize((max(end, 2 * len(self._array)), *rows.shape[1:]), refcheck=False)
+        if self._array.dtype.kind == "f":
+            _check_finite(rows, positions)
         self._array[positions] = rows
         self._end = max(self._end, end)
 
@@ -113,6 +115,8 @@ class TokenItems:
         if self._blank_unpooled:
             vectors = vectors * _expected(reply, "POOLING_MASK", len(positions))[:, :, np.newaxis].astype(np.float32)
         kept = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
+        if not np.isfinite(vectors).all():  # at padding, which is cut off, it would not matter
+            _check_finite(np.where(kept[:, :, np.newaxis], vectors, 0.0), positions)
         for position, tokens, row, real in zip(positions, _tokens(reply, kept), vectors, kept, strict=True):
             self._items[position] = TokenVectors(tokens, row[real])  # a copy, so that the padded batch can go
 
@@ -164,6 +168,16 @@ class Both(Generic[R, S]):
     def only(self) -> Any:
         """Both items of a single text."""
         return self._one.only(), self._other.only()
+
+
+def _check_finite(vectors: npt.NDArray[Any], positions: Sequence[int]) -> None:
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        row = int(np.argmin(finite.reshape(len(vectors), -1).all(axis=1)))
+        raise ServerError(
+            f"text {positions[row]}: the server answered a vector that is not finite (NaN or infinity), which means "
+            "nothing: are the model's weights damaged, or its numbers too large for its precision?"
+        )
 
 
 def _tokens(reply: Arrays, kept: npt.NDArray[np.bool_]) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,16 @@ from ._api_key import checked_api_key, key_header
 from ._errors import InvalidArgument, InvalidType
 from ._pool_transport import AsyncPoolTransport, PoolTransport
 from ._transport import AsyncTransport, Transport
+
+_GRPC_NAME = re.compile(r"[0-9a-z_.-]+")
+_HTTP_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[ -~]*")
+
+_OF_THE_PROTOCOL = re.compile(
+    "connection|content-(encoding|length|type)|expect|inference-header-content-length|keep-alive|te|trailer"
+    "|transfer-encoding|upgrade"
+)
+"""What describes the message or the connection: another value would break it."""
 
 FilePath = str | os.PathLike[str]
 
@@ -46,7 +57,7 @@ def make_connections(
     """Check what the user gave, and give a connection for each address; nothing is opened yet."""
     addresses = parse_addresses(url)
     tls = _checked_tls(addresses[0], root_certificates, client_certificate, client_key)
-    sent = _checked_headers(headers or {})
+    sent = _checked_headers(headers or {}, uses_grpc=addresses[0].uses_grpc)
     if api_key is not None:
         shown = key_header(checked_api_key(api_key), uses_grpc=addresses[0].uses_grpc)
         if shown.keys() & {name.lower() for name in sent}:
@@ -77,13 +88,26 @@ def _checked_tls(
     return Tls(**given)
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _checked_headers(headers: Mapping[str, str], *, uses_grpc: bool) -> dict[str, str]:
+    sent: dict[str, str] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidType(f"headers must map str to str; {name!r} is mapped to {value!r}")
-        if not name or not (name + value).isprintable() or not (name + value).isascii():
+        if uses_grpc and not _GRPC_NAME.fullmatch(name.lower()):
+            raise InvalidArgument(f"header {name!r}: a name over gRPC has letters, digits and the signs - _ . only")
+        if not _HTTP_NAME.fullmatch(name):
+            raise InvalidArgument(f"header {name!r}: a name over HTTP has letters, digits and !#$%&'*+-.^_`|~ only")
+        if not _VALUE.fullmatch(value):
             raise InvalidArgument(f"header {name!r}: names and values must be printable ASCII")
-    return dict(headers)
+        known = name.lower()
+        if uses_grpc and known.endswith("-bin"):
+            raise InvalidArgument(f"header {name!r}: over gRPC a name that ends in -bin stands for bytes, not for str")
+        if _OF_THE_PROTOCOL.fullmatch(known) or (uses_grpc and known.startswith("grpc-")):
+            raise InvalidArgument(f"header {name!r}: the protocol sets it itself, and it cannot be given")
+        if known in (other.lower() for other in sent):
+            raise InvalidArgument(f"header {name!r} is given twice; the case of its letters makes no difference")
+        sent[name] = value
+    return sent
 
 
 def open_transport(connections: Sequence[Connection]) -> Transport:

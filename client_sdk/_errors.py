@@ -10,7 +10,7 @@
     ├── DeadlineExceeded      (TimeoutError)        the call's `timeout` ran out first
     ├── ServerError           (RuntimeError)        the server failed in serving the request
     │   ├── StepDied          (RuntimeError)        ... because the process of a step has died
-    │   └── VersionChanged    (RuntimeError)        ... since two versions of the model answered one call
+    │   └── VersionChanged    (RuntimeError)        ... since the model was replaced during the call
     ├── ServerStartError      (RuntimeError)        `LocalServer`: tritonserver did not become ready
     └── TritonServerNotFound  (FileNotFoundError)   `LocalServer`: there is no tritonserver here
 
@@ -65,7 +65,7 @@ class StepDied(ServerError):
 
 
 class VersionChanged(ServerError):
-    """The texts of one call were answered by two versions of the model, whose vectors must not be mixed."""
+    """The model was replaced during the call: vectors of two models must not be mixed, so call again."""
 
 
 class ServerStartError(ClientError, RuntimeError):

@@ -7,9 +7,13 @@ of exception hides what gRPC knows about the failure.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from typing import Any
+
+# Its C core would write to the user's standard error what is raised, or retried, anyway. It reads this when imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import grpc.aio
@@ -30,6 +34,7 @@ _CHANNEL_OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT * 1000)),  # despite its name, the connect timeout
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),  # not 30 s: a server that has moved has another address
     # A connection that a firewall dropped silently is noticed within a call. Triton takes more than two pings
     # without data as abuse, and gRPC sends no more than two.
     ("grpc.keepalive_time_ms", 20_000),
@@ -149,6 +154,9 @@ class AsyncGrpcTransport:
     async def close(self) -> None:
         """Drop the connection."""
         await self._channel.close()
+
+    def drop(self) -> None:
+        """A channel that is collected closes itself."""
 
     async def _call(self, procedure: Any, message: Any, timeout: float) -> Any:
         try:

@@ -52,6 +52,7 @@ class AsyncHttpTransport:
         self._headers = dict(connection.headers)
         self._ssl = _ssl_context(connection)
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
@@ -86,6 +87,16 @@ class AsyncHttpTransport:
         if self._session is not None:
             await self._session.close()
 
+    def drop(self) -> None:
+        """Drop the connections, without waiting. After the end of the loop only the garbage collector can."""
+        self._closed = True
+        if self._session is None or self._loop is None or self._loop.is_closed():
+            return
+        if self._loop.is_running() and not _is_running_here(self._loop):
+            self._loop.call_soon_threadsafe(_close_now, self._session)
+        else:
+            _close_now(self._session)
+
     async def _call(
         self, method: str, path: str, timeout: float, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
@@ -112,6 +123,7 @@ class AsyncHttpTransport:
         if self._closed:
             raise RuntimeError("it is closed")
         if self._session is None:
+            self._loop = asyncio.get_running_loop()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._ssl or True),
                 # Each call has a timeout of its own.
@@ -185,6 +197,19 @@ class HttpTransport:
             return future.result()
         except CancelledError:
             raise ClientError("the client was closed while in use") from None
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _close_now(session: aiohttp.ClientSession) -> None:
+    if session.connector is not None:
+        # The sockets are closed at once. What this gives need not be awaited, and complains if it is not begun.
+        session.connector.close().__await__()
 
 
 def _ssl_context(connection: Connection) -> ssl.SSLContext | None:

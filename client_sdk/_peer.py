@@ -34,6 +34,8 @@ _SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
 # What the steps of an export say that has an identity, and those of an older one, which knows no such parameter.
 _OTHER_MODEL = re.compile(r"^identity: |^unknown parameter 'identity'")
 _TOO_MANY_TEXTS = re.compile(r"batch-size must be <= (\d+)")
+_NO_TLS = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
+_NO_TRUST = re.compile(r"certificate.verify.failed", re.IGNORECASE)
 _DEAD_STEP = re.compile(r"Stub process '?([^' ]*)'? is not healthy")
 
 
@@ -131,7 +133,15 @@ class Peer(Known):
     def unreachable(self, reason: str) -> ServerUnreachable:
         """No connection could be made, or it was lost."""
         self.forget()
-        if self.reached:
+        if self.address.uses_tls and _NO_TLS.search(reason):
+            plain = self.address.scheme.removesuffix("s")
+            advice = f"does this port speak TLS? What answers there does not; {plain}:// is for a port without"
+        elif self.address.uses_tls and _NO_TRUST.search(reason):
+            advice = (
+                "its certificate is not trusted, or is another host's: give the authority's as root_certificates, "
+                "and the name that the certificate has as host"
+            )
+        elif self.reached:
             advice = "it answered before: was it stopped?"
         else:
             protocol, port, other, other_port = (
@@ -166,6 +176,8 @@ class Peer(Known):
             self.forget()
         if status == "UNAVAILABLE" or _UNLOADED.search(message):  # the latter while it stops, or loads the model anew
             return ServerBusy(f"{self.address} cannot take the request now: {message}")
+        if message == "Not Found" and not self.address.uses_grpc:  # Triton's answer to a path that is none of its own
+            return self.garbled(f"it has nothing at the path {self.address.path or '/'}/v2: is the url's path right?")
         if status == "NOT_FOUND" or message.startswith(_UNKNOWN_MODEL):
             return ModelNotFound(message)
         if _SPOILED_BATCH.search(message):

@@ -138,6 +138,11 @@ class AsyncPoolTransport:
         self._watch.end()
         await asyncio.gather(*(transport.close() for transport in self._transports))
 
+    def drop(self) -> None:
+        """Drop the connections, without waiting; the watch ends by itself."""
+        for transport in self._transports:
+            transport.drop()
+
 
 def _expired(error: DeadlineExceeded, there_is_time: bool) -> DeadlineExceeded:
     return Silent(str(error)) if there_is_time else error

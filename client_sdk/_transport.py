@@ -125,3 +125,7 @@ class AsyncTransport(Protocol):
     async def close(self) -> None:
         """Drop the connections."""
         ...
+
+    def drop(self) -> None:
+        """The same where nothing waits for it any more, in any thread: nobody holds the client."""
+        ...

@@ -34,7 +34,7 @@ from ._bert_as_service_arguments import (
 from ._bert_as_service_timeout import NoResponse, deadline_after, no_response, patient
 from ._client import Client
 from ._errors import DeadlineExceeded, InvalidArgument
-from ._job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS
+from ._job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS, one_model
 from ._model_info import ModelInfo, served
 from ._options import positive_int, request_parameters
 from ._padding import joined, padded
@@ -312,7 +312,7 @@ class BertClient:
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
         deadline = deadline or patient(len(texts))
-        with no_response():
+        with no_response(), one_model():  # vectors and tokens come by two calls
             parameters = self._for_tokens if is_tokenized else self._for_texts
             embedding, tokens, counts = self._ask(texts, parameters, show_tokens, deadline)
         if self.output_fmt == "list":

@@ -21,6 +21,7 @@ class FakeTransport:
         self.peer.reached = True
         self.answer = answer
         self.limit = 64
+        self.identity = ""
         self.requests: list[InferRequest] = []
         self.started: list[Future[Reply]] = []
         self.flying = self.most_flying = 0
@@ -46,4 +47,5 @@ class FakeTransport:
     def query(self, query: Any, timeout: float) -> dict[str, Any]:
         """What it is asked first: its configuration, which says its limit."""
         with self.peer.asking(query) as noted:
-            return noted({"config": {"max_batch_size": self.limit}, "server": {}}[query.kind])
+            parameters = {"identity.1": {"string_value": self.identity}} if self.identity else {}
+            return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})

@@ -15,6 +15,8 @@ from client_sdk._address import Address, parse_address, parse_addresses
         ("http://host", Address("http", "host", 8000)),
         ("https://host:443/triton/", Address("https", "host", 443, "/triton")),
         ("[::1]:8001", Address("grpc", "::1", 8001)),
+        ("http://host:8000/v2", Address("http", "host", 8000)),
+        ("https://host/triton/v2/", Address("https", "host", 8000, "/triton")),
     ],
 )
 def test_every_form_of_url_is_read(url, expected):
@@ -30,6 +32,9 @@ def test_every_form_of_url_is_read(url, expected):
         (":8001", "no host"),
         ("host:port", "port"),
         ("host:99999", "[Pp]ort"),
+        ("host:0", "port 0"),
+        ("http://host:0", "port 0"),
+        ("http://host/v2/models/bert", "the part before /v2"),
         ("grpc://host/path", "no path"),
         ("http://user:secret@host", "a user"),
         ("http://host/?a=b", "a query"),

@@ -91,3 +91,27 @@ def test_a_model_that_changes_within_a_call_is_a_server_error():
     rows.take([0], reply([[1.0, 2.0]]))
     with pytest.raises(ServerError, match="was the model replaced"):
         rows.take([1], reply([[1.0]]))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_is_an_error_that_names_the_text(wrong):
+    with pytest.raises(ServerError, match="^text 7: .* not finite"):
+        Rows("EMBEDDING", np.float32, 9).take([3, 7], reply([[1, 1], [1, wrong]]))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_tokens_vector_that_is_not_finite_is_an_error_but_at_padding(place):
+    vectors = np.ones((2, 2, 3), np.float32)
+    vectors[1, place, 2] = np.nan
+    answer = {
+        "TOKEN_EMBEDDING": vectors,
+        "TOKENS": np.array([[b"a", b"b"], [b"c", b""]], object),
+        "ATTENTION_MASK": np.array([[1, 1], [1, 0]], np.int32),
+    }
+    items = TokenItems()
+    if place == 0:
+        with pytest.raises(ServerError, match="^text 4: .* not finite"):
+            items.take([1, 4], answer)
+    else:
+        items.take([1, 0], answer)
+        assert items.result()[0].vectors.tolist() == [[1, 1, 1]]

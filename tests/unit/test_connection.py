@@ -54,6 +54,40 @@ def test_headers_are_printable_str(make):
         make(headers={"key": "one\r\ntwo: 2"})
 
 
+@pytest.mark.parametrize(
+    ("scheme", "name", "value", "reason"),
+    [
+        ("grpc", "two words", "x", "letters, digits"),
+        ("grpc", "x!", "x", "letters, digits"),
+        ("grpc", ":path", "x", "letters, digits"),
+        ("grpc", "trace-bin", "x", "stands for bytes"),
+        ("grpc", "grpc-timeout", "1S", "the protocol sets it itself"),
+        ("grpc", "TE", "trailers", "the protocol sets it itself"),
+        ("grpc", "key", "tab\tstop", "printable ASCII"),
+        ("http", "two words", "x", "letters, digits"),
+        ("http", "a:b", "x", "letters, digits"),
+        ("http", "", "x", "letters, digits"),
+        ("http", "Transfer-Encoding", "chunked", "the protocol sets it itself"),
+        ("http", "Content-Length", "1", "the protocol sets it itself"),
+        ("http", "Inference-Header-Content-Length", "1", "the protocol sets it itself"),
+        ("http", "key", "schlüssel", "printable ASCII"),
+    ],
+)
+def test_a_header_that_the_protocol_cannot_carry_is_refused_when_the_client_is_made(make, scheme, name, value, reason):
+    with pytest.raises(InvalidArgument, match=f"header '{name}': .*{reason}"):
+        make(f"{scheme}://host", headers={name: value})
+
+
+def test_a_header_is_given_once(make):
+    with pytest.raises(InvalidArgument, match="header 'KEY' is given twice"):
+        make(headers={"key": "1", "KEY": "2"})
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("grpc", "X-Tenant_1.a"), ("http", "X!Tenant"), ("http", "Host")])
+def test_any_other_header_is_taken(make, scheme, name):
+    make(f"{scheme}://host", headers={name: "a value, with spaces", "empty": ""})
+
+
 def test_tls_files_need_a_tls_url(make, tmp_path):
     with pytest.raises(InvalidArgument, match="root_certificates: only for grpcs:// and https://"):
         make("grpc://host", root_certificates=tmp_path / "ca.pem")

@@ -9,6 +9,7 @@ import pytest
 from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, VersionChanged
 from client_sdk._drive import drive, drive_async
 from client_sdk._job import VECTORS
+from client_sdk._peer import TooManyTexts
 from client_sdk._plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._retry import Deadline
 from client_sdk._transport import Reply
@@ -48,12 +49,14 @@ def run(request):
         run.job = job = VECTORS.job("bert", texts, parameters or {}, batch_size, False)
         run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
         run.transport.limit = limit
+        run.transport.identity = run.identity
         if request.param == "blocking":
             drive(job, run.transport, deadline or Deadline(timeout, clock))
         else:
             asyncio.run(drive_async(job, run.transport, deadline or Deadline(timeout, clock)))
         return job.result()
 
+    run.identity = ""
     return run
 
 
@@ -348,3 +351,49 @@ def test_refused_texts_are_left_out_where_that_is_wanted():
     job.leave_out = lambda position, reason: left_out.append((position, reason))
     drive(job, FakeTransport(refuse), Deadline(60))
     assert sorted(left_out) == [(position, ": is refused") for position in range(7, 100, 10)]
+
+
+def test_a_call_that_has_taken_nothing_goes_on_with_the_model_that_is_there_now(run):
+    refused = []
+
+    def replaced(request):
+        if len(refused) < 3:
+            refused.append(request)
+            run.transport.identity = "b"
+            run.transport.peer.forget()
+            raise VersionChanged("identity: another")
+        return Reply(numbers(request), "1", "b")
+
+    assert len(run([str(i) for i in range(1000)], replaced)) == 1000 and len(refused) == 3
+
+
+def test_a_call_that_has_taken_something_does_not(run):
+    def replaced(request):
+        if len(run.transport.requests) < 20:
+            return Reply(numbers(request), "1", "a")
+        run.transport.identity = "b"
+        run.transport.peer.forget()
+        raise VersionChanged("identity: another")
+
+    run.identity = "a"
+    with pytest.raises(VersionChanged, match="replaced during the call: a answered first, and now grpc://fake:1 has b"):
+        run([str(i) for i in range(1000)], replaced)
+
+
+def test_a_batch_that_is_refused_as_too_large_is_cut(run):
+    def strict(request):
+        if len(request.texts) > 3:
+            raise TooManyTexts("batch-size must be <= 3", 3)
+        return numbers(request)
+
+    for count in (10, 100):
+        assert run([str(i) for i in range(count)], strict)[:, 0].tolist() == list(range(count))
+
+
+def test_a_single_text_that_is_refused_as_too_large_is_an_error(run):
+    def none(request):
+        raise TooManyTexts("batch-size must be <= 0", 0)
+
+    for texts in (["1"], ["1", "2"]):
+        with pytest.raises(InvalidArgument, match="batch-size"):
+            run(texts, none)

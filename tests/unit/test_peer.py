@@ -65,3 +65,18 @@ def test_a_refusal_says_which_key_is_missing(has_api_key, header, advice):
     peer = Peer(parse_address("host"), has_api_key)
     error = peer.answered("UNAVAILABLE", f"This protocol is restricted, expecting header '{header}'")
     assert type(error) is AccessDenied and advice in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)", "does this port speak TLS"),
+        ("[SSL] record layer failure (_ssl.c:1006)", "does this port speak TLS"),
+        ("SSL_ERROR_SSL: error:0A00010B:SSL routines::wrong version number", "does this port speak TLS"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "root_certificates"),
+        ("Connection refused", "is the server running"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_what_is_wrong_with_tls_is_said(scheme, reason, advice):
+    assert advice in str(Peer(parse_address(f"{scheme}://host")).unreachable(reason))

@@ -1,16 +1,25 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from client_sdk import InvalidArgument, ModelNotFound, ServerBusy, ServerUnreachable, StepDied
+from client_sdk import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelNotFound,
+    ServerBusy,
+    ServerUnreachable,
+    StepDied,
+    VersionChanged,
+)
 from client_sdk._drive import drive
 from client_sdk._job import VECTORS
 from client_sdk._plan import IN_FLIGHT
 from client_sdk._pool import BUSY_PAUSES, LOST_PAUSES, Pool
 from client_sdk._pool_transport import PoolTransport
 from client_sdk._retry import Deadline, Retry
-from client_sdk._transport import InferRequest
+from client_sdk._transport import InferRequest, Query
 from tests.patience import PATIENCE
 from tests.unit.fake_transport import FakeTransport
 
@@ -197,3 +206,132 @@ def test_a_bulk_call_goes_on_without_a_server_that_fails_in_the_middle():
     texts = [str(i) for i in range(1000)]
     assert drive_all(PoolTransport(transports), texts) == list(range(1000))
     assert len(transports[0].requests) <= 5 + 2 * IN_FLIGHT
+
+
+# servers that are silent
+
+
+class Hanging:
+    """A pool of which nothing is asked but through `take`, and requests that may be given up."""
+
+    def __init__(self, clock, servers=2):
+        self.pool = Pool([FakeTransport(numbers) for _ in range(servers)], clock)
+        self.given_up = []
+
+    def take(self, timeout=60.0):
+        turn = self.pool.take(REQUEST, timeout)
+        turn.cancel = lambda: self.given_up.append(turn)
+        return turn
+
+
+def end(pool, turn):
+    """What `PoolTransport` does with a request that was given up."""
+    pool.failed(turn, turn.silence())
+    pool.release(turn)
+
+
+def test_a_silent_server_is_asked_and_if_it_is_silent_still_its_requests_go_to_another(clock):
+    hanging = Hanging(clock)
+    turn = hanging.take()
+    assert hanging.pool.look_after() == []
+    clock.now += 1.1
+    assert hanging.pool.look_after() == [turn.member] and hanging.pool.look_after() == []
+    hanging.pool.was_asked(turn.member, lives=False)
+    assert hanging.given_up == [turn]
+    end(hanging.pool, turn)
+    assert isinstance(turn.silence(), DeadlineExceeded) and hanging.pool.has_spare
+    assert turn.member not in {hanging.take().member for _ in range(6)}
+
+
+def test_a_silent_server_that_answers_when_it_is_asked_keeps_its_requests(clock):
+    hanging = Hanging(clock)
+    turn = hanging.take()
+    clock.now += 1.1
+    hanging.pool.look_after()
+    hanging.pool.was_asked(turn.member, lives=True)
+    assert hanging.given_up == [] and hanging.pool.look_after() == []
+    clock.now += 1.1
+    assert hanging.pool.look_after() == [turn.member], "it is asked again"
+
+
+def test_a_server_that_lives_and_answers_no_request_loses_them_at_half_their_time(clock):
+    hanging = Hanging(clock)
+    turn = hanging.take(timeout=10.0)
+    for _ in range(5):
+        clock.now += 1.1
+        assert hanging.given_up == []
+        for member in hanging.pool.look_after():
+            hanging.pool._members[hanging.pool._members.index(member)].is_asked = False
+    assert hanging.given_up == [turn]
+
+
+def test_nothing_is_given_up_where_no_other_server_could_do_it(clock):
+    hanging = Hanging(clock, servers=1)
+    hanging.take()
+    clock.now += 50
+    assert hanging.pool.look_after() == [] and hanging.given_up == []
+
+
+def test_a_server_that_was_silent_is_given_a_request_when_it_has_answered_and_not_before(clock):
+    hanging = Hanging(clock)
+    turn = hanging.take()
+    clock.now += 1.1
+    hanging.pool.look_after()
+    hanging.pool.was_asked(turn.member, lives=False)
+    end(hanging.pool, turn)
+    for _ in range(3):
+        clock.now += 31
+        assert hanging.take().member is not turn.member
+        assert turn.member in hanging.pool.look_after()
+        hanging.pool.was_asked(turn.member, lives=False)
+    clock.now += 31
+    assert turn.member in hanging.pool.look_after()
+    hanging.pool.was_asked(turn.member, lives=True)
+    back = hanging.take()
+    assert back.member is turn.member
+    hanging.pool.succeeded(back)
+    assert turn.member.pause == 0
+
+
+def test_a_server_that_lets_a_request_expire_is_passed_over(clock):
+    hanging = Hanging(clock)
+    turn = hanging.take(timeout=0.2)
+    clock.now += 0.2
+    error = DeadlineExceeded("late")
+    assert hanging.pool.failed(turn, error) is error
+    hanging.pool.release(turn)
+    assert turn.member not in {hanging.take().member for _ in range(4)}
+
+
+def test_a_server_that_answered_others_meanwhile_is_not(clock):
+    hanging = Hanging(clock)
+    slow, _, quick = hanging.take(), hanging.take(), hanging.take()
+    assert slow.member is quick.member
+    clock.now += 0.1
+    hanging.pool.succeeded(quick)
+    hanging.pool.failed(slow, DeadlineExceeded("late"))
+    for turn in (slow, quick):
+        hanging.pool.release(turn)
+    assert slow.member in {hanging.take().member for _ in range(4)}
+
+
+def test_a_query_is_not_given_all_of_the_time_while_there_is_another_server(clock):
+    hanging = Hanging(clock)
+    assert hanging.pool.query_seconds(60) == 2.0 and hanging.pool.query_seconds(1) == 0.5
+    hanging.pool.failed(hanging.take(), ServerUnreachable("gone"))
+    assert hanging.pool.query_seconds(60) == 60
+
+
+def test_a_request_for_one_model_goes_only_where_that_may_be(clock):
+    hanging = Hanging(clock)
+    one, other = hanging.pool._members
+    for member, identity in ((one, "abc"), (other, "xyz")):
+        config = {"max_batch_size": 64, "parameters": {"identity.1": {"string_value": identity}}}
+        member.transport.peer.note(Query("config", "bert"), config)
+    request = replace(REQUEST, identity="xyz")
+    assert {hanging.pool.take(request).member for _ in range(5)} == {other}
+    assert hanging.pool.has_spare_for(request)
+    hanging.pool.failed(hanging.pool.take(request), ServerUnreachable("gone"))
+    assert hanging.pool.has_spare and not hanging.pool.has_spare_for(request)
+    with pytest.raises(VersionChanged, match="abc.*xyz"):
+        hanging.pool.take(replace(REQUEST, identity="other"))
