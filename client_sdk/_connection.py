@@ -35,6 +35,12 @@ class Tls:
     client_certificate: Path | None = None
     client_key: Path | None = None
 
+    def check_files(self) -> None:
+        """Raise InvalidArgument for one that is not there, as may be where a client has travelled to."""
+        for name, path in vars(self).items():
+            if path is not None and not path.is_file():
+                raise InvalidArgument(f"{name}: there is no file {str(path)!r}")
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -82,10 +88,9 @@ def _checked_tls(
         raise InvalidArgument(f"{', '.join(given)}: only for grpcs:// and https://, and the url is {address}")
     if ("client_certificate" in given) != ("client_key" in given):
         raise InvalidArgument("client_certificate and client_key belong together: give both or neither")
-    for name, path in given.items():
-        if not path.is_file():
-            raise InvalidArgument(f"{name}: there is no file {str(path)!r}")
-    return Tls(**given)
+    tls = Tls(**given)
+    tls.check_files()
+    return tls
 
 
 def _checked_headers(headers: Mapping[str, str], *, uses_grpc: bool) -> dict[str, str]:
@@ -125,6 +130,7 @@ def open_async_transport(connections: Sequence[Connection]) -> AsyncTransport:
 
 
 def _open(connection: Connection) -> Transport:
+    connection.tls.check_files()
     if connection.address.uses_grpc:
         from ._grpc_transport import GrpcTransport
 
@@ -135,6 +141,7 @@ def _open(connection: Connection) -> Transport:
 
 
 def _open_async(connection: Connection) -> AsyncTransport:
+    connection.tls.check_files()
     if connection.address.uses_grpc:
         from ._grpc_transport import AsyncGrpcTransport
 

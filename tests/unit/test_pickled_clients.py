@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from client_sdk import AsyncClient, Client, ClientError
+from client_sdk import AsyncClient, Client, ClientError, InvalidArgument
 from client_sdk import _errors as errors
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
 
@@ -38,6 +38,20 @@ def test_a_closed_client_stays_closed():
     client.close()
     with pytest.raises(ClientError, match="is closed"):
         copy.deepcopy(client).encode("text")
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+async def test_a_certificate_that_is_not_there_where_a_client_lands_is_named(tmp_path, scheme):
+    authorities = tmp_path / "authorities.pem"
+    authorities.write_text("")
+    url = f"{scheme}://127.0.0.1:1"
+    travelled = [pickle.dumps(kind(url, root_certificates=authorities)) for kind in (Client, AsyncClient)]
+    authorities.unlink()
+    blocking, asynchronous = map(pickle.loads, travelled)
+    with pytest.raises(InvalidArgument, match="root_certificates: there is no file .*authorities.pem"):
+        blocking.encode("text")
+    with pytest.raises(InvalidArgument, match="root_certificates: there is no file .*authorities.pem"):
+        await asynchronous.encode("text")
 
 
 class Own(Client):
