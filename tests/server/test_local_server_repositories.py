@@ -182,3 +182,14 @@ def test_options_that_say_what_holds_anyway_are_taken(upper_repository: Path):
     arguments = ["--allow-http=true", "--exit-on-error", "1", "--model-control-mode=none", "--strict-readiness=false"]
     with LocalServer(upper_repository, extra_args=arguments) as server:
         assert upper_by_http(server, "text") == "TEXT"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_export_that_was_killed_is_ended_before_it_is_served(tmp_path: Path, inside: bool):
+    repository = tmp_path / "models"
+    make_model(repository, "upper", BROKEN)
+    staging = (repository if inside else tmp_path) / ".export-models-upper"
+    make_model(staging / "commit", "upper", UPPER)
+    with LocalServer(repository) as server:
+        assert upper_by_http(server, "text") == "TEXT"
+    assert not staging.exists()

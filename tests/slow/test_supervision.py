@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def test_a_step_that_hangs_is_found_by_a_request_through_it(tmp_path: Path, supe
         wait_for_the_return(supervisor_log)
         assert is_told(supervisor_log, "bert has not answered for")
         assert is_told(supervisor_log, "and computes nothing; starting")
+
+
+def test_a_step_that_hangs_is_unhealthy(tmp_path: Path):
+    sign = misbehaving(tmp_path, HANGS)
+    with LocalServer(tmp_path) as server:
+        sign.touch()
+        command = [sys.executable, "-m", "client_sdk", "health", "--url", server.grpc_url, "--timeout", "2"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1 and ended.stderr.startswith("unhealthy: ") and "2 s" in ended.stderr
 
 
 def test_a_pause_of_everything_is_no_silence_of_the_server(tmp_path: Path):
