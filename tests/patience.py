@@ -22,6 +22,16 @@ def wait_for(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
     return value
 
 
+def settled(read: Callable[[], T]) -> T:
+    """What `read` returns once that has not changed for a while: an encoder tells Triton five times a second."""
+    found, since = read(), time.monotonic()
+    while time.monotonic() - since < 1.5:
+        time.sleep(0.1)
+        if (now := read()) != found:
+            found, since = now, time.monotonic()
+    return found
+
+
 @contextmanager
 def taking_at_least(seconds: float) -> Iterator[None]:
     """The block lasts so long, and it ends."""

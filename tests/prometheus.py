@@ -7,20 +7,19 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import yaml
 
-UNPACKED = Path(__file__).parents[1] / ".venv" / "prometheus" / "usr" / "bin"  # what make test fetches
+from tests.patience import PATIENCE, wait_for
 
-T = TypeVar("T")
+UNPACKED = Path(__file__).parents[1] / ".venv" / "prometheus" / "usr" / "bin"  # what make test fetches
 
 
 def program(name: str) -> str:
@@ -54,7 +53,7 @@ class Prometheus:
         return {rule["name"]: rule["health"] for group in self._get("rules")["groups"] for rule in group["rules"]}
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"{self._url}/api/v1/{path}", timeout=PATIENCE) as response:
             return json.load(response)["data"]
 
 
@@ -81,7 +80,7 @@ def running(config: dict[str, Any], directory: Path) -> Iterator[Prometheus]:
 
         def is_ready() -> bool:
             assert process.poll() is None, (directory / "prometheus.log").read_text()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=10):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=PATIENCE):
                 return True
             return False
 
@@ -89,13 +88,4 @@ def running(config: dict[str, Any], directory: Path) -> Iterator[Prometheus]:
         yield Prometheus(f"http://{address}")
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def wait_for(condition: Callable[[], T], seconds: float = 30.0) -> T:
-    """What `condition` returns once that is true; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} s"
-        time.sleep(0.2)
-    return value
+        process.wait(PATIENCE)

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from client_sdk._local_server import LocalServer
+from tests.patience import wait_for as wait_for
 
 CONFIG = """
 backend: "python"
@@ -42,7 +42,7 @@ import time
 
 class TritonPythonModel:
     def initialize(self, args):
-        time.sleep(60)
+        time.sleep(600)
 """
 BROKEN = """
 class TritonPythonModel:
@@ -55,7 +55,7 @@ import time
 class TritonPythonModel:
     def execute(self, requests):
         open(__file__ + ".called", "w").close()
-        time.sleep(60)
+        time.sleep(600)
 """
 
 
@@ -94,13 +94,6 @@ def command_of(pid: int) -> bytes:
 def tritonserver_of(repository: Path) -> int:
     programs = {pid: command_of(pid).split(b"\0")[0] for pid in processes_of(repository)}
     return next(pid for pid, program in programs.items() if program.endswith(b"/tritonserver"))
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def python(

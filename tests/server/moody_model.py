@@ -27,9 +27,15 @@ class TritonPythonModel:
             mood, _, detail = text.decode().partition(" ")
             if mood == "sleep":
                 time.sleep(float(detail))
+            elif mood == "until":
+                open(detail + ".begun", "w").close()
+                while not os.path.exists(detail):
+                    time.sleep(0.02)
             elif mood == "busy" or (mood == "busy-until" and not os.path.exists(detail)):
                 return self.refuse("Exceeds maximum queue size", pb_utils.TritonError.UNAVAILABLE)
             elif mood == "broken":
+                with open(detail, "a") as attempts:
+                    attempts.write("x")
                 return self.refuse("the network broke", pb_utils.TritonError.INTERNAL)
         vectors = np.array([[len(text)] for text in texts], np.float32)
         return pb_utils.InferenceResponse([pb_utils.Tensor("EMBEDDING", vectors)])

@@ -17,6 +17,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient.utils import InferenceServerException
 
 from client_sdk import AccessDenied, Client, InvalidArgument, LocalServer
+from tests.patience import PATIENCE
 from tests.server.local_servers import (
     command_of,
     ending,
@@ -48,7 +49,7 @@ def get(server: LocalServer, path: str, key: str | None = None) -> int:
 
 
 def request(server: LocalServer, method: str, path: str, key: str | None, body: object = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(server.http_url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(server.http_url.removeprefix("http://"), timeout=PATIENCE)
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
@@ -148,10 +149,10 @@ def test_no_other_call_leads_past_the_key(keyed: LocalServer):
         stub = GRPCInferenceServiceStub(channel)
         for name, message in requests.items():
             with pytest.raises(grpc.RpcError) as error:
-                getattr(stub, name)(message, timeout=10)
+                getattr(stub, name)(message, timeout=PATIENCE)
             assert "is restricted" in error.value.details(), name
         with pytest.raises(grpc.RpcError, match="is restricted"):
-            list(stub.ModelStreamInfer(iter([infer]), timeout=10))
+            list(stub.ModelStreamInfer(iter([infer]), timeout=PATIENCE))
 
 
 def test_endpoints_that_were_not_asked_for_are_closed_to_the_key_too(keyed: LocalServer):
@@ -203,7 +204,7 @@ def test_serve_takes_the_key_from_a_file_or_from_the_environment(moody_repositor
             assert http_request(url, "GET", "/v2")[0] == 403
             assert http_request(url, "GET", "/v2/health/ready")[0] == 200
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,6 @@ def test_serve_refuses_a_key_file_that_holds_no_key(
     if content is not None:
         file.write_text(content)
     process = serve(moody_repository, f"--api-key-file={file}")
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert message in errors and len(errors.splitlines()) == 1 and "short" not in errors

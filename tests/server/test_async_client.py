@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from client_sdk import AsyncClient, Client, ClientError, LocalServer, ModelNotFound, ServerUnreachable
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(params=["grpc", "http"])
@@ -66,11 +67,10 @@ async def test_a_cancelled_call_ends_at_once_and_the_client_goes_on(url, texts):
     async with AsyncClient(url) as client:
         call = asyncio.create_task(client.encode(texts * 100))
         await asyncio.sleep(0.3)
-        started = time.monotonic()
+        assert not call.done()
         call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        assert time.monotonic() - started < 1
+        done, _ = await asyncio.wait({call}, timeout=PATIENCE)
+        assert done and call.cancelled()
         assert (await client.encode("First do it")).shape == (384,)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -84,11 +84,11 @@ async def test_an_unknown_model_is_named_with_those_that_are_there(url):
 
 
 async def test_a_dead_address_fails_at_once(url):
-    async with AsyncClient(f"{url.split(':')[0]}://127.0.0.1:1") as client:
+    async with AsyncClient(f"{url.split(':')[0]}://127.0.0.1:1", timeout=10 * PATIENCE) as client:
         started = time.monotonic()
         with pytest.raises(ServerUnreachable, match="cannot reach .*://127.0.0.1:1: is the server running"):
             await client.encode(["First do it"] * 100)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < PATIENCE
         assert not await client.is_ready()
 
 

@@ -10,6 +10,7 @@ import pytest
 import client_sdk
 from client_sdk import Client, LocalServer, TokenVectors
 from client_sdk._plan import WINDOW_TEXTS
+from tests.patience import PATIENCE
 
 DIMENSION = 384  # all-MiniLM-L6-v2
 
@@ -183,8 +184,8 @@ def test_a_forked_child_may_use_its_parents_client(client):
     queue = context.Queue()
     child = context.Process(target=_encode_in_child, args=(client, queue))
     child.start()
-    same(queue.get(timeout=30), expected)
-    child.join(30)
+    same(queue.get(timeout=PATIENCE), expected)
+    child.join(PATIENCE)
     assert child.exitcode == 0
     same(client.encode("First do it"), expected)
 

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from client_sdk import AsyncClient, Client, LocalServer, ServerError, ServerUnreachable, __main__
+from tests.patience import PATIENCE
 
 
 def openssl(*arguments, cwd):
@@ -91,7 +92,7 @@ def test_tls_with_an_authority_of_ones_own(certificates, inner_port):
             Client(f"{scheme}://localhost:{outer}") as distrustful,
             pytest.raises(ServerUnreachable, match="(?i)certificate"),
         ):
-            distrustful.encode("First do it", timeout=20)
+            distrustful.encode("First do it", timeout=PATIENCE)
 
 
 async def test_tls_with_a_client_certificate(certificates, inner_port):
@@ -106,7 +107,7 @@ async def test_tls_with_a_client_certificate(certificates, inner_port):
             assert (await client.encode("First do it")).shape == (384,)
         async with AsyncClient(f"{scheme}://localhost:{outer}", root_certificates=files["root_certificates"]) as nobody:
             with pytest.raises(ServerUnreachable):
-                await nobody.encode("First do it", timeout=20)
+                await nobody.encode("First do it", timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_tritons_own_tls_refuses_those_without_a_certificate_or_without_tls(cert
         (mutual_tls.replace("grpcs", "grpc"), {}),
     ):
         with Client(url, **files) as client, pytest.raises(ServerUnreachable):
-            client.encode("text", timeout=20)
+            client.encode("text", timeout=PATIENCE)
 
 
 def test_headers_are_sent_over_http():

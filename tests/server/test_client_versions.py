@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from client_sdk import AsyncClient, Client, InvalidArgument, LocalServer, ModelNotFound, VersionChanged
+from tests.patience import PATIENCE
 from tests.server.local_servers import free_ports
 from tests.server.moody_model import make_moody_repository
 
@@ -78,7 +79,7 @@ def test_servers_of_two_versions_do_not_mix_in_one_call(both, tmp_path):
 def test_a_model_that_is_replaced_in_the_middle_of_a_call_does_not_mix_its_versions(tmp_path):
     http_port, grpc_port, metrics_port = free_ports()
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
-    with Client(f"localhost:{grpc_port}", timeout=60) as client, contextlib.ExitStack() as running:
+    with Client(f"localhost:{grpc_port}", timeout=PATIENCE) as client, contextlib.ExitStack() as running:
         running.enter_context(LocalServer(make_versions(tmp_path / "old", 1), **ports))
 
         def texts():

@@ -1,12 +1,14 @@
 """`python -m client_sdk` against the real model; its own errors are in tests/unit."""
 
+import array
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+import termios
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ import pytest
 from client_sdk import Client, LocalServer, _model_info
 from client_sdk.__main__ import main
 from client_sdk._retry import Deadline
-from tests.server.local_servers import ending
+from tests.patience import PATIENCE
+from tests.server.local_servers import ending, wait_for
 
 
 @pytest.fixture(params=["grpc", "http"])
@@ -131,13 +134,20 @@ def run_encode(stdout):
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
+def unread(pipe):
+    """Bytes that nobody has read yet."""
+    found = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, found)
+    return found[0]
+
+
 def test_ctrl_c_is_130_without_a_traceback(url):
     with ending(run_encode(subprocess.DEVNULL)) as child:
         child.stdin.write("First do it\n" * 10)
         child.stdin.flush()
-        time.sleep(1.5)
+        wait_for(lambda: unread(child.stdin) == 0)  # it reads, so it has begun
         child.send_signal(signal.SIGINT)
-        assert child.wait(5) == 130
+        assert child.wait(PATIENCE) == 130
         assert child.stderr.read() == ""
 
 
@@ -147,7 +157,7 @@ def test_a_reader_that_leaves_is_141_without_a_traceback(url):
         child.stdin.write("First do it\n" * 100)
         child.stdin.close()
         child.stdin = child.stdout = None  # so that nobody looks after them again
-        assert child.wait(30) == 141
+        assert child.wait(PATIENCE) == 141
         assert child.stderr.read() == ""
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from client_sdk import Client
 from tests.docker_files import DOCKER, ROOT
+from tests.patience import PATIENCE
 from tests.server.local_servers import free_ports
 
 # As docker/serve.py, but on loopback and on ports that are free; the ports of a container are its own.
@@ -68,7 +69,7 @@ def test_the_environment_of_the_image_serves_and_knows_that_it_is_healthy(reposi
     with (tmp_path / "log").open("w") as log:  # standard error is a pipe in a container too
         copy = subprocess.Popen(["cat"], stdin=server.stderr, stdout=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while (checked := subprocess.run(health, env=inside, capture_output=True, text=True)).returncode:
             assert server.poll() is None and time.monotonic() < deadline, (
                 checked.stderr + (tmp_path / "log").read_text()
@@ -77,11 +78,9 @@ def test_the_environment_of_the_image_serves_and_knows_that_it_is_healthy(reposi
             np.testing.assert_allclose(client.encode(texts[:64]), expected["sentence"][:64], atol=1e-5)
         keyless = inside | {"API_KEY_FILE": ""}
         assert subprocess.run(health, env=keyless, capture_output=True).returncode == 1
-        started = time.monotonic()
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
-        copy.wait(30)
-        assert time.monotonic() - started < 20
+        assert server.wait(PATIENCE) == 0
+        copy.wait(PATIENCE)
         assert "Started GRPCInferenceService" in (tmp_path / "log").read_text()
     finally:
         if server.poll() is None:
@@ -89,7 +88,7 @@ def test_the_environment_of_the_image_serves_and_knows_that_it_is_healthy(reposi
             server.wait()
         assert server.stderr
         server.stderr.close()
-        copy.wait(30)
+        copy.wait(PATIENCE)
 
 
 def pins(path: Path) -> list[str]:

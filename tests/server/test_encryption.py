@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Client, InvalidArgument, LocalServer, ServerUnreachable
+from tests.patience import PATIENCE
 from tests.server.local_servers import (
     ending,
     http_request,
@@ -48,9 +49,9 @@ def test_grpc_is_encrypted_with_the_given_certificate(moody_repository: Path, ce
             Client(server.grpc_url, root_certificates=certificates / "other.pem", api_key=KEY) as client,
             pytest.raises(ServerUnreachable),
         ):
-            client.encode("four", timeout=5)
+            client.encode("four", timeout=PATIENCE)
         with Client(server.grpc_url.replace("grpcs", "grpc"), api_key=KEY) as client, pytest.raises(ServerUnreachable):
-            client.encode("four", timeout=5)
+            client.encode("four", timeout=PATIENCE)
 
 
 def test_clients_need_a_certificate_where_an_authority_is_named(moody_repository: Path, certificates: Path):
@@ -64,7 +65,7 @@ def test_clients_need_a_certificate_where_an_authority_is_named(moody_repository
         def encode(name: str | None) -> list[float]:
             own = {"client_certificate": certificates / f"{name}.pem", "client_key": certificates / f"{name}.key"}
             with Client(server.grpc_url, root_certificates=certificates / "ca.pem", **(own if name else {})) as client:
-                return client.encode("four", timeout=5).tolist()
+                return client.encode("four", timeout=PATIENCE).tolist()
 
         assert encode("client") == [4]
         for name in (None, "stranger"):
@@ -103,4 +104,4 @@ def test_serve_says_that_grpc_is_encrypted(moody_repository: Path, certificates:
         assert "grpcs://127.0.0.1:" in printed
         assert "gRPC is encrypted, metrics are not, and HTTP is for this machine alone" in printed
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0

@@ -15,6 +15,7 @@ from client_sdk import Client, LocalServer
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
 from examples.docstrings import first_paragraphs
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,7 +32,7 @@ def run(server: LocalServer):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=10 * PATIENCE,
         )
         assert finished.returncode == 0, finished.stderr
         assert "Warning" not in finished.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from transformers import AutoTokenizer
 
 from tests import reference
 from tests.conftest import PROMPTS
-from tests.server.local_servers import wait_for
+from tests.patience import settled, wait_for
 from tests.server.triton_requests import infer, refused
 from tests.unit import plain_bert
 
@@ -222,11 +221,10 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
         found = (re.fullmatch(r'(bert_\w+_total)\{model="bert"\} (\d+)', line) for line in lines)
         return {match[1]: float(match[2]) for match in found if match}
 
-    time.sleep(0.5)  # the encoder tells Triton five times a second
-    before = metrics()
+    before = settled(metrics)
     ask("bert", "EMBEDDING", ["word", "word " * 300, "two words"])
-    time.sleep(0.5)
-    gained = {name: value - before.get(name, 0) for name, value in metrics().items()}
+    wait_for(lambda: metrics()["bert_tokens_total"] > before["bert_tokens_total"])
+    gained = {name: value - before.get(name, 0) for name, value in settled(metrics).items()}
     assert gained == {
         "bert_tokens_total": 3 + 256 + 4,
         "bert_padded_tokens_total": 3 * 256,
@@ -239,15 +237,18 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
 
 def test_equal_texts_of_a_batch_are_computed_once(server, ask, texts, expected):
     def computed() -> float:
-        time.sleep(0.5)  # the encoder tells Triton five times a second
         with urllib.request.urlopen(server.metrics_url) as reply:
             return float(re.search(r'^bert_tokens_total\{model="bert"\} (\d+)$', reply.read().decode(), re.M)[1])
 
-    before = computed()
+    def gained(since: float) -> float:
+        wait_for(lambda: computed() > since)
+        return settled(computed) - since
+
+    before = settled(computed)
     ask("bert", "EMBEDDING", texts[:2])
-    two = computed() - before
+    two = gained(before)
     found = ask("bert", "EMBEDDING", [texts[0], texts[1], *[texts[0]] * 10, *[texts[1]] * 10])
-    many = computed() - before - two
+    many = gained(before + two)
     assert many <= 2 * two  # two slices at most; one by one they would be 11 times as many
     np.testing.assert_allclose(found[[0, *range(2, 12)]], np.tile(expected["sentence"][0], (11, 1)), atol=1e-5)
     np.testing.assert_allclose(found[[1, *range(12, 22)]], np.tile(expected["sentence"][1], (11, 1)), atol=1e-5)

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from client_sdk._errors import ServerStartError
 from client_sdk._local_server import CLOSED_ENDPOINTS, LocalServer
+from tests.patience import PATIENCE
 from tests.server.local_servers import (
     UPPER,
     command_of,
@@ -116,7 +117,7 @@ def test_the_key_that_anybody_can_read_in_the_list_of_processes_opens_nothing(sh
     )
     assert value.endswith(b"\n")
     for sent in (value, value.strip(), value + b" ", value.strip() + b"\r\n ", value.strip() + b"%0a"):
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
             request = b"POST /v2/repository/index HTTP/1.1\r\nHost: h\r\n%s: %s\r\nContent-Length: 0\r\n\r\n"
             connection.sendall(request % (name, sent))
             # A header that cannot be parsed ends the connection.

@@ -17,6 +17,7 @@ import yaml
 from client_sdk import Client, LocalServer
 from tests import prometheus
 from tests.docker_files import DASHBOARD, DOCKER, RULES, expressions, metrics_options
+from tests.patience import wait_for
 from tests.server.local_servers import http_request
 
 NO_GPU_HERE = re.compile(r"nv_gpu_|nv_energy_")
@@ -81,7 +82,7 @@ def wait_for_value(watching: prometheus.Prometheus, expression: str) -> None:
         return bool(series) and not any(math.isnan(value) for _, value in series)
 
     try:
-        prometheus.wait_for(has_value, 15)
+        wait_for(has_value)
     except AssertionError:
         pytest.fail(f"{expression} gives {watching.query(expression)}")
 
@@ -123,9 +124,9 @@ def test_the_figures_are_those_of_the_traffic(watching):
 def test_the_rules_are_loaded_and_no_alert_fires_under_good_traffic(watching):
     groups = yaml.safe_load(RULES.read_text())["groups"]
     names = {rule.get("alert") or rule["record"] for group in groups for rule in group["rules"]}
-    prometheus.wait_for(lambda: set(watching.rules().values()) == {"ok"})
+    wait_for(lambda: set(watching.rules().values()) == {"ok"})
     assert set(watching.rules()) == names
-    prometheus.wait_for(lambda: watching.firing() == set())  # until the first scrape the server is down
+    wait_for(lambda: watching.firing() == set())  # until the first scrape the server is down
     time.sleep(3)
     assert watching.firing() == set()
 
@@ -139,7 +140,7 @@ def test_the_alert_for_errors_fires_when_requests_are_refused(watching, watched_
             assert status == 400
         return "BertOnTritonErrors" in watching.firing()
 
-    prometheus.wait_for(refused)
+    wait_for(refused)
     assert "BertOnTritonStepFails" not in watching.firing()
 
 
@@ -148,6 +149,6 @@ def test_the_alert_for_a_server_that_is_down_fires(repository, tmp_path):
         config = configuration(server, tmp_path)
         with prometheus.running(config, tmp_path) as watching:
             wait_for_value(watching, 'up{job="bert-on-triton"} == 1')
-            prometheus.wait_for(lambda: watching.firing() == set())
+            wait_for(lambda: watching.firing() == set())
             server.stop()
-            prometheus.wait_for(lambda: watching.firing() == {"BertOnTritonDown"})
+            wait_for(lambda: watching.firing() == {"BertOnTritonDown"})

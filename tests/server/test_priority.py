@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from client_sdk import Client
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])
 def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, texts, expected, protocol):
     many = [" ".join(texts[20:23])] * 384
-    with Client(getattr(server, protocol)) as client, Client(server.grpc_url, timeout=120) as other:
+    with Client(getattr(server, protocol)) as client, Client(server.grpc_url, timeout=PATIENCE) as other:
         client.encode("warm")
         took = {}
         for priority in ("interactive", "bulk", None):  # which is bulk for as many texts
@@ -25,5 +26,5 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
                 took[priority] = time.monotonic() - started
             np.testing.assert_allclose(vector, expected["sentence"][0], atol=1e-5)
             assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
-        assert took["bulk"] < 1 and took["bulk"] < took["interactive"] / 3, took
+        assert took["bulk"] < took["interactive"] / 3, took
         assert took[None] < took["interactive"] / 3, took

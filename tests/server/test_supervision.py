@@ -10,6 +10,7 @@ import pytest
 
 from client_sdk import LocalServer
 from client_sdk._guard import children_of
+from tests.patience import PATIENCE
 from tests.server.local_servers import (
     command_of,
     ending,
@@ -107,5 +108,5 @@ def test_serve_brings_the_server_back_and_says_so_with_the_time(upper_repository
         status, answer = http_request(f"http://127.0.0.1:{ports[0]}", "POST", "/v2/models/upper/infer", body)
         assert status == 200 and json.loads(answer)["outputs"][0]["data"] == ["TEXT"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert processes_of(upper_repository) == []
