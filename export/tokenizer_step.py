@@ -45,7 +45,8 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
             step = tokenizer_file.TokenizerFile(
                 tokenizer_json, {**settings, "prompts": "{}", "default_prompt_name": ""}
             )
-            for inputs in filter(None, ([(text,) for text in singles if text.strip()], pairs)):
+            rows: list[Sequence[tuple[str, ...]]] = [[(text,) for text in singles if text.strip()], pairs]
+            for inputs in filter(None, rows):
                 _compare(inputs, _rows(token_rows, step, inputs), tokenizer)
         except ExportError:
             raise
