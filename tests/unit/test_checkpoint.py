@@ -121,6 +121,7 @@ def test_code_named_by_the_checkpoint_is_not_run(tmp_path: Path) -> None:
         ({"add_cross_attention": True}, "add_cross_attention is True"),
         ({"quantization_config": {"bits": 8}}, "quantization_config is {'bits': 8}"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),
+        ({"per_layer_config": {"1": {"intermediate_size": 8}}}, "per_layer_config is"),
         ({"num_attention_heads": 5}, "hidden_size 32 cannot be shared equally by num_attention_heads 5"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'; export works for gelu, gelu_new, "),
         ({"hidden_act": None}, "hidden_act is None; text is expected"),
@@ -165,3 +166,78 @@ def test_an_adapter_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "adapter_config.json", {"peft_type": "LORA"})
     with pytest.raises(ExportError, match="PEFT adapter.*merge_and_unload"):
         checkpoint.load(str(tmp_path))
+
+
+HEADS = ["BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering", "HF_ColBERT"]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_network_with_a_head_of_its_own_is_refused_unless_its_encoder_is_wanted(tmp_path: Path, name: str) -> None:
+    write_bert(tmp_path, prefix="bert.", config={"architectures": [name]})
+    with pytest.raises(ExportError, match=f"names '{name}', a network with a head .* pass --encoder-only"):
+        checkpoint.load(str(tmp_path))
+    assert checkpoint.load(str(tmp_path), encoder_only=True).defaults.pooling == "mean"
+
+
+@pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertLMHeadModel"])
+def test_an_encoder_may_have_been_saved_with_the_heads_of_its_pre_training(tmp_path: Path, name: str) -> None:
+    write_bert(tmp_path, config={"architectures": [name]})
+    assert checkpoint.load(str(tmp_path)).defaults.pooling == "mean"
+
+
+def test_a_classifier_that_was_trained_further_for_vectors_is_no_classifier(tmp_path: Path) -> None:
+    write_bert(tmp_path, config={"architectures": ["BertForSequenceClassification"]})
+    write_modules(tmp_path, ("sentence_transformers.models.Pooling", {"pooling_mode": "cls"}))
+    assert checkpoint.load(str(tmp_path)).defaults.pooling == "cls"
+
+
+def test_a_cross_encoder_of_sentence_transformers_is_refused(tmp_path: Path) -> None:
+    write_bert(tmp_path, config={"architectures": ["BertForSequenceClassification"]})
+    write_modules(tmp_path, settings={"transformer_task": "sequence-classification"})
+    write_json(tmp_path / "config_sentence_transformers.json", {"model_type": "CrossEncoder"})
+    with pytest.raises(ExportError, match="pass --encoder-only"):
+        checkpoint.load(str(tmp_path))
+    assert "sequence-classification" in str(checkpoint.load(str(tmp_path), encoder_only=True).defaults.unsupported)
+
+
+def test_what_transformers_does_not_read_in_a_config_breaks_no_checkpoint(tmp_path: Path) -> None:
+    keys = {
+        "_name_or_path": "nreimers/MiniLM-L6-H384-uncased",
+        "attention_probs_dropout_prob": 0.1,
+        "bos_token_id": 0,
+        "classifier_dropout": None,
+        "directionality": "bidi",
+        "dtype": "float32",
+        "finetuning_task": "mnli",
+        "gradient_checkpointing": False,
+        "id2label": {"0": "LABEL_0"},
+        "initializer_range": 0.02,
+        "label2id": {"LABEL_0": 0},
+        "num_labels": 2,
+        "output_past": True,
+        "pad_token_id": 0,
+        "pooler_fc_size": 768,
+        "pooler_type": "first_token_transform",
+        "pruned_heads": {},
+        "sentence_transformers": {"version": "5.0.0"},
+        "torch_dtype": "float16",
+        "torchscript": False,
+        "transformers_version": "4.8.2",
+        "use_bfloat16": False,
+        "use_cache": True,
+        "of_a_fine_tuner": ["x"],
+    }
+    write_bert(tmp_path, config=keys)
+    checkpoint.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "x", -1, 0, 1e400, float("nan"), True, 10**40], ids=repr)
+@pytest.mark.parametrize("key", ["architectures", "hidden_size", "hidden_act", "layer_norm_eps", "model_type"])
+def test_a_value_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, key: str, value: Any) -> None:
+    write_json(tmp_path / "config.json", {"model_type": "bert", key: value})
+    if key == "architectures" and not value and value is not True:
+        assert checkpoint.read_config(tmp_path / "config.json").hidden_size == 768
+        return
+    with pytest.raises(ExportError, match=f"{tmp_path}/config.json: {key} is ") as error:
+        checkpoint.read_config(tmp_path / "config.json")
+    assert len(str(error.value)) < 500 and "\n" not in str(error.value)

@@ -1,5 +1,7 @@
 import json
 import re
+import shlex
+import subprocess
 import sys
 
 import numpy as np
@@ -50,11 +52,37 @@ def test_a_plain_bert_is_exported_with_mean_pooling_not_normalised(run, paramete
     status, out, err = run()
     assert (status, err) == (0, "")
     assert "exported bert (version 1" in out
-    assert f"python -m client_sdk serve --model-repository {tmp_path / 'repository'}" in out
+    serve = out.splitlines()[-1].removeprefix("serve it: ")
+    assert shlex.split(serve)[:5] == [sys.executable, "-m", "client_sdk", "serve", "--model-repository"]
+    assert shlex.split(serve)[5:] == [str(tmp_path / "repository")]
     assert parameters("bert_pooling")["pooling"] == "mean"
     assert parameters("bert_pooling")["normalize"] == "false"
     assert parameters("bert_tokenizer")["max_seq_len"] == "64"
     assert (tmp_path / "repository/bert_tokenizer/1/tokenizer.json").exists()
+
+
+def test_the_line_that_serves_works_from_any_folder(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(checkpoint), "--repository", "my $models; it's"]) == 0
+    serve = capsys.readouterr().out.splitlines()[-1].removeprefix("serve it: ")
+    printed = subprocess.run(f"printf '%s|' {serve}", shell=True, capture_output=True, text=True, cwd="/").stdout
+    assert printed.split("|")[-2] == str(tmp_path / "my $models; it's")
+
+
+def test_a_missing_package_is_named_with_what_to_install():
+    code = "import runpy, sys; sys.modules['google.protobuf'] = None; runpy.run_module('export', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {sys.executable} has no google.protobuf, which export needs: ")
+    assert "pip install -e '.[export,server]'" in line
+
+
+def test_the_encoder_of_a_classifier_is_exported_on_demand(run, checkpoint):
+    write_bert(checkpoint, prefix="bert.", config={"architectures": ["BertForSequenceClassification"]})
+    status, _, err = run()
+    assert status == 1 and "pass --encoder-only" in err
+    assert run("--encoder-only")[0] == 0
 
 
 def test_the_settings_of_sentence_transformers_are_taken_and_can_be_overruled(run, parameters, checkpoint):
