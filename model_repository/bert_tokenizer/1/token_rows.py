@@ -281,7 +281,7 @@ def _check_text(index, value):
 def _tokens(index, value):
     try:
         tokens = json.loads(value)
-        valid = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+        valid = isinstance(tokens, list) and {*map(type, tokens)} <= {str}
         if valid:
             "".join(tokens).encode()  # JSON can hold half of a surrogate pair
     except (ValueError, RecursionError):
