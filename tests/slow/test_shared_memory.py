@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SIZE = "14m"  # a server of five steps starts in 5 MB, and the tokens of 32 texts of 256 tokens are 12.6 MB
+SIZE = "14m"  # a server of five steps starts in 5 MB, and the tokens of 32 texts of 256 tokens are 12.5 MB
 
 
 def test_an_answer_that_does_not_fit_ends_in_an_error(bert_repository):
@@ -27,7 +27,7 @@ def test_an_answer_that_does_not_fit_ends_in_an_error(bert_repository):
     assert found["small"] == found["small afterwards"] == "served"
     for outcome in found["large"]:
         assert outcome.startswith(("503 ", "400 in ensemble 'bert_tokens'", "500 ")), found
-    assert any("the answer has 12.6 MB, and /dev/shm has room for" in outcome for outcome in found["large"]), found
+    assert any("the answer has 12.5 MB, and /dev/shm has room for" in outcome for outcome in found["large"]), found
     assert found["lines"] <= 2
     assert "no answer" not in found["full"], found
     assert found["served when there is room again"], found
