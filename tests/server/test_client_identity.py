@@ -105,11 +105,11 @@ def test_a_model_that_is_replaced_under_the_same_version_in_the_middle_of_a_call
 def test_a_client_lives_on_with_whatever_its_server_has_next(place, scheme, other):
     place.start(A, (1.0,))
     with Client(place.urls[scheme]) as client:
-        assert client.encode(["text"] * 100)[0] == [1.0] and client.info().identity == A
+        assert client.encode(["text"] * 100)[0] == [1.0]
         place.start(other, (3.0,), max_batch_size=8)
         for _ in range(3):
             assert client.encode(["text"] * 100, batch_size=64)[:, 0].tolist() == [3.0] * 100
-        assert client.encode("text").tolist() == [3.0] and client.info().identity == (other or "")
+        assert client.encode("text").tolist() == [3.0]
 
 
 def test_a_single_text_of_a_client_that_knows_another_model_is_served(place, scheme):

@@ -47,6 +47,15 @@ def test_everything_is_read_from_the_configs():
     assert (info.backend, info.server_version) == ("onnxruntime", "2.51.0")
 
 
+def test_the_identity_is_that_of_the_version_that_answers():
+    answers = family()
+    assert ask(model_info("bert"), answers).identity == ""
+    answers[Query("config", "bert")]["parameters"] = {
+        f"identity.{version}": {"string_value": f"of {version}"} for version in (2, 10, 11)
+    }
+    assert ask(model_info("bert"), answers).identity == "of 10"
+
+
 @pytest.mark.parametrize(
     ("parameters", "dimension"),
     [
