@@ -11,7 +11,7 @@ from types import TracebackType
 
 from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._listen import Host, Ports, choose_ports
-from client_sdk._model_repository import ModelRepository, local_directory, read_repository
+from client_sdk._model_repository import ModelRepository, local_directory, read_repository, repository_state
 from client_sdk._server_log import ServerLog, failure_reasons
 from client_sdk._server_run import ServerRun, logger
 from client_sdk._server_settings import (
@@ -153,7 +153,9 @@ class LocalServer:
                 run = self._launch(server, repository)
                 run.wait_until_ready(repository.names, self.startup_timeout, deadline)
                 if self._supervise:
-                    self._supervisor = Supervisor(run, repository.families, self._start_again)
+                    self._supervisor = Supervisor(
+                        run, repository.families, self._start_again, lambda: repository_state(self.model_repository)
+                    )
                 return
             except ServerStartError as error:
                 self.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -124,6 +125,17 @@ def read_repository(path: Path) -> ModelRepository:
     _check_ensembles(path, {model.name: model for model in models})
     inside = [f"{f'{model.name}/{name}'!r} (unfinished)" for model in models for name in model.left_out]
     return ModelRepository(path, tuple(models), (*left_out, *inside), strangers or bool(inside))
+
+
+def repository_state(path: Path) -> object:
+    """Something that is another when models, or their configs, have been put into the repository or edited there."""
+    state = []
+    with contextlib.suppress(OSError):
+        for found in (path, *path.glob("*"), *path.glob("*/config.pbtxt")):
+            with contextlib.suppress(OSError):
+                stat = found.stat()
+                state.append((found, stat.st_ino, stat.st_mtime_ns))
+    return sorted(state)
 
 
 def _entries(directory: Path) -> list[Path]:

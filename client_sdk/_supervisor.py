@@ -13,7 +13,7 @@ What is noticed, and how soon:
   paused with it, and has as long as ever to answer from then on.
 
 The server is then killed and started anew, on its ports. If it does not stay up for STABLE_SECONDS, the next start
-is put off, by twice as long each time.
+is put off, by twice as long each time, unless the repository changes before: whoever mends it need not wait.
 """
 
 from __future__ import annotations
@@ -147,7 +147,11 @@ class Supervisor:
     """A thread that looks after a server until it is told to stop."""
 
     def __init__(
-        self, run: ServerRun, families: Sequence[str], start_again: Callable[[Callable[[], bool]], ServerRun | None]
+        self,
+        run: ServerRun,
+        families: Sequence[str],
+        start_again: Callable[[Callable[[], bool]], ServerRun | None],
+        repository_state: Callable[[], object],
     ) -> None:
         """Begins to look after `run`.
 
@@ -156,10 +160,12 @@ class Supervisor:
             families: Those that it serves.
             start_again: Starts the server and waits until it is ready. It is given a function that turns true when
                 it should give up, and return None. It raises ClientError if the server does not start.
+            repository_state: Gives what changes with the repository.
         """
         self._run = run
         self._families = families
         self._start_again = start_again
+        self._repository_state = repository_state
         self._stopping = threading.Event()
         self._pauses = Pauses()
         self._watch = Watch(run, families)  # here, lest a step die unknown before the thread's first look
@@ -190,12 +196,14 @@ class Supervisor:
 
     def _bring_back(self, problem: str, ran: float) -> None:
         noticed = time.monotonic()
+        tried = self._repository_state()
         while True:
             pause = self._pauses.after_run_of(ran)
             logger.error("%s", _what_is_done(problem, pause))
             self._run.end(at_once=True)
-            if self._stopping.wait(pause):
+            if self._is_told_to_stop(pause, tried):
                 return
+            tried = self._repository_state()
             try:
                 run = self._start_again(self._stopping.is_set)
             except (ClientError, OSError) as error:
@@ -206,6 +214,17 @@ class Supervisor:
                 self._watch = Watch(run, self._families)
                 logger.warning("the server is back after %.1f s", time.monotonic() - noticed)
             return
+
+    def _is_told_to_stop(self, pause: float, tried: object) -> bool:
+        """Waits before a start, at most `pause` seconds, and less long if the repository is no more what was tried."""
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, LOOK_SECONDS)):
+                return True
+            if self._repository_state() != tried:
+                logger.warning("the model repository has changed; starting the server now")
+                return self._stopping.wait(LOOK_SECONDS)  # lest it is only half changed
+        return self._stopping.is_set()
 
 
 def _what_is_done(problem: str, pause: float) -> str:

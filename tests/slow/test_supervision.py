@@ -107,6 +107,21 @@ def test_a_server_that_does_not_stay_up_is_started_less_and_less_often(
         wait_for_the_return(supervisor_log)
 
 
+def test_a_repository_that_is_mended_is_served_before_the_pause_is_over(
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
+):
+    misbehaving(tmp_path, "pass")
+    config = tmp_path / "bert" / "config.pbtxt"
+    good = config.read_text()
+    with supervised(tmp_path):
+        config.write_text("max_batch_size: many")
+        os.kill(tritonserver_of(tmp_path), signal.SIGKILL)
+        wait_for(lambda: is_told(supervisor_log, "starting the server again in 16 s"), 90)
+        config.write_text(good)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "the model repository has changed; starting the server now")
+
+
 def test_stopping_does_not_wait_for_a_server_that_will_not_start(
     tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
 ):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client_sdk._errors import InvalidArgument
-from client_sdk._model_repository import local_directory, read_repository
+from client_sdk._model_repository import local_directory, read_repository, repository_state
 from client_sdk._own_files import is_plain, temporary_directory
 from client_sdk._repository_view import served_path
 
@@ -219,3 +220,19 @@ def test_temporary_files_have_a_plain_path_whatever_tmpdir_is(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     directory = temporary_directory("name-")
     assert directory.parent == tmp_path
+
+
+def test_what_is_put_into_a_repository_or_edited_there_changes_its_state(tmp_path: Path):
+    make_family(tmp_path)
+    states = [repository_state(tmp_path)]
+    (tmp_path / "bert_tokenizer" / "1" / "__pycache__").mkdir()  # by the step itself, at each start
+    assert repository_state(tmp_path) == states[0]
+    for change in (
+        lambda: (tmp_path / "bert" / "config.pbtxt").write_text(PYTHON),
+        lambda: (tmp_path / "bert" / "2").mkdir(),
+        lambda: (tmp_path / "bert").rename(tmp_path / "other"),
+        lambda: shutil.rmtree(tmp_path),
+    ):
+        change()
+        states.append(repository_state(tmp_path))
+        assert states[-1] not in states[:-1]
