@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .errors import ExportError
 from .tensor_bundle import TensorBundle
+from .weights import finite
 
 CONFIG = "bert_config.json"
 CKPT = "bert_model.ckpt"
@@ -117,7 +118,8 @@ class GoogleWeights:
         """Return the weight `name` as a float32 array of `shape`, copied once out of the mapped file.
 
         Raises:
-            ExportError: The variable is missing, has another shape, is not of a floating-point type or is damaged.
+            ExportError: The variable is missing, has another shape, is not of a floating-point type or not finite, or
+                is damaged.
         """
         variable = variable_name(name)
         transposed = variable.endswith("/kernel")
@@ -135,7 +137,9 @@ class GoogleWeights:
             )
         values = self._bundle.read(variable)
         self._taken.add(variable)
-        return np.array(values.T if transposed else values, np.float32, order="C")
+        with np.errstate(over="ignore"):  # of float64, to infinity
+            array = np.array(values.T if transposed else values, np.float32, order="C")
+        return finite(array, f"{self._bundle.index}: variable {variable!r}")
 
     def skipped(self) -> list[str]:
         """Return the variables, sorted, that were not taken so far."""

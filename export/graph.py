@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 from .errors import ExportError
 
@@ -35,7 +35,7 @@ class Graph:
         self._name = name
         self._scope = ""
         self._nodes: list[NodeProto] = []
-        self._initializers: list[TensorProto] = []
+        self._model = ModelProto(ir_version=IR_VERSION, producer_name="bert-on-triton")
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
@@ -57,7 +57,9 @@ class Graph:
 
     def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
         """Adds an initializer under the name that the checkpoint gives it."""
-        self._initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        # Straight into the model, since every message that is put into another one is copied.
+        tensor = self._model.graph.initializer.add(name=name, data_type=_element_type(array.dtype), dims=array.shape)
+        tensor.raw_data = array.tobytes()
         return name
 
     def parameter(self, name: str, array: npt.NDArray[np.floating[Any]]) -> str:
@@ -66,8 +68,8 @@ class Graph:
         Raises:
             ExportError: it has values that FP16 cannot hold.
         """
-        largest, limit = float(np.abs(array).max()), float(np.finfo(self.dtype).max)
-        if largest > limit:
+        largest, limit = max(-float(array.min()), float(array.max())), float(np.finfo(self.dtype).max)
+        if not largest <= limit:  # so that NaN fails
             raise ExportError(f"{name} has values up to {largest:.3g}, and FP16 ends at {limit:.0f}: export in FP32")
         return self.weight(name, array.astype(self.dtype, copy=False))
 
@@ -96,12 +98,15 @@ class Graph:
         return self._node("Split", (value,), parts, {"axis": axis, "num_outputs": parts})
 
     def model(self, doc: str, metadata: dict[str, str]) -> ModelProto:
-        """The whole as a ModelProto, weights inside it, `metadata` in its metadata_props."""
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, self._initializers, doc)
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="bert-on-triton")
-        helper.set_model_props(model, metadata)
-        return model
+        """The whole, once, as a ModelProto, weights inside it, `metadata` in its metadata_props."""
+        graph = self._model.graph
+        graph.name, graph.doc_string = self._name, doc
+        graph.node.extend(self._nodes)
+        graph.input.extend(self._inputs)
+        graph.output.extend(self._outputs)
+        self._model.opset_import.append(helper.make_opsetid("", OPSET))
+        helper.set_model_props(self._model, metadata)
+        return self._model
 
     def _node(self, kind: str, inputs: tuple[str, ...], outputs: int, attributes: dict[str, Attribute]) -> list[str]:
         path = f"{self._scope}/{kind}" if self._scope else kind

@@ -156,7 +156,7 @@ class PaddingFree:
         g = self._g
         zero, one = g.constant(0), g.constant(1)
         # Rows T and T + 1, for places without a token.
-        outside = g.constant(np.repeat(np.float32([[0], [np.nan]]), size, axis=1), np.float32)
+        outside = g.constant(np.repeat([[0], [np.nan]], size, axis=1), np.float32)
         padded = g.op("Concat", features, outside, axis=0)
 
         # Every place of input_ids gets what is outside its row, whose number is that of the rows that end before it,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,26 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import check, checkpoint, google, gpus, identity, network, quantize, repository, skipped, tokenizer_step
+from . import (
+    check,
+    checkpoint,
+    google,
+    gpus,
+    identity,
+    network,
+    onnx_file,
+    quantize,
+    repository,
+    skipped,
+    tokenizer_step,
+)
 from .accuracy import Reference
 from .checkpoint import Checkpoint
 from .engine import BuildOptions, TensorRT
 from .errors import ExportError
 from .family import LEAST_COSINE, Family, step_settings
 from .profiles import Profile
+from .sentence_transformers import Dense
 from .weights import Weights
 
 NETWORK = "model.onnx"
@@ -132,10 +145,10 @@ def export(request: Request, step: Step) -> Path:
 
 
 def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_BYTES) -> None:
-    """Writes a network and has onnx.checker read it back; from `external_from` bytes on, weights go beside it."""
+    """Has onnx.checker check a network and writes it; from `external_from` bytes on, weights go beside it."""
+    onnx_file.check(model)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save(model, path, save_as_external_data=size >= external_from, location=f"{NETWORK}.data")
-    onnx.checker.check_model(str(path), full_check=True)
+    onnx_file.write(model, path, external_data=size >= external_from)
 
 
 def _family(request: Request, source: Checkpoint) -> Family:
@@ -155,6 +168,7 @@ def _family(request: Request, source: Checkpoint) -> Family:
             "[CLS] and [SEP] included"
         )
     dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
+    _check_dense(dense, pooling, config.hidden_size, len(request.layers))
     return Family(
         name=request.name,
         hidden_size=config.hidden_size,
@@ -176,6 +190,20 @@ def _family(request: Request, source: Checkpoint) -> Family:
         profiles=gpus.profiles(request, max_seq_len),
         pad_to_multiple_of=gpus.pad_to_multiple_of(request),
     )
+
+
+def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers: int) -> None:
+    """Refuses Dense layers that the pooling step could not compute behind `pooling`: it would end with the server."""
+    size = hidden_size if pooling == "pooler" else hidden_size * layers * (1 + (pooling == "mean_max"))
+    for number, layer in enumerate(dense, start=1):
+        outputs, inputs = layer.weight.shape
+        if inputs != size or not outputs:
+            raise ExportError(
+                f"the checkpoint's Dense layer {number} takes vectors of length {inputs} and gives {outputs}, but "
+                f"pooling {pooling} over {layers} layer(s) gives it {size}; leave --layers at one, or choose another "
+                "--pooling, behind which there is no Dense layer"
+            )
+        size = outputs
 
 
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:

@@ -55,7 +55,7 @@ class Entry:
 
 
 class TensorBundle:
-    """The tensors of a checkpoint, by name; the data files are memory-mapped and read where they are asked for.
+    """The tensors of a checkpoint, by name; a data file is memory-mapped where one is asked for, and while it is used.
 
     Attributes:
         index: Path of the index file.
@@ -63,7 +63,7 @@ class TensorBundle:
     """
 
     def __init__(self, prefix: Path) -> None:
-        """Read PREFIX.index and map the data files that it names.
+        """Read PREFIX.index, and how long the data files are that it names.
 
         Raises:
             ExportError: A file is absent, damaged, incomplete or not of this format.
@@ -80,7 +80,6 @@ class TensorBundle:
         self._files = {
             entry.shard: Path(f"{prefix}.data-{entry.shard:05}-of-{shards:05}") for entry in self.entries.values()
         }
-        self._data = {shard: _map(path) for shard, path in self._files.items()}
         self._check_extents()
 
     def read(self, name: str) -> npt.NDArray[Any]:
@@ -104,7 +103,7 @@ class TensorBundle:
             raise ExportError(
                 f"{self.index}: tensor {name!r} of shape {list(entry.shape)} and {dtype} has {entry.size} bytes"
             )
-        data = self._data[entry.shard][entry.offset : entry.offset + entry.size]
+        data = _map(self._files[entry.shard])[entry.offset : entry.offset + entry.size]
         if _masked_crc32c(data) != entry.checksum:
             raise ExportError(
                 f"{self._files[entry.shard]}: the bytes of tensor {name!r} do not have their checksum; the file is "
@@ -113,8 +112,9 @@ class TensorBundle:
         return data.view(dtype).reshape(entry.shape)
 
     def _check_extents(self) -> None:
+        sizes = {shard: len(_map(path)) for shard, path in self._files.items()}
         for name, entry in self.entries.items():
-            size = len(self._data[entry.shard])
+            size = sizes[entry.shard]
             if entry.offset + entry.size > size:
                 raise ExportError(
                     f"{self._files[entry.shard]}: ends after {size} bytes, before the end of tensor {name!r} at "

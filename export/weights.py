@@ -35,18 +35,35 @@ class Weights(Protocol):
         """Return the weight `name` as a float32 array of `shape`.
 
         Raises:
-            ExportError: It is missing, damaged, has another shape or is not of a floating-point type.
+            ExportError: It is missing, damaged, has another shape, is not of a floating-point type or not finite.
         """
 
     def skipped(self) -> list[str]:
         """Return the stored names, sorted, of the tensors that were not taken so far."""
 
 
+def finite(array: npt.NDArray[np.float32], what: str) -> npt.NDArray[np.float32]:
+    """Return `array`, whose values have been looked at, all of them, without a copy.
+
+    Raises:
+        ExportError: One is not a finite number; the message begins with `what`, which names the weight.
+    """
+    # Both are NaN where one value is.
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        wrong = ~np.isfinite(array)
+        where = [int(index) for index in np.unravel_index(int(wrong.argmax()), array.shape)]
+        raise ExportError(
+            f"{what} has {int(wrong.sum()):,} of {array.size:,} values that are not finite (NaN, or infinite in FP32), "
+            f"the first at {where}; the file is damaged, or the training that wrote it failed: export another"
+        )
+    return array
+
+
 class SafetensorsWeights:
     """The weights in a folder's safetensors files, by name; nothing is read before it is asked for.
 
-    Files are memory-mapped, and a float32 tensor is copied once, out of the mapping. Pickle files are never
-    opened.
+    Files are memory-mapped while a tensor is read, and not longer, since what is mapped counts as memory too; a
+    float32 tensor is copied once, out of the mapping. Pickle files are never opened.
 
     Checkpoints store one network under different prefixes (`bert.`, `0.auto_model.`, none). `anchor` is a
     name that must be there under any prefix: what stands before it is taken for the prefix of every name.
@@ -60,11 +77,10 @@ class SafetensorsWeights:
                 under several.
         """
         self._files = _find_files(folder)
-        self._handles: dict[str, tuple[Path, Any]] = {}
+        self._stored: dict[str, Path] = {}
         for path in self._files:
-            handle = _open(path)
-            names: list[str] = handle.keys()
-            self._handles.update({name: (path, handle) for name in names})
+            with _open(path) as file:
+                self._stored.update(dict.fromkeys(file.keys(), path))
         self._where = self._files[0] if len(self._files) == 1 else folder / INDEX
         self._prefix = "" if anchor is None else self._find_prefix(anchor)
         self._taken: set[str] = set()
@@ -77,7 +93,7 @@ class SafetensorsWeights:
         """Return the weight `name` (without prefix) as a float32 array of `shape`.
 
         Raises:
-            ExportError: It is missing, has another shape or is not of a floating-point type.
+            ExportError: It is missing, has another shape, is not of a floating-point type or not finite.
         """
         stored = self._stored_name(name)
         if stored is None:
@@ -85,42 +101,44 @@ class SafetensorsWeights:
                 f"{self._where}: weight {self._prefix + name!r} of shape {list(shape)} is missing; "
                 "the checkpoint is incomplete or not the architecture its config.json says"
             )
-        path, handle = self._handles[stored]
-        view = handle.get_slice(stored)
-        found = tuple(view.get_shape())
-        if found != shape:
-            raise ExportError(
-                f"{path}: weight {stored!r} has shape {list(found)}, but config.json asks for {list(shape)}"
-            )
-        if view.get_dtype() not in FLOAT_TYPES:
-            raise ExportError(
-                f"{path}: weight {stored!r} is of type {view.get_dtype()}, but {', '.join(FLOAT_TYPES)} can "
-                "be read; export the checkpoint it was quantized from"
-            )
-        array: npt.NDArray[Any] = handle.get_tensor(stored)
+        path = self._stored[stored]
+        with _open(path) as file:
+            view = file.get_slice(stored)
+            found = tuple(view.get_shape())
+            if found != shape:
+                raise ExportError(
+                    f"{path}: weight {stored!r} has shape {list(found)}, but config.json asks for {list(shape)}"
+                )
+            if view.get_dtype() not in FLOAT_TYPES:
+                raise ExportError(
+                    f"{path}: weight {stored!r} is of type {view.get_dtype()}, but {', '.join(FLOAT_TYPES)} can "
+                    "be read; export the checkpoint it was quantized from"
+                )
+            array: npt.NDArray[Any] = file.get_tensor(stored)
         self._taken.add(stored)
-        return array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # of float64, to infinity
+            return finite(array.astype(np.float32, copy=False), f"{path}: weight {stored!r}")
 
     def skipped(self) -> list[str]:
         """Return the stored names, sorted, of the tensors that were not taken so far."""
-        return sorted(self._handles.keys() - self._taken)
+        return sorted(self._stored.keys() - self._taken)
 
     def _stored_name(self, name: str) -> str | None:
         # Checkpoints converted from TensorFlow in 2018 call a norm's weight and bias gamma and beta.
         old_name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         for candidate in (self._prefix + name, self._prefix + old_name):
-            if candidate in self._handles:
+            if candidate in self._stored:
                 return candidate
         return None
 
     def _find_prefix(self, anchor: str) -> str:
         prefixes = sorted(
-            name.removesuffix(anchor) for name in self._handles if name == anchor or name.endswith("." + anchor)
+            name.removesuffix(anchor) for name in self._stored if name == anchor or name.endswith("." + anchor)
         )
         if not prefixes:
             raise ExportError(
                 f"{self._where}: weight {anchor!r} is missing under every prefix; this is not a BERT "
-                f"checkpoint (the first weights are {', '.join(sorted(self._handles)[:3])})"
+                f"checkpoint (the first weights are {', '.join(sorted(self._stored)[:3])})"
             )
         if len(prefixes) > 1:
             raise ExportError(

@@ -102,6 +102,57 @@ def test_the_settings_of_sentence_transformers_are_taken_and_can_be_overruled(ru
     assert parameters("new_tokenizer")["max_seq_len"] == "64"
 
 
+def with_dense(checkpoint, modes, in_features, out_features=5):
+    """Adds a Pooling of these modes and a Dense layer."""
+    dense = {"in_features": in_features, "out_features": out_features, "bias": False}
+    write_modules(
+        checkpoint,
+        ("sentence_transformers.models.Pooling", {"word_embedding_dimension": 32, "pooling_mode": modes}),
+        ("sentence_transformers.models.Dense", dense),
+    )
+    save_file(
+        {"linear.weight": np.ones((out_features, in_features), np.float32)},
+        checkpoint / "2_Dense/model.safetensors",
+    )
+
+
+@pytest.mark.parametrize(("modes", "in_features"), [("mean", 32), ("cls", 32), (["mean", "max"], 64)])
+def test_a_dense_layer_that_does_not_fit_the_layers_asked_for_is_refused(run, checkpoint, tmp_path, modes, in_features):
+    with_dense(checkpoint, modes, in_features)
+    status, _, err = run("--layers", "-2", "-1")
+    assert status == 1 and f"takes vectors of length {in_features}" in err and f"gives it {2 * in_features}" in err
+    assert not (tmp_path / "repository").exists()
+    for options in (("--layers", "-2"), ("--layers", "-2", "-1", "--pooling", "last"), ("--pooling", "pooler")):
+        assert run(*options)[0] == 0
+
+
+def test_a_dense_layer_of_no_outputs_is_refused(run, checkpoint):
+    with_dense(checkpoint, "mean", 32, out_features=0)
+    status, _, err = run()
+    assert status == 1 and "gives 0" in err
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_dense_layer_that_is_not_finite_is_refused(run, checkpoint, value):
+    with_dense(checkpoint, "mean", 32)
+    weight = np.ones((5, 32), np.float32)
+    weight[4, 31] = value
+    save_file({"linear.weight": weight}, checkpoint / "2_Dense/model.safetensors")
+    status, _, err = run()
+    assert status == 1 and "'linear.weight' has 1 of 160 values that are not finite" in err and "[4, 31]" in err
+
+
+@pytest.mark.parametrize("options", ["", "--precision fp16 --backend onnxruntime --gpus all", "--precision int8"])
+def test_weights_that_are_not_finite_are_refused_and_named(run, checkpoint, tmp_path, options):
+    tensors = load_file(checkpoint / "model.safetensors")
+    words = tensors["embeddings.word_embeddings.weight"].copy()
+    words[-1, 3] = np.nan  # of a word that no check of the export uses
+    save_file(tensors | {"embeddings.word_embeddings.weight": words}, checkpoint / "model.safetensors")
+    status, _, err = run(*options.split())
+    assert status == 1 and "weight 'embeddings.word_embeddings.weight' has 1 of" in err
+    assert f"the first at [{len(words) - 1}, 3]" in err and not list((tmp_path / "repository").iterdir())
+
+
 @pytest.mark.parametrize("layers", [["-2", "-1"], ["-2,-1"], ["0,1", "-1"]])
 def test_layers_are_given_apart_or_with_commas(run, parameters, layers):
     assert run("--layers", *layers)[0] == 0

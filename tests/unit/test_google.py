@@ -292,6 +292,15 @@ def test_float16_variables_are_read_as_float32(tmp_path: Path) -> None:
     np.testing.assert_array_equal(taken, words)
 
 
+@pytest.mark.parametrize("name", ["embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.weight"])
+def test_a_variable_that_is_not_finite_is_refused(tmp_path: Path, name: str) -> None:
+    weights = write_bert(tmp_path / "bert", tokenizer_json=False)
+    weights[name][-1, 3] = np.nan
+    write_bundle(tmp_path / "model", google_names(weights))
+    with pytest.raises(ExportError, match=rf"variable '{google.variable_name(name)}' has 1 of [\d,]+ values"):
+        GoogleWeights(tmp_path / "model").take(name, weights[name].shape)
+
+
 def test_a_damaged_checkpoint_is_refused_and_the_repository_stays(tiny: Path, run: Run, tmp_path: Path) -> None:
     data = tiny / "bert_model.ckpt.data-00000-of-00001"
     content = bytearray(data.read_bytes())

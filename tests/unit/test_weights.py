@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from export.errors import ExportError
 from export.weights import SafetensorsWeights
@@ -32,6 +33,21 @@ def test_every_floating_point_type_is_read_as_float32(tmp_path: Path, dtype: str
     taken = SafetensorsWeights(tmp_path, anchor=WORDS).take(WORDS, written[WORDS].shape)
     assert taken.dtype == np.float32
     np.testing.assert_array_equal(taken, written[WORDS])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("float32", np.nan), ("float16", np.inf), ("bfloat16", -np.inf), ("float64", np.nan), ("float64", 1e300)],
+)
+def test_values_that_float32_cannot_hold_are_refused_in_every_type(tmp_path: Path, dtype: str, value: float) -> None:
+    write_bert(tmp_path, dtype=dtype)
+    stored = load_file(tmp_path / "model.safetensors")
+    for name in (WORDS, "encoder.layer.1.attention.self.key.bias", "encoder.layer.2.output.LayerNorm.weight"):
+        spoiled = stored[name].copy()
+        spoiled[-1] = value
+        save_file(stored | {name: spoiled}, tmp_path / "model.safetensors")
+        with pytest.raises(ExportError, match=rf"weight '{name}' has \d+ of [\d,]+ values that are not finite"):
+            SafetensorsWeights(tmp_path, anchor=WORDS).take(name, spoiled.shape)
 
 
 def test_shards_read_as_one_checkpoint(tmp_path: Path) -> None:
