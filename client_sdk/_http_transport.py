@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiohttp
@@ -208,8 +209,12 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _close_now(session: aiohttp.ClientSession) -> None:
     if session.connector is not None:
-        # The sockets are closed at once. What this gives need not be awaited, and complains if it is not begun.
-        session.connector.close().__await__()
+        # Its first step closes the sockets; only the end of that is what it would be awaited for.
+        closing = session.connector.close().__await__()
+        with suppress(StopIteration):
+            next(closing)
+        with suppress(AttributeError):  # in older releases of aiohttp it is no coroutine
+            closing.close()  # type: ignore[attr-defined]
 
 
 def _ssl_context(connection: Connection) -> ssl.SSLContext | None:
