@@ -29,20 +29,20 @@ T = TypeVar("T")
 _Again = tuple[float, int, Batch, Retry]  # when to try again, a tie-breaker, and what
 
 
-def attempt(send: Callable[[float], T], retry: Retry, deadline: Deadline) -> T:
+def attempt(send: Callable[[float], T], retry: Retry) -> T:
     """Call `send(seconds left)` until it succeeds or `retry` raises."""
     while True:
-        seconds = deadline.remaining()
+        seconds = retry.remaining()
         try:
             return send(seconds)
         except ClientError as error:
             time.sleep(retry.pause_after(error))
 
 
-async def attempt_async(send: Callable[[float], Awaitable[T]], retry: Retry, deadline: Deadline) -> T:
+async def attempt_async(send: Callable[[float], Awaitable[T]], retry: Retry) -> T:
     """Await `send(seconds left)` until it succeeds or `retry` raises."""
     while True:
-        seconds = deadline.remaining()
+        seconds = retry.remaining()
         try:
             return await send(seconds)
         except ClientError as error:
@@ -55,7 +55,7 @@ def ask(questions: Generator[Query, dict[str, Any], T], transport: Transport, de
         query = next(questions)
         while True:
             send = partial(transport.query, query)
-            query = questions.send(attempt(send, Retry(deadline, transport.peer), deadline))
+            query = questions.send(attempt(send, Retry(deadline, transport.peer)))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
@@ -66,7 +66,7 @@ async def ask_async(questions: Generator[Query, dict[str, Any], T], transport: A
         query = next(questions)
         while True:
             send = partial(transport.query, query)
-            query = questions.send(await attempt_async(send, Retry(deadline, transport.peer), deadline))
+            query = questions.send(await attempt_async(send, Retry(deadline, transport.peer)))
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
@@ -75,14 +75,14 @@ def learn(model: str, transport: Transport, deadline: Deadline) -> None:
     """Ask the servers what a call must know of the model, where that is not known since they were connected."""
     while (query := transport.peer.question(model)) is not None:
         with suppress(AccessDenied):  # it is then known that there is no answer
-            attempt(partial(transport.query, query), Retry(deadline, transport.peer), deadline)
+            attempt(partial(transport.query, query), Retry(deadline, transport.peer))
 
 
 async def learn_async(model: str, transport: AsyncTransport, deadline: Deadline) -> None:
     """As `learn`, without blocking the event loop."""
     while (query := transport.peer.question(model)) is not None:
         with suppress(AccessDenied):
-            await attempt_async(partial(transport.query, query), Retry(deadline, transport.peer), deadline)
+            await attempt_async(partial(transport.query, query), Retry(deadline, transport.peer))
 
 
 def _pause_after(error: ClientError, job: Job[Any], batch: Batch, request: InferRequest, retry: Retry) -> float:
@@ -127,7 +127,7 @@ def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Dead
             learn(job.model, transport, deadline)
         request = job.request_for(batch, transport.peer)
         try:
-            return job.take(batch, transport.infer(request, deadline.remaining()))
+            return job.take(batch, transport.infer(request, retry.remaining()))
         except TooManyTexts as error:
             return _drive_many(job, iter(_cut(error, batch)), transport, deadline)
         except ClientError as error:
@@ -173,7 +173,7 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                     break
                 learn(job.model, transport, deadline)
                 request = job.request_for(batch, transport.peer)
-                pending = transport.start(request, deadline.remaining())
+                pending = transport.start(request, retry.remaining())
                 flying[pending] = batch, request, retry
                 pending.add_done_callback(landed.put)
             if not flying and not again:
@@ -207,7 +207,7 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadli
                 await learn_async(job.model, transport, deadline)
             request = job.request_for(batch, transport.peer)
             try:
-                job.take(batch, await transport.infer(request, deadline.remaining()))
+                job.take(batch, await transport.infer(request, retry.remaining()))
                 return deadline.renew()
             except TooManyTexts as error:
                 for piece in _cut(error, batch):

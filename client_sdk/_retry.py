@@ -103,14 +103,20 @@ class Retry:
         self.refusals = 0
         """How often the server had another model."""
 
+    def remaining(self) -> float:
+        """Seconds for the next attempt; when there are none, raises what stood in the way, or DeadlineExceeded."""
+        if self._deadline.left() <= 0 and self._stood_in_the_way is not None:
+            raise self._stood_in_the_way
+        return self._deadline.remaining()
+
     def pause_after(self, error: ClientError, request: InferRequest | None = None) -> float:
         """Seconds to wait before the next attempt at `request`; raises if there should be none."""
         self.refusals += isinstance(error, VersionChanged)
         if isinstance(error, DeadlineExceeded) and not isinstance(error, Silent):
             if self._deadline.renewable and self._deadline.left() > FIRST_PAUSE:  # others were answered meanwhile
                 return 0.0
-            if self._last is not None and not isinstance(self._last, Silent):
-                raise self._last
+            if self._stood_in_the_way is not None:
+                raise self._stood_in_the_way
             raise DeadlineExceeded(f"{self._deadline.passed()}: {error}")
         has_spare = self._peer.has_spare if request is None else self._peer.has_spare_for(request)
         elsewhere = isinstance(error, PASSED_OVER) and has_spare
@@ -127,6 +133,11 @@ class Retry:
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         self._last = error
         return pause
+
+    @property
+    def _stood_in_the_way(self) -> ClientError | None:
+        """What the last attempt that was answered failed with."""
+        return None if isinstance(self._last, Silent) else self._last
 
     def _worth_another(self, error: ClientError) -> bool:
         if isinstance(error, (ServerBusy, StepDied, Silent)):

@@ -45,7 +45,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as checkpoint, tempfile.TemporaryDirectory() as repository:
         save_checkpoint(Path(checkpoint), trained.coefs_, trained.intercepts_)
-        options = ["--name", "support", "--pooling", "pooler", "--repository", repository]
+        options = ["--encoder-only", "--name", "support", "--pooling", "pooler", "--repository", repository]
         subprocess.run([sys.executable, "-m", "export", checkpoint, *options], check=True)
         head = load_file(Path(checkpoint, "model.safetensors"))
         with client_sdk.LocalServer(repository) as server, client_sdk.Client(server.grpc_url, "support") as client:

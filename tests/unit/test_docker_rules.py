@@ -88,6 +88,8 @@ def test_every_alert_is_described_and_has_advice():
         ("BertOnTritonRefuses", {"refused{bert}": "640x40"}, "10m", False),  # long ago
         ("BertOnTritonRefuses", {"refused{bert}": "0x30 64x10"}, "10m", False),  # once
         ("BertOnTritonRefuses", {"waiting{bert}": "2100x40"}, "10m", False),  # it waits, and is served
+        ("BertOnTritonVectorsNotFinite", {"not_finite{bert}": "0x30 1x10"}, "9m", True),
+        ("BertOnTritonVectorsNotFinite", {"not_finite{bert}": "3x80"}, "15m", False),  # long ago
     ],
 )
 def test_an_alert_fires_when_it_should(alert: str, series: dict[str, str], at: str, fires: bool, tmp_path: Path):
@@ -149,6 +151,7 @@ def _full(name: str) -> str:
         "pending": ("nv_inference_pending_request_count", ""),
         "waiting": ("bert_waiting_texts", ""),
         "refused": ("bert_refused_texts_total", ""),
+        "not_finite": ("bert_not_finite_texts_total", ""),
         "p99": ("nv_inference_request_summary_us", ', quantile="0.99"'),
     }[kind]
     return f'{metric}{{model="{model}", version="1", instance="a", job="bert-on-triton"{extra}}}'

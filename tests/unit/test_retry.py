@@ -70,6 +70,19 @@ def test_the_deadline_raises_what_stood_in_the_way_last(clock, peer):
         retry.pause_after(DeadlineExceeded("late"))
 
 
+def test_a_pause_that_outlasts_the_deadline_ends_in_what_stood_in_the_way(clock, peer):
+    retry = Retry(Deadline(60, clock), peer)
+    assert retry.remaining() == 60
+    retry.pause_after(ServerBusy("the queue is full"))
+    clock.now += 61
+    with pytest.raises(ServerBusy, match="the queue is full"):
+        retry.remaining()
+    late = Retry(Deadline(60, clock), peer)
+    clock.now += 61
+    with pytest.raises(DeadlineExceeded, match="60 s passed"):
+        late.remaining()
+
+
 def test_a_deadline_alone_names_the_timeout(clock, peer):
     with pytest.raises(DeadlineExceeded, match="the timeout of 2.5 s passed: no answer"):
         Retry(Deadline(2.5, clock), peer).pause_after(DeadlineExceeded("no answer"))
