@@ -214,7 +214,7 @@ def _close_now(session: aiohttp.ClientSession) -> None:
         with suppress(StopIteration):
             next(closing)
         with suppress(AttributeError):  # in older releases of aiohttp it is no coroutine
-            closing.close()  # type: ignore[attr-defined]
+            closing.close()
 
 
 def _ssl_context(connection: Connection) -> ssl.SSLContext | None:
