@@ -67,12 +67,25 @@ def test_rows_without_a_token_never_wait():
 
 def test_bulk_goes_after_the_others_and_still_gets_a_turn():
     backlog = make_backlog(cores=1)
-    backlog.add([make_job([BUDGET] * 40, bulk=True), make_job([BUDGET] * 40)])
+    backlog.add([make_job([BUDGET] * 40, bulk=True), make_job([BUDGET] * 40, bulk=False)])
     turns = [rows[0].job.bulk for rows in take_all(backlog)]
     first = turns[: backlogs.BULK_TURN]
     assert first == [False] * (backlogs.BULK_TURN - 1) + [True]
     assert sum(turns[:40]) == 40 // backlogs.BULK_TURN  # one in eight while others wait
     assert turns[-20:] == [True] * 20
+
+
+def test_a_long_request_makes_way_unless_it_says_otherwise():
+    rounds = [BUDGET] * 2 * backlogs.LONG_ROUNDS  # of two cores
+    for long, first in (({}, False), ({"bulk": False}, True), ({"bulk": True}, False)):
+        backlog = make_backlog()
+        job = make_job([*rounds, 1], **long)
+        backlog.add([job, make_job([5])])
+        assert any(row.job is job for row in backlog.take()) is first
+    backlog = make_backlog()
+    job = make_job(rounds)
+    backlog.add([job, make_job([5])])
+    assert backlog.take()[0].job is job
 
 
 def test_a_late_request_overtakes_bulk_rows_that_are_cut_already():
@@ -85,7 +98,7 @@ def test_a_late_request_overtakes_bulk_rows_that_are_cut_already():
 
 def test_what_waits_too_long_is_handed_out_first_with_its_failure_and_is_not_computed(clock: Clock):
     backlog = make_backlog(cores=1, clock=clock)
-    patient = make_job([BUDGET] * 4, clock=clock)
+    patient = make_job([BUDGET] * 4, bulk=False, clock=clock)
     hasty = make_job([BUDGET] * 2, patience=0.2, clock=clock)
     backlog.add([patient, hasty])
     assert backlog.take()[0].job is patient

@@ -21,6 +21,10 @@ ROUNDS = 4
 # second (DynamicBatchScheduler::WaitForPayloadSlotAvailable). The limits are kept here, so this is short.
 GATHER_SECONDS = 0.02
 
+# A request of more rounds than this keeps every core for about a tenth of a second, so it makes way as bulk ones do
+# unless it says that it is none: a short text should not wait until sixteen long ones are computed.
+LONG_ROUNDS = 2
+
 # One slice in so many is of bulk rows while others wait too, so that these are late and not for ever.
 BULK_TURN = 8
 
@@ -39,10 +43,11 @@ class Backlog:
         self.cores = cores
         self.token_budget = token_budget
         self.most_tokens = ROUNDS * cores * token_budget
+        self.long_tokens = LONG_ROUNDS * cores * token_budget
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.clock = clock
-        self.rows = {False: [], True: []}  # by Job.bulk
+        self.rows = {False: [], True: []}  # by whether they make way for the others
         self.slices = {False: deque(), True: deque()}
         self.overdue = deque()  # slices of rows that are not to be computed
         self.earliest = math.inf  # no job's patience ends before
@@ -85,7 +90,8 @@ class Backlog:
                 f"{self.held / 1e6:.0f} MB of vectors are being made, this request asks for {job.bytes / 1e6:.0f} MB, "
                 f"and {self.max_bytes / 1e6:.0f} MB may be"
             )
-        self.rows[job.bulk].extend(rows)
+        makes_way = sum(job.lengths) > self.long_tokens if job.bulk is None else job.bulk
+        self.rows[makes_way].extend(rows)
         self.size += len(rows)
         self.held += job.bytes
         self.earliest = min(self.earliest, job.deadline)

@@ -25,11 +25,11 @@ class Job:
     outputs if nothing is uncomputed, else with `failure`.
     """
 
-    def __init__(self, inputs, shapes, *, request=None, bulk=False, patience=30.0, clock=time.monotonic):
+    def __init__(self, inputs, shapes, *, request=None, bulk=None, patience=30.0, clock=time.monotonic):
         self.inputs = inputs  # INT32 [4, N, S], in the order of INPUTS
         self.shapes = shapes  # of the outputs that are asked for, by name
         self.request = request
-        self.bulk = bulk  # whether the others go first
+        self.bulk = bulk  # whether the others go first; None: if it is long
         self.patience = patience  # seconds that it may wait for its first row to be computed
         mask = inputs[INPUTS.index("attention_mask")]
         self.lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()

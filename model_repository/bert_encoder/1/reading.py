@@ -58,12 +58,13 @@ class Reader:
             for name, shape in self.shapes.items()
             if name in wanted
         }
+        bulk = parameters.get("bulk")
         timeout = request.timeout() / 1e6 or self.patience  # Triton's own, in microseconds; 0 for none
         job = Job(
             inputs,
             shapes,
             request=request,
-            bulk=parameters.get("bulk") is True,
+            bulk=bulk if isinstance(bulk, bool) else None,
             patience=min(timeout, self.patience),
         )
         longest = max(job.lengths, default=0)
