@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from ._errors import (
 from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
+from ._reconnecting import Reconnecting
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, make_settings
 from ._texts import AnyTexts as Texts
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class AsyncClient:
+class AsyncClient(Reconnecting):
     """`Client`, to be awaited: the same arguments, methods, results and errors.
 
     It belongs to the event loop in which it is first used; any number of its tasks may share it. Texts may also come
@@ -229,23 +230,13 @@ class AsyncClient:
         """Close it."""
         await self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what belongs to one event loop."""
-        unconnected = object.__new__(type(self))
-        unconnected._start_unconnected()
-        return {name: value for name, value in vars(self).items() if name not in vars(unconnected)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without a connection."""
-        vars(self).update(state)
-        self._start_unconnected()
-
     def __repr__(self) -> str:
         """Addresses and model."""
         return f"AsyncClient({self._settings.url!r}, model={self._settings.model!r})"
 
+    _left_behind = ("_transport", "_loop")
+
     def _start_unconnected(self) -> None:
-        self._limits: dict[str, int] = {}
         self._transport: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

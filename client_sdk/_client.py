@@ -26,6 +26,7 @@ from ._errors import (
 from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from ._options import CountOptions, TokenOptions, request_parameters
+from ._reconnecting import Reconnecting
 from ._retry import Deadline
 from ._settings import DEFAULT_BATCH_SIZE, make_settings
 from ._texts import Text, Texts, Tokens
@@ -39,7 +40,7 @@ R = TypeVar("R")
 _inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
 
 
-class Client:
+class Client(Reconnecting):
     """Texts to vectors, through one server or several. Threads may share a client; it connects when it is first used.
 
     Args:
@@ -309,23 +310,13 @@ class Client:
         """Close it."""
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what belongs to this process."""
-        unconnected = object.__new__(type(self))
-        unconnected._start_unconnected()
-        return {name: value for name, value in vars(self).items() if name not in vars(unconnected)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without a connection."""
-        vars(self).update(state)
-        self._start_unconnected()
-
     def __repr__(self) -> str:
         """Addresses and model."""
         return f"Client({self._settings.url!r}, model={self._settings.model!r})"
 
+    _left_behind = ("_lock", "_transport", "_close_transport", "_process")
+
     def _start_unconnected(self) -> None:
-        self._limits: dict[str, int] = {}
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._close_transport: Callable[[], object] | None = None

@@ -40,6 +40,7 @@ from ._options import positive_int, request_parameters
 from ._padding import joined, padded
 from ._plan import IN_FLIGHT
 from ._read_ahead import read_ahead
+from ._reconnecting import Reconnecting
 from ._retry import Deadline
 from ._settings import default_model
 from ._texts import Texts
@@ -66,7 +67,7 @@ class _Encoded(NamedTuple):
     warning: str
 
 
-class BertClient:
+class BertClient(Reconnecting):
     """bert-as-service's client, for a family on a Triton server.
 
     What its server was started with is said here instead, and may differ from client to client.
@@ -138,7 +139,7 @@ class BertClient:
         }
         self._for_texts = request_parameters(**rules, split_special_tokens=True, prompt="")
         self._for_tokens = request_parameters(**rules, is_tokenized=True, add_special_tokens=not no_special_token)
-        self._start_afresh()
+        self._start_unconnected()
         self._client = Client(server_url(ip, port), self._model)
         self._deadline(1)  # refuses a timeout that is none
         if not ignore_all_checks and (check_version or check_length or check_token_info or show_server_config):
@@ -298,16 +299,9 @@ class BertClient:
         """Close it."""
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what is on its way."""
-        return {name: value for name, value in vars(self).items() if name not in ("_backlog", "_places")}
+    _left_behind = ("_backlog", "_places")
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without a connection, and with nothing on its way."""
-        vars(self).update(state)
-        self._start_afresh()
-
-    def _start_afresh(self) -> None:
+    def _start_unconnected(self) -> None:
         self._backlog: Backlog[_Encoded] = Backlog(IN_FLIGHT, per_thread=False)
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
@@ -383,7 +377,7 @@ class ConcurrentBertClient(BertClient):
         self.max_concurrency = positive_int("max_concurrency", max_concurrency)
         super().__init__(**options)
 
-    def _start_afresh(self) -> None:
+    def _start_unconnected(self) -> None:
         self._places = threading.BoundedSemaphore(self.max_concurrency)
         self._backlog = Backlog(min(IN_FLIGHT, self.max_concurrency), per_thread=True)
 
