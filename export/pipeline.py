@@ -197,9 +197,9 @@ def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers:
     size = hidden_size if pooling == "pooler" else hidden_size * layers * (1 + (pooling == "mean_max"))
     for number, layer in enumerate(dense, start=1):
         outputs, inputs = layer.weight.shape
-        if inputs != size or not outputs:
+        if inputs != size:
             raise ExportError(
-                f"the checkpoint's Dense layer {number} takes vectors of length {inputs} and gives {outputs}, but "
+                f"the checkpoint's Dense layer {number} takes vectors of length {inputs}, but "
                 f"pooling {pooling} over {layers} layer(s) gives it {size}; leave --layers at one, or choose another "
                 "--pooling, behind which there is no Dense layer"
             )

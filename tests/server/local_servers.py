@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def processes_of(repository: Path) -> list[int]:
             if entry.name.isdecimal() and bytes(repository) in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return [pid for pid in found if pid != os.getpid()]
+
+
+def kill_server_of(repository: Path) -> None:
+    """Kills the tritonserver of `repository`; its guard ends what it leaves behind."""
+    os.kill(tritonserver_of(repository), signal.SIGKILL)
 
 
 def name_of(repository: Path) -> str:

@@ -129,7 +129,7 @@ def test_a_dense_layer_that_does_not_fit_the_layers_asked_for_is_refused(run, ch
 def test_a_dense_layer_of_no_outputs_is_refused(run, checkpoint):
     with_dense(checkpoint, "mean", 32, out_features=0)
     status, _, err = run()
-    assert status == 1 and "gives 0" in err
+    assert status == 1 and "in_features and out_features are expected, whole numbers above 0" in err
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
