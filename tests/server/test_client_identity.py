@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 
 import numpy as np
@@ -190,24 +191,23 @@ def test_a_batch_that_is_too_large_for_what_the_server_has_become_is_cut_in_the_
 
 
 def test_the_command_line_does_not_mix_two_models_in_one_file(place, scheme, tmp_path, capsys, monkeypatch):
-    place.start(A, (1.0,))
-    from client_sdk import _encode_command
+    class Lines(io.BytesIO):
+        """Standard input, in the middle of which the model is replaced."""
 
-    texts = _encode_command._texts
-
-    def replacing(lines, file):
-        for number, text in enumerate(texts(lines, file)):
-            if number == 3000:  # in the second block
+        def __next__(self):
+            if self.tell() == 25_000:
                 place.start(B, (2.0,))
-            yield text
+            return super().__next__()
 
-    monkeypatch.setattr(_encode_command, "_texts", replacing)
-    (tmp_path / "lines.txt").write_text("text\n" * 5000)
-    command = ["encode", str(tmp_path / "lines.txt"), "--url", place.urls[scheme], "-o", str(tmp_path / "out.jsonl")]
+    place.start(A, (1.0,))
+    output = tmp_path / "out.jsonl"
+    command = ["encode", "-", "--url", place.urls[scheme], "-o", str(output)]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Lines(b"text\n" * 9000)))
     assert __main__.main(command) == 1
-    assert "replaced during the call" in capsys.readouterr().err and not (tmp_path / "out.jsonl").exists()
+    assert "replaced during the call" in capsys.readouterr().err and not output.exists()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"text\n" * 5000)))
     assert __main__.main(command) == 0
-    vectors = [json.loads(line)["vector"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    vectors = [json.loads(line)["vector"] for line in output.read_text().splitlines()]
     assert len(vectors) == 5000 and len({tuple(vector) for vector in vectors}) == 1
 
 
