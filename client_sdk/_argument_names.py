@@ -44,7 +44,8 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
-    def check(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def explain(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Raise InvalidType if a TypeError came of the arguments, and not of what was done with them."""
         try:
             signature.bind(*args, **options)
         except TypeError as error:
@@ -54,15 +55,21 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
 
         @functools.wraps(function)
         async def call_async(*args: P.args, **options: P.kwargs) -> Any:
-            check(args, options)
-            return await function(*args, **options)
+            try:
+                return await function(*args, **options)
+            except TypeError:
+                explain(args, options)
+                raise
 
         return cast(Callable[P, R], call_async)
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
-        check(args, options)
-        return function(*args, **options)
+        try:
+            return function(*args, **options)
+        except TypeError:
+            explain(args, options)
+            raise
 
     return call
 
