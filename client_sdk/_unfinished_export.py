@@ -1,15 +1,14 @@
 """What an export that was killed has left beside a model repository, ended before a server reads it.
 
-An export prepares a family in a directory `.export-REPOSITORY-FAMILY`, beside the repository or, where that is the root
-of a volume, inside it, and holds a lock on it. Once the directory has a `commit`, the export is decided, and each model
-in it takes the place of the one of its name. Ensembles, whose names their steps' begin with, go first and come last, so
-that whoever is killed here leaves no mixture of two exports either.
+An export prepares a family in a directory `.export-FAMILY~REPOSITORY` beside the repository or, where that is the root
+of a volume, in `.export-FAMILY~` inside it, and holds a lock on it. Once the directory has a `commit`, the export is
+decided, and each model in it takes the place of the one of its name. Ensembles, whose names their steps' begin with, go
+first and come last, so that whoever is killed here leaves no mixture of two exports either.
 """
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
 import shutil
 import time
@@ -30,8 +29,10 @@ def finish_exports(repository: Path) -> None:
     """
     repository = repository.resolve()
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    for place in (repository.parent, repository):
-        for staging in sorted(place.glob(f".export-{glob.escape(repository.name)}-*")):
+    for place, owner in ((repository.parent, repository.name), (repository, "")):
+        for staging in sorted(place.glob(".export-*~*")):
+            if staging.name.partition("~")[2] != owner:  # another repository's
+                continue
             while not _is_finished(staging, repository):
                 if time.monotonic() > deadline:
                     raise ServerStartError(f"an export is moving its models into {repository}: try again")

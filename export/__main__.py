@@ -31,6 +31,8 @@ except ModuleNotFoundError as error:
     sys.exit(_missing(error))
 
 _POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
+_MOST_VERSIONS = 2**63 - 1  # Triton ends itself at a higher one
+_MOST_THREADS = 1024  # or instances: with thousands a server does not become ready
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 _EPILOG = """\
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--repository", type=Path, default=TEMPLATE, metavar="DIR", help="model repository (default: model_repository)"
     )
-    p.add_argument("--version", type=_positive, default=1, help="version directory to write (default: %(default)s)")
+    p.add_argument("--version", type=_version, default=1, help="version directory to write (default: %(default)s)")
     p.add_argument(
         "--backend",
         choices=BACKENDS,
@@ -92,12 +94,12 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--instances",
-        type=_positive,
+        type=_threads,
         metavar="N",
         help="of the network (default: 1 on the CPU, 2 on each GPU)",
     )
     p.add_argument(
-        "--threads", type=_positive, default=0, metavar="N", help="of a network's instance (default: one a core)"
+        "--threads", type=_threads, default=0, metavar="N", help="of a network's instance (default: one a core)"
     )
     p.add_argument(
         "--verify",
@@ -240,11 +242,19 @@ def _step(what: str) -> Iterator[None]:
     print(f"{time.monotonic() - started:.1f} s", flush=True)
 
 
-def _positive(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+def _positive(text: str, most: int = 2**31 - 1) -> int:
+    value = int(text) if text.isdecimal() and len(text) < 20 else 0
+    if not 0 < value <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 1 to {most}")
     return value
+
+
+def _version(text: str) -> int:
+    return _positive(text, _MOST_VERSIONS)
+
+
+def _threads(text: str) -> int:
+    return _positive(text, _MOST_THREADS)
 
 
 def _layers(text: str) -> list[int]:

@@ -84,13 +84,15 @@ class Network:
         return without_padding(outputs, encodings) if self._is_padded else outputs
 
 
-def runs(network: Runner, tokenizer_json: str, token_size: int) -> None:
-    """Runs a text through a network that has been written.
+def runs(network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int) -> None:
+    """Runs a text, cut at `max_seq_len` tokens, through a network that has been written.
 
     Raises:
         ExportError: an output has another shape than [T, D] and so on, or is not finite.
     """
-    encoding = Tokenizer.from_str(tokenizer_json).encode("First do it, then do it right.")
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_truncation(max_seq_len)
+    encoding = tokenizer.encode("First do it, then do it right.")
     shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, 4, token_size)}
     for name, array in network.run([encoding]).items():
         if array.shape != shapes.get(name, array.shape):

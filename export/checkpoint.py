@@ -22,6 +22,7 @@ _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePredictio
 
 _OTHER_NETWORKS = (
     ("is_decoder", "attends to the left only"),
+    ("is_causal", "attends to the left only"),
     ("add_cross_attention", "attends to another network"),
     ("quantization_config", "has quantized weights"),
     ("pruned_heads", "has lost some of its heads"),
@@ -30,7 +31,8 @@ _OTHER_NETWORKS = (
 """Of the keys that change the network of transformers' BertModel, those that make it another than export writes.
 
 The rest of them are `BertConfig`, `position_embedding_type` and `model_type`. Any other key of a config.json is an
-attribute that BertModel does not read, whoever put it there: labels, generation, dropout, the history of the file.
+attribute that neither BertModel nor what makes its attention masks (which knows `is_causal`) reads, whoever put it
+there: labels, generation, dropout, the history of the file.
 """
 _MOST = 2**31  # of any size
 _ANCHOR = "embeddings.word_embeddings.weight"

@@ -129,7 +129,7 @@ def export(request: Request, step: Step) -> Path:
             print(f"skipped: {others} (not part of the encoder)")
         runner: check.Runner = check.Network(path)
         with step("running it in ONNX Runtime"):
-            check.runs(runner, source.tokenizer_json, family.token_size)
+            check.runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len)
         if request.precision == "int8":
             if request.verify:
                 _verify(runner, source, family, request, step)
@@ -232,7 +232,7 @@ def _to_engine(
     engine = tensorrt.load(plan, options)
     print(f"  {engine}")
     with step("running it in TensorRT"):
-        check.runs(engine, source.tokenizer_json, family.token_size)
+        check.runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len)
     return engine
 
 
@@ -272,7 +272,7 @@ def _to_int8(
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized = check.Network(path)
-        check.runs(quantized, source.tokenizer_json, family.token_size)
+        check.runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len)
     _compare(quantized, reference, request, step)
     if tensorrt:
         engine = _to_engine(tensorrt, path, source, family, request, step)

@@ -75,6 +75,8 @@ def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
                 export.notes += _tracked(texts, repository)
                 for name, text in texts.items():
                     (staging / "new" / name / "config.pbtxt").write_text(text)
+                    if (export.directories[name] / "model.py").exists():  # which compares it with that in its config
+                        (export.directories[name] / "identity").write_text(export.identity)
                     _keep_the_rest(repository / name, staging / "new" / name)
                 _commit(staging, repository)
         finally:
@@ -101,12 +103,13 @@ def _staging_directory(repository: Path, name: str) -> Path:
     """A hidden directory from which files can be renamed into the repository.
 
     It stands beside the repository, since Triton takes every directory inside for a model; inside only where the
-    repository is a mount of its own or its parent cannot be written.
+    repository is a mount of its own or its parent cannot be written. Beside it other repositories may stand, so its
+    name follows the family's, behind a character that no family has; inside, where a mount may have many names, none.
     """
     repository = repository.resolve()
     beside = repository.parent
     fits = beside.stat().st_dev == repository.stat().st_dev and os.access(beside, os.W_OK)
-    return (beside if fits else repository) / f".export-{repository.name}-{name}"
+    return beside / f".export-{name}~{repository.name}" if fits else repository / f".export-{name}~"
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """A request that names the model that it is for gets that model's answer or an error, from each step."""
 
 import contextlib
+import shutil
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from client_sdk import Client, LocalServer, VersionChanged
+from client_sdk import Client, LocalServer, ServerStartError, VersionChanged
 from tests.conftest import fill
 from tests.server.local_servers import free_ports
 from tests.server.triton_requests import infer
@@ -100,3 +101,15 @@ def test_a_server_that_comes_back_with_another_model_does_not_mix_them(two_model
         with pytest.raises(VersionChanged):
             getattr(client, method)(texts())
         assert client.encode("hello world").shape == (32,)
+
+
+@pytest.mark.parametrize("step", ["tokenizer", "encoder", "pooling"])
+def test_files_of_another_export_than_the_configs_are_not_served(two_models, tmp_path, step):
+    """As when an export replaces the family after Triton has read the configs, and before a step has read its files."""
+    shutil.copytree(two_models[0], tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(tmp_path / f"models/bert_{step}/1")
+    shutil.copytree(two_models[1] / f"bert_{step}/1", tmp_path / f"models/bert_{step}/1")
+    with pytest.raises(
+        ServerStartError, match=rf"bert_{step}/1/identity is \w+, and config.pbtxt says .*start the server"
+    ):
+        LocalServer(tmp_path / "models").start()

@@ -188,7 +188,7 @@ def test_options_that_say_what_holds_anyway_are_taken(upper_repository: Path):
 def test_an_export_that_was_killed_is_ended_before_it_is_served(tmp_path: Path, inside: bool):
     repository = tmp_path / "models"
     make_model(repository, "upper", BROKEN)
-    staging = (repository if inside else tmp_path) / ".export-models-upper"
+    staging = repository / ".export-upper~" if inside else tmp_path / f".export-upper~{repository.name}"
     make_model(staging / "commit", "upper", UPPER)
     with LocalServer(repository) as server:
         assert upper_by_http(server, "text") == "TEXT"

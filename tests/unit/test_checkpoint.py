@@ -118,6 +118,7 @@ def test_code_named_by_the_checkpoint_is_not_run(tmp_path: Path) -> None:
             "position_embedding_type is 'relative_key'.*'absolute'",
         ),
         ({"is_decoder": True}, "is_decoder is True, a network that attends to the left only"),
+        ({"is_causal": True}, "is_causal is True, a network that attends to the left only"),
         ({"add_cross_attention": True}, "add_cross_attention is True"),
         ({"quantization_config": {"bits": 8}}, "quantization_config is {'bits': 8}"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),

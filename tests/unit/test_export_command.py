@@ -240,7 +240,12 @@ def test_a_pooling_that_cannot_be_expressed_needs_one_to_be_chosen(run, paramete
     ("options", "message"),
     [
         (("--layers", "x"), "'x' is not a list of layers"),
-        (("--max-batch-size", "0"), "'0' is not a whole number above 0"),
+        (("--max-batch-size", "0"), "'0' is not a whole number from 1 to 2147483647"),
+        (("--max-batch-size", str(2**31)), "'2147483648' is not a whole number from 1 to 2147483647"),
+        (("--version", str(2**63)), "is not a whole number from 1 to 9223372036854775807"),
+        (("--version", "9" * 5000), "is not a whole number from 1 to 9223372036854775807"),
+        (("--threads", "5000"), "'5000' is not a whole number from 1 to 1024"),
+        (("--instances", "5000"), "'5000' is not a whole number from 1 to 1024"),
         (("--name", "a/b"), "'a/b' is not a model name"),
         (("--backend", "torch"), "choose from"),
         (("--pooling", "median"), "choose from"),

@@ -53,7 +53,7 @@ def test_options_that_do_not_go_together_are_refused(run, tmp_path, options, mes
         (["--gpus", "0,0"], "'0,0' is neither all nor a list of GPU numbers such as 0,1"),
         (["--gpus", "one"], "'one' is neither all nor a list"),
         (["--profiles", "1-32,40-64"], "'1-32,40-64' is not a list of ranges that follow one another from 1 on"),
-        (["--workspace", "0"], "'0' is not a whole number above 0"),
+        (["--workspace", "0"], "'0' is not a whole number from 1 to 2147483647"),
     ],
 )
 def test_wrong_usage_exits_with_2(run, capsys, options, message):

@@ -18,4 +18,9 @@ def test_the_committed_repository_is_what_the_default_export_writes(repository: 
     extra = {str(path.relative_to(repository)) for path in written} - {
         str(path.relative_to(TEMPLATE)) for path in committed
     }
-    assert extra == {"bert_encoder/1/model.onnx", "bert_tokenizer/1/tokenizer.json"}
+    steps = ("tokenizer", "encoder", "pooling")
+    assert extra == {
+        "bert_encoder/1/model.onnx",
+        "bert_tokenizer/1/tokenizer.json",
+        *(f"bert_{step}/1/identity" for step in steps),
+    }

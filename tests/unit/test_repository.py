@@ -97,7 +97,7 @@ def test_what_a_killed_export_has_left_is_cleared(tmp_path):
     )
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
     assert list(target.iterdir()) == []  # nothing for Triton to trip over
-    assert (tmp_path / ".export-r-small").exists()
+    assert (tmp_path / ".export-small~r").exists()
     write(target, "network")
     assert list(tmp_path.iterdir()) == [target]
 
@@ -150,6 +150,38 @@ def test_an_export_killed_at_any_rename_leaves_one_family_or_none_and_is_ended_b
     assert after == {(f"identity.1={one}",), (f"identity.1={two}",)}
 
 
+def commit_of(staging: Path) -> None:
+    """Lays out an export of `small` that was killed when it was decided."""
+    write(staging.parent / "made", "2" * 32)
+    (staging.parent / "made").rename(staging.parent / "commit")
+    staging.mkdir()
+    (staging.parent / "commit").rename(staging / "commit")
+
+
+@pytest.mark.parametrize(
+    "staging", [".export-small~models-prod", ".export-small~models~2", ".export-small~", ".export-prod-small~model"]
+)
+def test_what_an_export_into_another_repository_has_left_is_left_there(tmp_path, staging):
+    target = tmp_path / "models"
+    write(target, "1" * 32)
+    commit_of(tmp_path / staging)
+    before = snapshot(tmp_path)
+    finish_exports(target)
+    assert snapshot(tmp_path) == before
+    write(target, "3" * 32)
+    assert sorted(path.name for path in (tmp_path / staging / "commit").iterdir()) == MODELS
+
+
+def test_what_lies_inside_a_repository_is_its_own_whatever_its_name(tmp_path):
+    target = tmp_path / "models"
+    write(target, "1" * 32)
+    commit_of(tmp_path / ".export-small~")
+    (tmp_path / ".export-small~").rename(target / ".export-small~")
+    finish_exports(target)
+    assert identities(target) == {(f"identity.1={'2' * 32}",)}
+    assert sorted(path.name for path in target.iterdir()) == MODELS
+
+
 def test_an_export_that_runs_is_left_alone_by_a_server_that_starts(tmp_path):
     with repository.staged(tmp_path / "r", FAMILY, 1) as staging:
         finish_exports(tmp_path / "r")
@@ -160,8 +192,8 @@ def test_a_staging_path_that_is_a_link_is_refused_and_not_followed(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "kept").write_text("")
-    (tmp_path / ".export-r-small").symlink_to(other)
-    with pytest.raises(ExportError, match=r"\.export-r-small.*not a directory.*remove it"):
+    (tmp_path / ".export-small~r").symlink_to(other)
+    with pytest.raises(ExportError, match=r"\.export-small~r.*not a directory.*remove it"):
         write(tmp_path / "r", "network")
     assert [path.name for path in other.iterdir()] == ["kept"]
     finish_exports(tmp_path / "r")

@@ -104,6 +104,8 @@ def test_words_apart_by_blanks_alone_are_cut_there_only():
         tokenizer(bert(), pre_tokenizers.Metaspace()),
         tokenizer(bert(), pre_tokenizers.Sequence([BERT, pre_tokenizers.Digits()])),
         tokenizer(bert(), None),
+        tokenizer(bert(), added=[AddedToken(" word", single_word=True)]),
+        tokenizer(bert(), added=[AddedToken("word\u3000", single_word=True, normalized=True)]),
     ],
 )
 def test_what_is_not_proven_is_not_cut(made):

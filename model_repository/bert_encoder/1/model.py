@@ -52,7 +52,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(str(error)) from None
         self.wide = network.session(path, threads)
         self.narrow = network.session(path, 1) if threads > 1 else self.wide
-        self.reader = Reader(self.wide, settings, args["model_version"])
+        self.reader = Reader(self.wide, settings, _identity(args, settings))
         self.backlog = Backlog(threads, int(settings["token_budget"]), int(settings["max_queue_size"]))
         self.meters = Meters(pb_utils, settings["family"], self.backlog)
         self.finished = queue.SimpleQueue()  # jobs to be answered
@@ -235,3 +235,25 @@ class TritonPythonModel:
                 row.job,
                 Refused(f"the network gave a vector that is not finite for text {row.index}", "INVALID_ARG"),
             )
+
+
+def _identity(args, settings):
+    """The identity in the config of this version, if that of its files is the same; None where the config has none.
+
+    To be read when all files have been: Triton reads the configs first, and an export may come between.
+    """
+    identity = settings.get(f"identity.{args['model_version']}")
+    if identity is None:
+        return None
+    path = os.path.join(args["model_repository"], args["model_version"], "identity")
+    try:
+        with open(path, encoding="ascii") as file:
+            found = file.read()
+    except OSError:
+        found = "not there"
+    if found != identity:
+        raise pb_utils.TritonModelException(
+            f"{path} is {found}, and config.pbtxt says {identity}: the model was exported again while it was loaded, "
+            "or only a part of it was copied; start the server again, or export again"
+        )
+    return identity

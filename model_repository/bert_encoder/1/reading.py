@@ -14,7 +14,7 @@ MOST_PADDING = 63
 class Reader:
     """Knows what the network takes and gives."""
 
-    def __init__(self, session, settings, version):
+    def __init__(self, session, settings, identity):
         limits = session.get_modelmeta().custom_metadata_map
         self.limits = {
             "input_ids": int(limits["vocab_size"]),
@@ -26,7 +26,7 @@ class Reader:
         self.widest = self.max_positions + MOST_PADDING
         self.shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
         self.patience = float(settings["queue_timeout"])
-        self.identity = settings.get(f"identity.{version}")
+        self.identity = identity
 
     def read(self, request):
         """Returns the request as a Job.

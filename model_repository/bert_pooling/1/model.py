@@ -45,7 +45,6 @@ class TritonPythonModel:
         """Reads the family's defaults, and its Dense layers where it has any."""
         config = json.loads(args["model_config"])
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
-        self.identity = settings.get(f"identity.{args['model_version']}")
         self.default_pooling = settings["pooling"]
         self.default_normalize = settings["normalize"] == "true"
         self.poolings = list(PLACES)
@@ -60,6 +59,7 @@ class TritonPythonModel:
                     (arrays[f"weight_{i}"].T, arrays[f"bias_{i}"], ACTIVATIONS[activation])
                     for i, activation in enumerate(activations)
                 ]
+        self.identity = _identity(args, settings)
         self.families = [  # a Metric lives only as long as its family
             pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)
             for name, text in COUNTERS.items()
@@ -142,3 +142,25 @@ def _shown(value):
     """A parameter's value in an error, which need not be as long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _identity(args, settings):
+    """The identity in the config of this version, if that of its files is the same; None where the config has none.
+
+    To be read when all files have been: Triton reads the configs first, and an export may come between.
+    """
+    identity = settings.get(f"identity.{args['model_version']}")
+    if identity is None:
+        return None
+    path = os.path.join(args["model_repository"], args["model_version"], "identity")
+    try:
+        with open(path, encoding="ascii") as file:
+            found = file.read()
+    except OSError:
+        found = "not there"
+    if found != identity:
+        raise pb_utils.TritonModelException(
+            f"{path} is {found}, and config.pbtxt says {identity}: the model was exported again while it was loaded, "
+            "or only a part of it was copied; start the server again, or export again"
+        )
+    return identity

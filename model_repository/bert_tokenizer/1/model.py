@@ -34,7 +34,7 @@ class TritonPythonModel:
         settings = {k: v["string_value"] for k, v in json.loads(args["model_config"])["parameters"].items()}
         with open(path, encoding="utf-8") as file:
             self.tokenizer = TokenizerFile(file.read(), settings)
-        self.identity = settings.get(f"identity.{args['model_version']}")
+        self.identity = _identity(args, settings)
         # Of a request in a turn: as many as leave half of the tokenizer's threads to the short ones.
         self.pieces_in_a_turn = max(1, len(os.sched_getaffinity(0)) // 2)
 
@@ -127,6 +127,28 @@ class TritonPythonModel:
         if cut:
             self.truncated.increment(cut)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
+
+
+def _identity(args, settings):
+    """The identity in the config of this version, if that of its files is the same; None where the config has none.
+
+    To be read when all files have been: Triton reads the configs first, and an export may come between.
+    """
+    identity = settings.get(f"identity.{args['model_version']}")
+    if identity is None:
+        return None
+    path = os.path.join(args["model_repository"], args["model_version"], "identity")
+    try:
+        with open(path, encoding="ascii") as file:
+            found = file.read()
+    except OSError:
+        found = "not there"
+    if found != identity:
+        raise pb_utils.TritonModelException(
+            f"{path} is {found}, and config.pbtxt says {identity}: the model was exported again while it was loaded, "
+            "or only a part of it was copied; start the server again, or export again"
+        )
+    return identity
 
 
 def _refusal(error):
