@@ -78,7 +78,7 @@ def _places(tokenizer, spec):
     not_last = {character for content in contents for character in content[:-1]}
     # Such a token is one only between characters that are no part of a word: of those, blanks alone are known here.
     words = [token["content"] for token in spec["added_tokens"] if token["single_word"]]
-    words += map(normalize, words)
+    words = [*words, *map(normalize, words)]
     only_blanks = bool(words)
     if any(word != word.strip() for word in words):  # what decides stands behind the blank, in the other piece
         return "", ""
