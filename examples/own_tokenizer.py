@@ -41,7 +41,7 @@ def main() -> None:
     tokens = {name: wordpiece.encode(WORD.findall(name), is_pretokenized=True).tokens[1:-1] for name in classes}
     with client_sdk.Client() as client:
         docstrings = client.encode(classes.values())  # [N, D]
-        by_bert = client.encode(classes)
+        by_bert = client.encode(list(classes))
         by_us = client.encode(tokens.values(), is_tokenized=True)
         for name in SHOWN:
             print(f"{name}: {' '.join(client.encode_tokens(name).tokens[1:-1])} | {' '.join(tokens[name])}")
