@@ -92,7 +92,7 @@ def test_every_metric_that_the_rules_name_exists(watching):
         rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
     )
     names = set(re.findall(r"\b(?:nv|bert)_\w+", expressions))
-    assert len(names) == 8
+    assert len(names) == 9
     for name in sorted(names):
         wait_for_value(watching, f'max({name}{{model=~"bert.*"}})')
 

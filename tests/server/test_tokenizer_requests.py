@@ -27,7 +27,10 @@ def copy_tokenizer(repository: Path, name: str, target: Path, **parameters: str)
     """The tokenizer step of `bert` as a model of its own, with more parameters in its config."""
     copy = target / name
     shutil.copytree(repository / "bert_tokenizer", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    config = (copy / "config.pbtxt").read_text().replace('name: "bert_tokenizer"', f'name: "{name}"')
+    lines = (copy / "config.pbtxt").read_text().splitlines(keepends=True)
+    config = "".join(line for line in lines if '"identity.1"' not in line)
+    config = config.replace('name: "bert_tokenizer"', f'name: "{name}"')
+    (copy / "1" / "identity").write_text(parameters.get("identity.1", ""))
     for key, value in parameters.items():
         config += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
     (copy / "config.pbtxt").write_text(config)
@@ -144,7 +147,7 @@ def test_a_panic_of_the_tokenizer_is_the_requests_own_error(own_server, own_clie
 
 def test_a_request_for_another_model_is_not_found(own_client):
     assert tokens(own_client, "known", "hello", identity=IDENTITY) == [b"[CLS]", b"hello", b"[SEP]"]
-    assert tokens(own_client, "bert_tokenizer", "hello", identity="any, as it has none")
+    assert tokens(own_client, "left", "hello", identity="any, as it has none")
     with pytest.raises(
         InferenceServerException, match=f"NOT_FOUND.*identity: the request is for x, and this is {IDENTITY}"
     ):
