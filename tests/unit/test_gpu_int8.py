@@ -54,7 +54,7 @@ def test_the_network_is_measured_before_the_engine_is_built_and_the_engine_after
     assert ["cosine" in line for line in lines] == [True, False, True]
     assert lines[0] == lines[2]  # it is the same network, in the same runtime
     files = [path.name for path in (tmp_path / "repository/bert_encoder/1").iterdir() if path.suffix != ".py"]
-    assert files == ["model.plan"]
+    assert files == ["identity", "model.plan"]
 
 
 def test_an_int8_network_that_is_not_near_enough_is_never_built(export, tmp_path):
