@@ -54,7 +54,7 @@ bench: $(MODEL) .venv/perf
 	$(PY) -m perf load --quick $(ARGS)
 
 record: .venv/verify
-	$(PY) -m tests.reference
+	$(PY) -m tests.support.reference
 
 clean:
 	rm -rf .venv
@@ -83,7 +83,7 @@ $(MODEL): | .venv/serve
 
 # Where Debian's package cannot be had, the tests that need it are skipped.
 .venv/prometheus: | .venv/serve
-	@$(PY) tests/fetch_prometheus.py $@
+	@$(PY) tests/support/fetch_prometheus.py $@
 
 .venv/perf: .venv/serve
 	@$(PIP) --editable '.[export,server,perf]'

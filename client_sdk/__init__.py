@@ -7,11 +7,12 @@
 `ClientError`. The command line is `python -m client_sdk --help`.
 """
 
-from ._async_client import AsyncClient
-from ._client import Client
-from ._collect import TokenVectors
-from ._default_client import encode
-from ._errors import (
+from client_sdk._async_client import AsyncClient
+from client_sdk._call.collect import TokenVectors
+from client_sdk._call.questions import ModelInfo
+from client_sdk._client import Client
+from client_sdk._default_client import encode
+from client_sdk._errors import (
     AccessDenied,
     ClientError,
     DeadlineExceeded,
@@ -26,9 +27,8 @@ from ._errors import (
     TritonServerNotFound,
     VersionChanged,
 )
-from ._local_server import LocalServer
-from ._model_info import ModelInfo
-from ._version import __version__
+from client_sdk._server.local_server import LocalServer
+from client_sdk._version import __version__
 
 __all__ = [
     "AccessDenied",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from ._errors import InvalidArgument, InvalidType
+from client_sdk._errors import InvalidArgument, InvalidType
 
 HTTP_HEADER = "authorization"
 GRPC_HEADER = "triton-grpc-protocol-authorization"

@@ -11,26 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from ._address import Url
-from ._argument_names import named
-from ._collect import TokenVectors
-from ._connection import FilePath, open_transport
-from ._drive import ask, drive
-from ._errors import (
-    ClientError,
-    DeadlineExceeded,
-    ModelNotFound,
-    ServerBusy,
-    ServerUnreachable,
-)
-from ._job import COUNTS, TOKEN_VECTORS, VECTORS, Job
-from ._model_info import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
-from ._options import CountOptions, TokenOptions, request_parameters
-from ._reconnecting import Reconnecting
-from ._retry import Deadline
-from ._settings import DEFAULT_BATCH_SIZE, make_settings
-from ._texts import Text, Texts, Tokens
-from ._transport import Query, Transport
+from client_sdk._call.argument_names import named
+from client_sdk._call.collect import TokenVectors
+from client_sdk._call.drive import ask, drive
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS, Job
+from client_sdk._call.options import CountOptions, TokenOptions, request_parameters
+from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
+from client_sdk._call.texts import Text, Texts, Tokens
+from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
+from client_sdk._reconnecting import Reconnecting
+from client_sdk._settings import DEFAULT_BATCH_SIZE, make_settings
+from client_sdk._transport.address import Url
+from client_sdk._transport.base import Query, Transport
+from client_sdk._transport.connection import FilePath, open_transport
+from client_sdk._transport.retry import Deadline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

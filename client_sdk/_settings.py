@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ._address import Url
-from ._connection import Connection, FilePath, make_connections
-from ._errors import InvalidArgument, InvalidType
-from ._options import seconds, sendable
-from ._retry import Deadline
+from client_sdk._call.options import seconds, sendable
+from client_sdk._errors import InvalidArgument, InvalidType
+from client_sdk._transport.address import Url
+from client_sdk._transport.connection import Connection, FilePath, make_connections
+from client_sdk._transport.retry import Deadline
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"

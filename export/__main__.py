@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ExportError
+from export.errors import ExportError
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -23,10 +23,10 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 try:
-    from .family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
-    from .gpus import PAD_TO_MULTIPLE_OF
-    from .profiles import Profile
-    from .profiles import parse as parse_profiles
+    from export.gpus import PAD_TO_MULTIPLE_OF
+    from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
+    from export.tensorrt.profiles import Profile
+    from export.tensorrt.profiles import parse as parse_profiles
 except ModuleNotFoundError as error:
     sys.exit(_missing(error))
 
@@ -178,8 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # argparse takes "-2,-1" for an option unless there is a space in it.
     args = parser().parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
     try:
-        from .google import Options  # after argparse, so that --help is quick
-        from .pipeline import Request, export
+        from export.checkpoint.google import Options  # after argparse, so that --help is quick
+        from export.pipeline import Request, export
 
         request = Request(
             checkpoint=args.checkpoint,

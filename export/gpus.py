@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import profiles as ranges
-from .errors import ExportError
-from .profiles import Profile
+from export.errors import ExportError
+from export.tensorrt import profiles as ranges
+from export.tensorrt.profiles import Profile
 
 if TYPE_CHECKING:
-    from .pipeline import Request
+    from export.pipeline import Request
 
 # Requests share a batch on TensorRT only if their S is equal, and only such as stand side by side in the queue. Wider
 # steps make longer batches and more padding; up to the first profile's end all short texts are one shape.

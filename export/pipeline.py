@@ -11,27 +11,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from . import (
-    check,
-    checkpoint,
-    google,
-    gpus,
-    identity,
-    network,
-    onnx_file,
-    quantize,
-    repository,
-    skipped,
-    tokenizer_step,
-)
-from .accuracy import Reference
-from .checkpoint import Checkpoint
-from .engine import BuildOptions, TensorRT
-from .errors import ExportError
-from .family import LEAST_COSINE, Family, step_settings
-from .profiles import Profile
-from .sentence_transformers import Dense
-from .weights import Weights
+from export import gpus
+from export.checkpoint import checkpoint, google, skipped
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.sentence_transformers import Dense
+from export.checkpoint.weights import Weights
+from export.errors import ExportError
+from export.int8 import quantize
+from export.int8.accuracy import Reference
+from export.network import check, network, onnx_file
+from export.repository import identity
+from export.repository.family import LEAST_COSINE, Family, step_settings
+from export.repository.staging import staged
+from export.tensorrt.engine import BuildOptions, TensorRT
+from export.tensorrt.profiles import Profile
+from export.tokenizer import step as tokenizer_step
 
 NETWORK = "model.onnx"
 PLAN = "model.plan"
@@ -115,7 +109,7 @@ def export(request: Request, step: Step) -> Path:
     for note in source.notes:
         print(f"note: {note}")
     weights = identity.DigestedWeights(source.weights)
-    with repository.staged(request.repository, family, request.version) as staging:
+    with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK
         with step("writing the network"):
             save(_network(source, weights, family, half=request.precision == "fp16"), path)

@@ -9,17 +9,16 @@ from importlib import import_module
 from types import ModuleType
 
 from client_sdk import ClientError
-
-from .failure import Failure
+from perf.failure import Failure
 
 COMMANDS = {
-    "load": ("load", "perf_analyzer: throughput and latency against concurrency, by protocol and batch size"),
-    "compare": ("compare", "against bare ONNX Runtime and other embedding servers, in one run"),
-    "profile": ("profile", "where the time of one request goes"),
-    "size": ("size", "throughput against number of texts, their length, and their mixture"),
-    "memory": ("memory", "memory of client and server over a long bulk run"),
-    "soak": ("soak", "everything at once for half an hour: does anything grow, fail or come out wrong?"),
-    "ceiling": ("ceiling_command", "latency and bulk throughput beside bare ONNX Runtime, in a minute"),
+    "load": "perf_analyzer: throughput and latency against concurrency, by protocol and batch size",
+    "compare": "against bare ONNX Runtime and other embedding servers, in one run",
+    "profile": "where the time of one request goes",
+    "size": "throughput against number of texts, their length, and their mixture",
+    "memory": "memory of client and server over a long bulk run",
+    "soak": "everything at once for half an hour: does anything grow, fail or come out wrong?",
+    "ceiling": "latency and bulk throughput beside bare ONNX Runtime, in a minute",
 }
 
 
@@ -29,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    for name, (module_name, summary) in COMMANDS.items():
+    for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:  # only what is run need be there, and be imported
-            module: ModuleType = import_module(f".{module_name}", __package__)
+            module: ModuleType = import_module(f".{name}.command", __package__)
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run)

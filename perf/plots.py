@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-from .failure import Failure
-from .machine import summary
+from perf.failure import Failure
+from perf.machine import summary
 
 # Okabe and Ito's palette: told apart by every kind of eye, and in print.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (

@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import client_sdk
-
-from . import report
-from .failure import Failure
+from perf import report
+from perf.failure import Failure
 
 PORTS = {"grpc": 8001, "http": 8000}
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from export.sentences import docstring_sentences
-
-from .failure import Failure
+from perf.failure import Failure
 
 MAX_TOKENS = 128
 """Where texts are cut unless a command says otherwise, special tokens included."""

@@ -12,10 +12,10 @@ import pytest
 
 from client_sdk import LocalServer
 from export.pipeline import Request, export
-from tests import reference
-from tests.server.local_servers import UPPER, make_model
-from tests.server.moody_model import make_moody_repository
-from tests.unit.checkpoints import write_bert, write_json, write_modules, write_safetensors
+from tests.support import reference
+from tests.support.checkpoints.folders import write_bert, write_json, write_modules, write_safetensors
+from tests.support.servers.local_servers import UPPER, make_model
+from tests.support.servers.moody_model import make_moody_repository
 
 # A small checkpoint with what all-MiniLM-L6-v2 has not: prompts, a Dense layer, CLS pooling; and no pooler.
 PROMPTS = {"query": "find the quick ", "passage": "hello "}

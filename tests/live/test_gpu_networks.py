@@ -2,11 +2,12 @@
 
 import pytest
 
-from export import check, checkpoint, network
 from export.__main__ import main
+from export.checkpoint import checkpoint
+from export.network import check, network
 from export.pipeline import save
-from tests import reference
-from tests.unit.checkpoints import write_bert
+from tests.support import reference
+from tests.support.checkpoints.folders import write_bert
 
 SMALL = [{"act": "gelu_new"}, {"hidden": 48, "heads": 12, "layers": 2, "intermediate": 31}, {"pooler": False}]
 

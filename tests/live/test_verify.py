@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from export import network
 from export.__main__ import main
-from export.checkpoint import ACTIVATIONS
-from tests import reference
-from tests.unit.bundles import write_google
-from tests.unit.checkpoints import write_bert, write_tokenizer
+from export.checkpoint.checkpoint import ACTIVATIONS
+from export.network import network
+from tests.support import reference
+from tests.support.checkpoints.bundles import write_google
+from tests.support.checkpoints.folders import write_bert, write_tokenizer
 
 CHECKPOINTS = [
     *({"act": act} for act in ACTIVATIONS if act != "tanh"),

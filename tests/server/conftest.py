@@ -8,7 +8,7 @@ import pytest
 import tritonclient.grpc as triton
 
 from client_sdk import LocalServer
-from tests.server.triton_requests import infer
+from tests.support.servers.triton_requests import infer
 
 
 class Ask(Protocol):

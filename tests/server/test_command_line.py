@@ -13,11 +13,12 @@ import termios
 import numpy as np
 import pytest
 
-from client_sdk import Client, LocalServer, _model_info
-from client_sdk.__main__ import main
-from client_sdk._retry import Deadline
-from tests.patience import PATIENCE
-from tests.server.local_servers import ending, wait_for
+from client_sdk import Client, LocalServer
+from client_sdk._call import questions
+from client_sdk._commands.main import main
+from client_sdk._transport.retry import Deadline
+from tests.support.patience import PATIENCE
+from tests.support.servers.local_servers import ending, wait_for
 
 
 @pytest.fixture(params=["grpc", "http"])
@@ -243,7 +244,7 @@ def test_a_wrong_line_of_a_file_is_found_before_anything_is_sent(url, tmp_path, 
 
 def served(url):
     with Client(url) as client:
-        return client._ask(_model_info.served("bert"), Deadline(60)).texts
+        return client._ask(questions.served("bert"), Deadline(60)).texts
 
 
 def test_pairs_have_a_tab_between(url, tmp_path, capsys):

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from client_sdk import Client
-from tests.docker_files import DOCKER, ROOT
-from tests.patience import PATIENCE
-from tests.server.local_servers import free_ports
+from tests.support.docker_files import DOCKER, ROOT
+from tests.support.patience import PATIENCE
+from tests.support.servers.local_servers import free_ports
 
 # As docker/serve.py, but on loopback and on ports that are free; the ports of a container are its own.
 SERVE = """

@@ -15,9 +15,9 @@ from client_sdk import Client, LocalServer
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
 from examples.docstrings import first_paragraphs
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_TUTORIALS = {"demo", "docstrings"}
 TUTORIALS = sorted({path.stem for path in (ROOT / "examples").glob("*.py")} - NOT_TUTORIALS)

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from tests import reference
 from tests.conftest import PROMPTS
-from tests.patience import settled, wait_for
-from tests.server.triton_requests import infer, refused
-from tests.unit import plain_bert
+from tests.support import reference
+from tests.support.checkpoints import plain_bert
+from tests.support.patience import settled, wait_for
+from tests.support.servers.triton_requests import infer, refused
 
 # bad requests
 

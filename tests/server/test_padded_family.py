@@ -18,12 +18,13 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from client_sdk import Client, LocalServer
-from export import checkpoint, network
-from export.family import ROLES, configs
+from export.checkpoint import checkpoint
+from export.network import network
 from export.pipeline import save
-from export.profiles import Profile
-from tests import reference
-from tests.unit.families import MINILM
+from export.repository.family import ROLES, configs
+from export.tensorrt.profiles import Profile
+from tests.support import reference
+from tests.support.checkpoints.families import MINILM
 
 MULTIPLE = 32
 RUN_PADDED = """

@@ -8,8 +8,8 @@ import pytest
 
 from client_sdk import LocalServer
 from perf.__main__ import main
-from perf.process_memory import server_processes
-from tests.server.local_servers import tritonserver_of
+from perf.memory.process_memory import server_processes
+from tests.support.servers.local_servers import tritonserver_of
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Every line of Python in README runs against the model that `make serve` serves."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from client_sdk import LocalServer
+from tests.support.places import ROOT
 
-README = Path(__file__).parents[2] / "README.md"
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from client_sdk import AsyncClient, Client, LocalServer
-from tests.reference import POOLED, TOKENS, pairs
+from tests.support.reference import POOLED, TOKENS, pairs
 
 SENTENCE = 1e-5
 TOKEN = 1e-4

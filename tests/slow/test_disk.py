@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import reference
+from tests.support import reference
 
 # What may be written to one file, in bytes; Linux answers beyond it as it does on a full disk, with an error.
 LIMITED = """

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from client_sdk import Client, LocalServer, ServerBusy, ServerStartError, ServerUnreachable, StepDied
-from client_sdk._guard import children_of
-from perf.families import copy_family
-from tests.server.local_servers import http_request, processes_of, tritonserver_of, wait_for
-from tests.slow.traffic import is_near, traffic
+from client_sdk._server.guard import children_of
+from perf.soak.families import copy_family
+from tests.support.servers.local_servers import http_request, processes_of, tritonserver_of, wait_for
+from tests.support.servers.traffic import is_near, traffic
 
 BACK_WITHIN = 15.0  # seconds
 STEPS = ["tokenizer", "encoder", "pooling"]

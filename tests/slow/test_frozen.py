@@ -9,10 +9,10 @@ import time
 import pytest
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, LocalServer
-from client_sdk._model_info import served
-from client_sdk._retry import Deadline
-from tests.server.identified_model import make_identified
-from tests.server.local_servers import tritonserver_of, wait_for
+from client_sdk._call.questions import served
+from client_sdk._transport.retry import Deadline
+from tests.support.servers.identified_model import make_identified
+from tests.support.servers.local_servers import tritonserver_of, wait_for
 
 
 @pytest.fixture(scope="module")

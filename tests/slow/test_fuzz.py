@@ -22,11 +22,11 @@ import grpc
 import pytest
 
 from client_sdk import Client, LocalServer
-from perf.malformed import Generator
-from perf.process_memory import MIB, own_bytes, server_processes, shared_bytes
-from perf.send_malformed import send_grpc, send_http
-from tests.server.local_servers import processes_of, tritonserver_of, wait_for
-from tests.slow.traffic import is_near, traffic
+from perf.memory.process_memory import MIB, own_bytes, server_processes, shared_bytes
+from perf.soak.malformed import Generator
+from perf.soak.send_malformed import send_grpc, send_http
+from tests.support.servers.local_servers import processes_of, tritonserver_of, wait_for
+from tests.support.servers.traffic import is_near, traffic
 
 REQUESTS = 10_000
 WARM_UP = 1_000

@@ -10,7 +10,8 @@ import numpy as np
 
 from client_sdk import Client, LocalServer
 from tests.conftest import fill
-from tests.unit.checkpoints import write_bert
+from tests.support.checkpoints.folders import write_bert
+from tests.support.places import ROOT
 
 TEXTS = ["the quick brown fox", "hello world"]
 
@@ -38,7 +39,7 @@ def vectors(repository: Path) -> tuple[np.ndarray, list[np.ndarray]]:
 
 def export_killed_at(rename: int, checkpoint: Path, repository: Path) -> int:
     command = [sys.executable, "-c", KILLED, str(rename), str(checkpoint), "--repository", str(repository)]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
 
 
 def test_a_family_is_the_old_one_or_the_new_one_wherever_its_export_is_killed(tmp_path):

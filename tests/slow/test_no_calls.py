@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import reference
+from tests.support import reference
 
 IN_A_NETWORK_OF_ITS_OWN = ["unshare", *(["--map-root-user"] if os.geteuid() else []), "--net"]
 

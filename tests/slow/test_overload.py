@@ -23,9 +23,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, LocalServer, ServerBusy
-from perf.process_memory import MIB, own_bytes, server_processes, shared_bytes
-from tests.server.local_servers import processes_of, tritonserver_of
-from tests.slow.traffic import is_near, traffic
+from perf.memory.process_memory import MIB, own_bytes, server_processes, shared_bytes
+from tests.support.servers.local_servers import processes_of, tritonserver_of
+from tests.support.servers.traffic import is_near, traffic
 
 SLOWEST_NEIGHBOUR = 10.0  # seconds that a call may take beside the misbehaving ones
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from client_sdk import Client, LocalServer
-from tests import reference
 from tests.conftest import fill
-from tests.server.local_servers import http_request
-from tests.slow.traffic import traffic
+from tests.support import reference
+from tests.support.servers.local_servers import http_request
+from tests.support.servers.traffic import traffic
 
 ONE_REQUEST = 40  # texts: calls of more than one request may be refused, since they would mix versions
 

@@ -6,18 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+from tests.support.places import ROOT
 
 SIZE = "14m"  # a server of five steps starts in 5 MB, and the tokens of 32 texts of 256 tokens are 12.5 MB
 
 
 def test_an_answer_that_does_not_fit_ends_in_an_error(bert_repository):
-    program = [sys.executable, "-m", "tests.slow.small_shared_memory", str(bert_repository)]
+    program = [sys.executable, "-m", "tests.support.servers.small_shared_memory", str(bert_repository)]
     own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     mount = f'mount -t tmpfs -o size={SIZE} tmpfs /dev/shm && exec "$@"'
     run = subprocess.run(
         [*own, "sh", "-c", mount, "sh", *program],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=500,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Client, LocalServer
-from client_sdk._supervisor import IDLE_SECONDS
-from tests.server.local_servers import (
+from client_sdk._server.supervisor import IDLE_SECONDS
+from tests.support.servers.local_servers import (
     ending,
     http_request,
     processes_of,
@@ -21,7 +21,7 @@ from tests.server.local_servers import (
     upper_by_http,
     wait_for,
 )
-from tests.server.supervised import HANGS, is_told, misbehaving, supervised, wait_for_the_return
+from tests.support.servers.supervised import HANGS, is_told, misbehaving, supervised, wait_for_the_return
 
 
 def test_a_tritonserver_that_hangs_is_replaced(upper_repository: Path, supervisor_log: pytest.LogCaptureFixture):

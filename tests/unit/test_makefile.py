@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.checkpoints import write_bert
+from tests.support.checkpoints.folders import write_bert
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 COPIED = ("Makefile", ".gitignore", "pyproject.toml", "model_repository", "export")
 
 

@@ -1,0 +1,90 @@
+"""Calls with a wrong argument name, such as another library's, are told the right one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, ParamSpec, TypeVar, cast
+
+from client_sdk._errors import InvalidType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("sentences", "sentence", "inputs", "input", "text", "documents"), "texts"),
+    "normalize_embeddings": "normalize",
+    "show_progress_bar": "show_progress",
+    **dict.fromkeys(("max_seq_length", "max_length"), "max_seq_len"),
+    "truncation": "truncate",
+    "dimensions": "truncate_dim",
+    **dict.fromkeys(("pooling_mode", "pooling_strategy"), "pooling"),
+    "version": "model_version",
+    **dict.fromkeys(("host", "address", "server"), "url"),
+    **dict.fromkeys(("model_name", "model_name_or_path"), "model"),
+}
+"""What sentence-transformers and others call an argument, and its name here."""
+
+_ADVICE = {
+    "convert_to_numpy": "leave it out: vectors are always a numpy array",
+    "convert_to_tensor": "leave it out, and give the vectors to torch.from_numpy()",
+    "output_value": "leave it out: encode() gives a vector for each text, encode_tokens() one for each token",
+    "precision": "leave it out: vectors are float32; what the network computes with is chosen at its export",
+    "device": "leave it out: where the network runs is chosen at its export",
+    "chunk_size": "leave it out: lists of any length are split by themselves, see batch_size",
+    "pool": "leave it out: one client may have several servers, see Client",
+}
+"""What to do about arguments that have no counterpart."""
+
+
+def named(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose callers get an InvalidType that says what to write, rather than Python's own TypeError."""
+    signature = inspect.signature(function)
+    name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+    def explain(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Raise InvalidType if a TypeError came of the arguments, and not of what was done with them."""
+        try:
+            signature.bind(*args, **options)
+        except TypeError as error:
+            raise InvalidType(_complaint(name, signature.parameters, options, error)) from None
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def call_async(*args: P.args, **options: P.kwargs) -> Any:
+            try:
+                return await function(*args, **options)
+            except TypeError:
+                explain(args, options)
+                raise
+
+        return cast(Callable[P, R], call_async)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*args, **options)
+        except TypeError:
+            explain(args, options)
+            raise
+
+    return call
+
+
+def _complaint(
+    function: str, parameters: Mapping[str, inspect.Parameter], given: dict[str, Any], error: TypeError
+) -> str:
+    there = [name for name in parameters if name != "self"]
+    name = next((name for name in given if name not in there), None)
+    if name is None:
+        positional = [name for name in there if parameters[name].kind is not inspect.Parameter.KEYWORD_ONLY]
+        return f"{function}(): {error}; by position it takes {', '.join(positional)}, all else by name"
+    if name in _ADVICE:
+        return f"{function}() has no argument {name}: {_ADVICE[name]}"
+    meant = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else get_close_matches(name, there, 1)
+    if meant and meant[0] in there:
+        return f"{function}() has no argument {name}: write {meant[0]}="
+    return f"{function}() has no argument {name}; it has {', '.join(there)}"

@@ -1,0 +1,266 @@
+"""Sends a job's batches and waits: once with threads and futures, once with tasks.
+
+Both keep IN_FLIGHT requests for each server on their way, try again as `_transport.retry` says, and give up what is
+on its way when the call ends early, be it by an error, by Ctrl-C or by cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import queue
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, suppress
+from functools import partial
+from itertools import chain, count, islice
+from typing import Any, TypeVar
+
+from client_sdk._call.job import Job
+from client_sdk._call.plan import IN_FLIGHT, Batch, cut
+from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
+from client_sdk._settings import DEFAULT_BATCH_SIZE
+from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Transport
+from client_sdk._transport.peer import Reach, TooManyTexts
+from client_sdk._transport.retry import GRACE, Deadline, Retry
+
+T = TypeVar("T")
+
+_Again = tuple[float, int, Batch, Retry]  # when to try again, a tie-breaker, and what
+
+
+def attempt(send: Callable[[float], T], retry: Retry) -> T:
+    """Call `send(seconds left)` until it succeeds or `retry` raises."""
+    while True:
+        seconds = retry.remaining()
+        try:
+            return send(seconds)
+        except ClientError as error:
+            time.sleep(retry.pause_after(error))
+
+
+async def attempt_async(send: Callable[[float], Awaitable[T]], retry: Retry) -> T:
+    """Await `send(seconds left)` until it succeeds or `retry` raises."""
+    while True:
+        seconds = retry.remaining()
+        try:
+            return await send(seconds)
+        except ClientError as error:
+            await asyncio.sleep(retry.pause_after(error))
+
+
+def ask(questions: Generator[Query, dict[str, Any], T], transport: Transport, deadline: Deadline) -> T:
+    """Get the questions answered, one after the other, and what they lead to."""
+    try:
+        query = next(questions)
+        while True:
+            send = partial(transport.query, query)
+            query = questions.send(attempt(send, Retry(deadline, transport.peer)))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+async def ask_async(questions: Generator[Query, dict[str, Any], T], transport: AsyncTransport, deadline: Deadline) -> T:
+    """As `ask`, without blocking the event loop."""
+    try:
+        query = next(questions)
+        while True:
+            send = partial(transport.query, query)
+            query = questions.send(await attempt_async(send, Retry(deadline, transport.peer)))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+def learn(model: str, transport: Transport, deadline: Deadline) -> None:
+    """Ask the servers what a call must know of the model, where that is not known since they were connected."""
+    while (query := transport.peer.question(model)) is not None:
+        with suppress(AccessDenied):  # it is then known that there is no answer
+            attempt(partial(transport.query, query), Retry(deadline, transport.peer))
+
+
+async def learn_async(model: str, transport: AsyncTransport, deadline: Deadline) -> None:
+    """As `learn`, without blocking the event loop."""
+    while (query := transport.peer.question(model)) is not None:
+        with suppress(AccessDenied):
+            await attempt_async(partial(transport.query, query), Retry(deadline, transport.peer))
+
+
+def _pause_after(error: ClientError, job: Job[Any], batch: Batch, request: InferRequest, retry: Retry) -> float:
+    """Seconds to wait before the batch is sent again; raises what ends the call."""
+    pause = retry.pause_after(job.renumbered(error, batch), request)
+    if isinstance(error, VersionChanged):
+        job.start_over(error, retry.refusals)
+    return pause
+
+
+def _cut(error: TooManyTexts, batch: Batch) -> list[Batch]:
+    """A batch that the server found too large, in pieces that are smaller in any case."""
+    if len(batch.texts) == 1:
+        raise error
+    return list(cut(batch, max(1, min(error.limit, len(batch.texts) - 1))))
+
+
+def _limit(job: Job[Any], peer: Reach) -> int:
+    return peer.limit(job.model) or DEFAULT_BATCH_SIZE
+
+
+def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
+    """Send all of a job, blocking."""
+    try:
+        if job.must_know_the_model:
+            learn(job.model, transport, deadline)
+        batches = job.batches(_limit(job, transport.peer), deadline)
+        first = list(islice(batches, 2))
+        deadline.renew()
+        if len(first) == 1 and job.leave_out is None:
+            _drive_one(job, first[0], transport, deadline)
+        else:
+            _drive_many(job, chain(first, batches), transport, deadline)
+    except DeadlineExceeded as error:
+        raise job.cut_short(error) from None
+
+
+def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Deadline) -> None:
+    retry = Retry(deadline, transport.peer)
+    while True:
+        if job.must_know_the_model or retry.refusals:
+            learn(job.model, transport, deadline)
+        request = job.request_for(batch, transport.peer)
+        try:
+            return job.take(batch, transport.infer(request, retry.remaining()))
+        except TooManyTexts as error:
+            return _drive_many(job, iter(_cut(error, batch)), transport, deadline)
+        except ClientError as error:
+            time.sleep(_pause_after(error, job, batch, request, retry))
+
+
+def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, deadline: Deadline) -> None:
+    fresh = (piece for batch in batches for piece in cut(batch, _limit(job, transport.peer)))
+    again: list[_Again] = []  # a heap
+    order = count()
+    flying: dict[Pending, tuple[Batch, InferRequest, Retry]] = {}
+    landed: queue.SimpleQueue[Pending] = queue.SimpleQueue()
+    room = IN_FLIGHT * transport.peer.servers
+
+    def land(pending: Pending) -> None:
+        batch, request, retry = flying.pop(pending)
+        try:
+            job.take(batch, pending.result())
+            deadline.renew()
+        except TooManyTexts as error:
+            for piece in _cut(error, batch):
+                heapq.heappush(again, (0.0, next(order), piece, Retry(deadline, transport.peer)))
+        except ClientError as error:
+            rest = job.without_refused(error, batch)
+            if rest is None:
+                pause = _pause_after(error, job, batch, request, retry)
+                heapq.heappush(again, (deadline.clock() + pause, next(order), batch, retry))
+            elif rest.texts:
+                heapq.heappush(again, (0.0, next(order), rest, retry))
+
+    try:
+        while True:
+            while len(flying) < room:
+                if again and again[0][0] <= deadline.clock():
+                    _, _, batch, retry = heapq.heappop(again)
+                elif (new := next(fresh, None)) is not None:
+                    batch, retry = new, Retry(deadline, transport.peer)
+                    while not landed.empty():  # while the next texts were waited for
+                        land(landed.get())
+                    if not flying and not again:
+                        deadline.renew()
+                else:
+                    break
+                learn(job.model, transport, deadline)
+                request = job.request_for(batch, transport.peer)
+                pending = transport.start(request, retry.remaining())
+                flying[pending] = batch, request, retry
+                pending.add_done_callback(landed.put)
+            if not flying and not again:
+                return
+            try:
+                pending = landed.get(timeout=_patience(len(flying) < room, again, deadline))
+            except queue.Empty:
+                if deadline.left() < -GRACE:
+                    deadline.remaining()  # raises
+                continue
+            land(pending)
+    finally:
+        for pending in flying:
+            pending.cancel()
+
+
+def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
+    """Seconds until there is something else to do than to wait for a reply."""
+    if again and has_room:
+        return max(0.0, again[0][0] - deadline.clock())
+    return max(0.0, deadline.left()) + GRACE
+
+
+async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> None:
+    """Send all of a job, without blocking the event loop."""
+
+    async def serve(batch: Batch) -> None:
+        retry = Retry(deadline, transport.peer)
+        while True:
+            if job.must_know_the_model or retry.refusals:
+                await learn_async(job.model, transport, deadline)
+            request = job.request_for(batch, transport.peer)
+            try:
+                job.take(batch, await transport.infer(request, retry.remaining()))
+                return deadline.renew()
+            except TooManyTexts as error:
+                for piece in _cut(error, batch):
+                    await serve(piece)
+                return
+            except ClientError as error:
+                await asyncio.sleep(_pause_after(error, job, batch, request, retry))
+
+    flying: set[asyncio.Task[None]] = set()
+    following: asyncio.Task[Batch | None] | None = None
+    is_all = False
+    room = IN_FLIGHT * transport.peer.servers
+    try:
+        if job.must_know_the_model:
+            await learn_async(job.model, transport, deadline)
+        async with aclosing(job.batches_async(_limit(job, transport.peer), deadline)) as batches:
+            try:
+                while flying or not is_all:
+                    if following is None and not is_all and len(flying) < room:
+                        following = asyncio.create_task(_next_batch(batches))
+                    waited_for: set[asyncio.Task[Any]] = flying | ({following} if following else set())
+                    landed, _ = await asyncio.wait(
+                        waited_for,
+                        timeout=_patience_async(bool(flying), deadline),
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    for task in landed & flying:
+                        task.result()
+                    flying -= landed
+                    if following in landed:
+                        batch, following = following.result(), None
+                        is_all = batch is None
+                        if not flying:
+                            deadline.renew()
+                        for piece in [] if batch is None else cut(batch, _limit(job, transport.peer)):
+                            flying.add(asyncio.create_task(serve(piece)))
+                    if not landed:
+                        deadline.remaining()  # raises
+            finally:
+                given_up = [*flying, *([following] if following else [])]
+                for task in given_up:
+                    task.cancel()
+                await asyncio.gather(*given_up, return_exceptions=True)
+    except DeadlineExceeded as error:
+        raise job.cut_short(error) from None
+
+
+def _patience_async(is_flying: bool, deadline: Deadline) -> float | None:
+    """Seconds to wait; those in which only the caller's own texts are waited for count in a call's whole time alone."""
+    if is_flying:
+        return max(0.0, deadline.left()) + GRACE
+    return None if deadline.renewable else max(0.0, deadline.left())
+
+
+async def _next_batch(batches: AsyncIterator[Batch]) -> Batch | None:
+    return await anext(batches, None)

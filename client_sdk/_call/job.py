@@ -1,0 +1,294 @@
+"""One call of the user's, as data: which requests to send and what to do with each reply.
+
+Blocking and asynchronous clients share all of this; only the waiting differs (`_call.drive`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
+from client_sdk._call.options import positive_int
+from client_sdk._call.plan import Batch, batches, plan
+from client_sdk._call.progress import Progress
+from client_sdk._call.stream import stream_windows
+from client_sdk._call.texts import AnyTexts, TextSource, open_texts
+from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
+from client_sdk._settings import DEFAULT_BATCH_SIZE
+from client_sdk._transport.base import InferRequest, Parameters, Reply
+from client_sdk._transport.peer import Reach
+from client_sdk._transport.retry import Deadline
+
+R = TypeVar("R")
+
+TEXT_INDEX = re.compile(r"^text (\d+)\b(.*)", re.DOTALL)
+"""How an error about one text begins, the server's and ours: the text's index, and the rest."""
+
+
+@dataclass
+class Pin:
+    """Which model answered first, and so has to answer the rest."""
+
+    version: str | None = None  # None: nothing has been answered yet
+    identity: str | None = None
+
+
+_shared_pin: ContextVar[Pin | None] = ContextVar("shared_pin", default=None)
+
+
+@contextmanager
+def one_model() -> Iterator[None]:
+    """The calls within it, all to one family, are answered by one model, or raise VersionChanged, as one call is."""
+    token = _shared_pin.set(Pin())
+    try:
+        yield
+    finally:
+        _shared_pin.reset(token)
+
+
+class Job(Generic[R]):
+    """The requests of one call, and the result that grows from their replies."""
+
+    def __init__(
+        self,
+        model: str,
+        outputs: tuple[str, ...],
+        parameters: Parameters,
+        source: TextSource,
+        collector: Collector[R],
+        batch_size: int,
+        show_progress: bool,
+        model_version: int | None = None,
+    ) -> None:
+        self.model = model
+        self.model_version = None if model_version is None else positive_int("model_version", model_version)
+        self._pin = _shared_pin.get() or Pin()
+        self._outputs = outputs
+        self._parameters = parameters
+        self._source = source
+        self._collector = collector
+        self._batch_size = positive_int("batch_size", batch_size)
+        self._progress = Progress(source.count, show_progress)
+        self._done = 0
+        self.leave_out: Callable[[int, str], object] | None = None
+        """Told the position of each text that the server refuses, and why, where the call is to go on without it."""
+
+    @property
+    def has_one_text(self) -> bool:
+        """Whether there is one text only, so that the server's limit does not matter."""
+        return self._source.count == 1
+
+    @property
+    def must_know_the_model(self) -> bool:
+        """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
+        return not self.has_one_text or _shared_pin.get() is not None
+
+    def batches(self, max_batch_size: int, deadline: Deadline) -> Iterator[Batch]:
+        """What to send; batches are cut to the server's limit."""
+        texts = self._source.texts
+        assert not isinstance(texts, AsyncIterator)
+        if self._source.single:
+            return iter([Batch(list(texts), [0])])
+        size = min(self._batch_size, max_batch_size)
+        in_memory = self._source.in_memory
+        planned = plan(texts if in_memory else deadline.bounding(texts), size, _still if in_memory else time.monotonic)
+        first = list(islice(planned, 2))
+        self._prioritize(len(first))
+        return chain(first, planned)
+
+    async def batches_async(self, max_batch_size: int, deadline: Deadline) -> AsyncGenerator[Batch, None]:
+        """As `batches`, without holding up the event loop while a stream is read."""
+        if self._source.in_memory:
+            for batch in self.batches(max_batch_size, deadline):
+                yield batch
+            return
+        first: list[Batch] = []
+        async with aclosing(stream_windows(self._source.texts)) as windows:
+            async for window in windows:
+                for batch in batches(window, min(self._batch_size, max_batch_size)):
+                    if len(first) < 2:
+                        first.append(batch)
+                        if len(first) < 2:
+                            continue  # whether there is another decides on the priority
+                        self._prioritize(2)
+                        yield first[0]
+                    yield batch
+        if len(first) == 1:
+            yield first[0]
+
+    def _prioritize(self, requests: int) -> None:
+        """A call of several requests makes way for those of others, unless its caller chose a priority."""
+        if requests > 1:
+            self._parameters = {"bulk": True, **self._parameters}
+
+    def request(self, batch: Batch) -> InferRequest:
+        """The request of a batch."""
+        version = "" if self.model_version is None else str(self.model_version)
+        return InferRequest(self.model, batch.texts, self._outputs, self._parameters, version, self._pin.identity)
+
+    def request_for(self, batch: Batch, peer: Reach) -> InferRequest:
+        """`request`, unless no server has the model that answered before.
+
+        Raises:
+            VersionChanged: There is none.
+        """
+        request = self.request(batch)
+        if not peer.may_serve(request):
+            raise VersionChanged(
+                f"model {self.model!r} was replaced during the call: {request.identity or 'one of unknown identity'} "
+                f"answered first, and now {peer.holds(self.model)}; vectors of two models must not be mixed: call again"
+            )
+        return request
+
+    def take(self, batch: Batch, reply: Reply) -> None:
+        """Keep the reply to a batch; all of a call must come from one model.
+
+        Raises:
+            VersionChanged: The reply is another model's, and was not kept.
+            ServerBusy: Whose it is cannot be known yet.
+        """
+        pin = self._pin
+        if reply.identity is None and self.must_know_the_model:
+            raise ServerBusy(f"the connection was made anew, and which model {self.model!r} answered is not known yet")
+        identity = reply.identity or ""
+        if pin.version is None:
+            pin.version, pin.identity = reply.version, identity
+        elif identity != pin.identity:
+            raise VersionChanged(
+                f"two models {self.model!r} both answered in one call, {pin.identity or 'one of unknown identity'} and "
+                f"{identity or 'one of unknown identity'}, and their vectors must not be mixed: call again"
+            )
+        elif not identity and reply.version != pin.version:
+            raise VersionChanged(
+                f"versions {pin.version} and {reply.version} of model {self.model!r} both answered in one call, "
+                "and their vectors must not be mixed: call again, or choose one by model_version"
+            )
+        self._collector.take(batch.positions, reply.arrays)
+        self._done += len(batch.positions)
+        self._progress.update(len(batch.positions))
+
+    def start_over(self, error: VersionChanged, refusals: int) -> None:
+        """A batch, which another model answered or has refused so many times, is sent again, unless this raises."""
+        if self.model_version is not None and refusals > 1:
+            raise VersionChanged(
+                f"{error}; model_version={self.model_version}: Triton takes the steps of a model at the highest "
+                "version that it serves, so that no other can answer"
+            )
+        if self._pin.version is not None and not self._pin.identity:
+            raise error  # what was taken without an identity cannot be told from what is answered now
+
+    def without_refused(self, error: ClientError, batch: Batch) -> Batch | None:
+        """The batch without the text that `error` is about; None if no text is to be left out for it."""
+        match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
+        if self.leave_out is None or match is None or int(match[1]) >= len(batch.positions):
+            return None
+        index = int(match[1])
+        self.leave_out(batch.positions[index], match[2])
+        self._done += 1
+        self._progress.update(1)
+        return Batch(
+            batch.texts[:index] + batch.texts[index + 1 :], batch.positions[:index] + batch.positions[index + 1 :]
+        )
+
+    def renumbered(self, error: ClientError, batch: Batch) -> ClientError:
+        """The server counts the texts of a request; the caller's own count is put in its place."""
+        match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
+        if match is None or int(match[1]) >= len(batch.positions):
+            return error
+        return InvalidArgument(f"text {batch.positions[int(match[1])]}{match[2]}")
+
+    def cut_short(self, error: DeadlineExceeded) -> DeadlineExceeded:
+        """`error`, with how far the call had come."""
+        if self._source.count == 1:
+            return error
+        total = "" if self._source.count is None else f" of {self._source.count:,}"
+        return DeadlineExceeded(f"{error}; {self._done:,}{total} texts were done: a longer timeout may be needed")
+
+    def result(self) -> R:
+        """All of it, once every batch has been taken; what belongs to a single str is not wrapped."""
+        if self._source.single:
+            return self._collector.only()  # type: ignore[no-any-return]
+        return self._collector.result()
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self._progress.close()
+
+
+@dataclass(frozen=True)
+class AnswerKind(Generic[R]):
+    """What a call wants to know of each text.
+
+    Attributes:
+        role: The end of the name of the family's model that answers.
+        outputs: Of that model.
+        collector: Makes what puts the replies together, for so many texts; None: a stream.
+    """
+
+    role: str
+    outputs: tuple[str, ...]
+    collector: Callable[[int | None], Collector[R]]
+
+    def job(
+        self,
+        model: str,
+        texts: AnyTexts,
+        parameters: Parameters,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        model_version: int | None = None,
+        *,
+        asynchronous: bool = False,
+    ) -> Job[R]:
+        """A call to the family `model`."""
+        tokenized = bool(parameters.get("is_tokenized"))
+        source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
+        collector = self.collector(source.count)
+        name = model + self.role
+        return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
+
+
+def _still() -> float:
+    """The clock of a call whose texts are all there: nothing is gained by sending some of them early."""
+    return 0.0
+
+
+def _vectors(count: int | None) -> Rows:
+    return Rows("EMBEDDING", np.float32, count)
+
+
+VECTORS: AnswerKind[npt.NDArray[np.float32]] = AnswerKind("", ("EMBEDDING",), _vectors)
+"""One vector a text."""
+
+COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = AnswerKind(
+    "", ("EMBEDDING", "TOKEN_COUNT"), lambda count: Both(_vectors(count), Counts(count))
+)
+"""One vector a text, and its token count."""
+
+TOKEN_VECTORS: AnswerKind[list[TokenVectors]] = AnswerKind(
+    "_tokens", ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK"), lambda _: TokenItems()
+)
+"""One vector a token."""
+
+COUNTED_TOKEN_VECTORS: AnswerKind[tuple[list[TokenVectors], npt.NDArray[np.int64]]] = AnswerKind(
+    "_tokens",
+    ("TOKEN_EMBEDDING", "TOKENS", "ATTENTION_MASK", "POOLING_MASK", "TOKEN_COUNT"),
+    lambda count: Both(TokenItems(blank_unpooled=True), Counts(count)),
+)
+"""One vector a token, zero where it is not pooled, and each text's token count."""
+
+COUNTS: AnswerKind[npt.NDArray[np.int64]] = AnswerKind("_tokenizer", ("TOKEN_COUNT",), Counts)
+"""One count a text; the tokenizer alone answers, and the network does not run."""
+
+TOKENS: AnswerKind[list[list[str]]] = AnswerKind("_tokenizer", ("TOKENS", "attention_mask"), lambda _: TokenLists())
+"""The tokens of each text; the tokenizer alone answers, and the network does not run."""

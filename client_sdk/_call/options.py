@@ -1,0 +1,162 @@
+"""The options of a call, checked, and as the request parameters that the server reads."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+from typing import Any, TypedDict
+
+import numpy as np
+
+from client_sdk._call.texts import check_utf8
+from client_sdk._errors import InvalidArgument, InvalidType
+
+POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
+"""The poolings that a server may know; `pooler` only if the checkpoint has one."""
+
+PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
+"""How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
+
+PRIORITIES = ("interactive", "bulk")
+"""Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
+
+LARGEST_INT = 2**63 - 1
+"""Both protocols carry integers of 64 bits."""
+
+LONGEST_TIMEOUT = 30 * 24 * 3600.0
+"""Seconds. More than that is no other wish, and too much for the clocks of the libraries below."""
+
+
+class CountOptions(TypedDict, total=False):
+    """The options of `count_tokens`."""
+
+    is_tokenized: bool
+    add_special_tokens: bool
+    split_special_tokens: bool
+    prompt: str | None
+    prompt_name: str | None
+    model_version: int | None
+    batch_size: int
+    show_progress: bool
+    timeout: float | None
+
+
+class TokenOptions(CountOptions, total=False):
+    """The options of `encode_tokens`."""
+
+    max_seq_len: int | None
+    truncate: bool
+    pair_truncation: str | None
+    mask_cls_sep: bool
+    priority: str | None
+
+
+def request_parameters(
+    *,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    truncate_dim: int | None = None,
+    max_seq_len: int | None = None,
+    truncate: bool = True,
+    pair_truncation: str | None = None,
+    is_tokenized: bool = False,
+    add_special_tokens: bool = True,
+    split_special_tokens: bool = False,
+    mask_cls_sep: bool = False,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    priority: str | None = None,
+) -> dict[str, bool | int | str]:
+    """Only what differs from the server's own defaults is sent, and the priority if the caller chose one."""
+    pooling = _choice("pooling", pooling, POOLINGS)
+    pair_truncation = _choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
+    priority = _choice("priority", priority, PRIORITIES)
+    normalize = None if normalize is None else _bool("normalize", normalize, "bool or None")
+    truncate = _bool("truncate", truncate)
+    is_tokenized = _bool("is_tokenized", is_tokenized)
+    add_special_tokens = _bool("add_special_tokens", add_special_tokens)
+    split_special_tokens = _bool("split_special_tokens", split_special_tokens)
+    mask_cls_sep = _bool("mask_cls_sep", mask_cls_sep)
+    prompt = _string("prompt", prompt)
+    prompt_name = _string("prompt_name", prompt_name)
+    if prompt is not None and prompt_name is not None:
+        raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
+    if is_tokenized and (prompt is not None or prompt_name is not None):
+        raise InvalidArgument("is_tokenized goes without a prompt: put the prompt's tokens into the texts")
+    if not add_special_tokens and not is_tokenized:
+        raise InvalidArgument("add_special_tokens=False goes together with is_tokenized=True only")
+    given: dict[str, bool | int | str | None] = {
+        "pooling": pooling,
+        "normalize": normalize,
+        "truncate_dim": None if truncate_dim is None else positive_int("truncate_dim", truncate_dim),
+        "max_seq_len": None if max_seq_len is None else positive_int("max_seq_len", max_seq_len),
+        "truncate": None if truncate else False,
+        "pair_truncation": pair_truncation,
+        "is_tokenized": is_tokenized or None,
+        "add_special_tokens": None if add_special_tokens else False,
+        "split_special_tokens": split_special_tokens or None,
+        "mask_cls_sep": mask_cls_sep or None,
+        "prompt": prompt,
+        "prompt_name": prompt_name,
+        "bulk": None if priority is None else priority == "bulk",
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def positive_int(name: str, value: Any) -> int:
+    """`value` as an int of at least 1; numpy's integers too, a bool not."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
+    if abs(number) > LARGEST_INT:
+        raise InvalidArgument(f"{name} must be between 1 and {LARGEST_INT}")
+    if number < 1:
+        raise InvalidArgument(f"{name} must be at least 1, not {number}")
+    return number
+
+
+def seconds(name: str, value: Any) -> float:
+    """`value`, any positive, finite number, as seconds; LONGEST_TIMEOUT at most: no call may wait for ever."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
+        raise InvalidType(f"{name} must be a number of seconds, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int that no float reaches
+        number = LONGEST_TIMEOUT if value > 0 else -LONGEST_TIMEOUT
+    if not (math.isfinite(number) and number > 0):
+        raise InvalidArgument(f"{name} must be a positive, finite number of seconds, not {number:g}")
+    return min(number, LONGEST_TIMEOUT)
+
+
+def sendable(name: str, value: str) -> str:
+    """`value` as a plain str, if it reaches the server as it is."""
+    if "\0" in value:
+        raise InvalidArgument(f"{name} has a NUL at character {value.index(chr(0))}, where Triton cuts it: remove it")
+    check_utf8(value, name)
+    return str.__str__(value)  # a subclass may not be what the libraries below expect
+
+
+def _string(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidType(f"{name} must be str or None, not {type(value).__name__}")
+    return sendable(name, value)
+
+
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str | None:
+    choice = _string(name, value)
+    if choice is not None and choice not in allowed:
+        raise InvalidArgument(f"{name} {choice!r} is not known; allowed: {', '.join(allowed)}")
+    return choice
+
+
+def _bool(name: str, value: Any, allowed: str = "bool") -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidType(f"{name} must be {allowed}, not {type(value).__name__}")
+    return bool(value)

@@ -1,0 +1,107 @@
+"""The one place that decides which texts travel together, and in which order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from client_sdk._call.texts import Text
+
+IN_FLIGHT = 4
+"""Requests on their way to a server at the same time: enough for the server to merge some while it computes others."""
+
+WINDOW_TEXTS = 4096
+WINDOW_CHARACTERS = 1 << 23
+WINDOW_SECONDS = 0.5
+"""Texts are read ahead and sorted by length this far: it bounds what a stream may hold in memory, and for how long."""
+
+BATCH_CHARACTERS = 1 << 22
+"""A request of several texts holds no more than this many: Triton refuses HTTP bodies of 64 MiB."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts of one request, all str or all pairs, and where each stands in the caller's order."""
+
+    texts: list[Text]
+    positions: list[int]
+
+
+_Entry = tuple[int, int, Text]  # length in characters (tokens are the server's to count), position, text
+
+
+class Window:
+    """Texts that are sorted together, read one after the other until it is full or old."""
+
+    def __init__(self, start: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.entries: list[_Entry] = []
+        self._start = start  # the first text's position
+        self._clock = clock
+        self._characters = 0
+        self._opened = 0.0  # when the first text came
+
+    @property
+    def end(self) -> int:
+        """The position behind the last text."""
+        return self._start + len(self.entries)
+
+    def add(self, text: Text) -> bool:
+        """Take a text in; whether it was the last one for which there is room or time."""
+        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if not self.entries:
+            self._opened = self._clock()
+        self.entries.append((length, self.end, text))
+        self._characters += length
+        return len(self.entries) >= WINDOW_TEXTS or self._characters >= WINDOW_CHARACTERS or self.seconds_left() <= 0
+
+    def seconds_left(self) -> float:
+        """For which a window with texts in it may wait for others."""
+        return self._opened + WINDOW_SECONDS - self._clock()
+
+
+def plan(texts: Iterable[Text], batch_size: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Batch]:
+    """Cut a stream into batches of texts of like length, reading no further ahead than a window."""
+    for window in windows(texts, clock):
+        yield from batches(window, batch_size)
+
+
+def windows(texts: Iterable[Text], clock: Callable[[], float] = time.monotonic) -> Iterator[Window]:
+    """Cut a stream into windows."""
+    window = Window(0, clock)
+    for text in texts:
+        if window.add(text):
+            yield window
+            window = Window(window.end, clock)
+    if window.entries:
+        yield window
+
+
+def batches(window: Window, batch_size: int) -> Iterator[Batch]:
+    """Cut a window into batches of texts of like length.
+
+    A batch costs what its longest text costs, wherever rows are padded; and with the longest first, no long
+    batch is left to run alone at the end.
+    """
+    singles = [entry for entry in window.entries if isinstance(entry[2], str)]
+    pairs = [entry for entry in window.entries if not isinstance(entry[2], str)]
+    for entries in (singles, pairs):
+        entries.sort(key=lambda entry: -entry[0])
+        yield from _batches(entries, batch_size)
+
+
+def cut(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in pieces of no more than `size` texts."""
+    for start in range(0, len(batch.texts), size):
+        end = start + size
+        yield Batch(batch.texts[start:end], batch.positions[start:end])
+
+
+def _batches(entries: list[_Entry], batch_size: int) -> Iterator[Batch]:
+    start = 0
+    while start < len(entries):
+        longest = max(1, entries[start][0])  # they are sorted
+        size = min(batch_size, max(1, BATCH_CHARACTERS // longest))
+        chosen = entries[start : start + size]
+        yield Batch([text for _, _, text in chosen], [position for _, position, _ in chosen])
+        start += size

@@ -1,0 +1,146 @@
+"""What a server says about a family of models.
+
+Written as generators, which both clients run (`_call.drive.ask`): each yields a query and is sent the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from client_sdk._errors import ModelNotFound, ServerError
+from client_sdk._transport.base import Query
+from client_sdk._transport.known import Known
+
+EXPLAIN_TIMEOUT = 5.0
+"""Seconds for finding out which models there are, when one is not."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A served model and its defaults, which the options of a call override."""
+
+    model: str
+    version: int
+    """That answers a call which does not name one: the highest that is served."""
+    versions: tuple[int, ...]
+    """All that are served; `model_version` chooses among them."""
+    dimension: int
+    """Numbers in a vector, with the default pooling and no `truncate_dim`."""
+    max_seq_len: int
+    """Tokens of a text that are used; special tokens count."""
+    pooling: str
+    normalize: bool
+    layers: tuple[int, ...]
+    """Layers of the network that a vector is made of, as Python indices."""
+    max_batch_size: int
+    """Texts that the server takes in one request."""
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    backend: str
+    """What runs the network: python, onnxruntime or tensorrt."""
+    server_version: str
+    identity: str = ""
+    """A hash over network, tokenizer and settings, the same for vectors that can be compared; empty if the export
+    is of a time before it."""
+
+
+def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
+    """Ask for the ensemble, its steps and the server."""
+    config = yield Query("config", model)
+    parameters: dict[str, str] = {}
+    backend = ""
+    for step in config.get("ensemble_scheduling", {}).get("step", []):
+        step_config = yield Query("config", step["model_name"])
+        for name, value in step_config.get("parameters", {}).items():
+            parameters[name] = value.get("string_value", "")
+        if step["model_name"].endswith("_encoder"):
+            backend = _backend(step_config)
+    metadata = yield Query("metadata", model)
+    versions = tuple(sorted(int(version) for version in metadata.get("versions", []))) or (0,)
+    server = yield Query("server")
+    known = Known()
+    known.note(Query("config", model), config)
+    try:
+        return ModelInfo(
+            model=model,
+            version=versions[-1],
+            versions=versions,
+            dimension=_dimension(parameters),
+            max_seq_len=int(parameters["max_seq_len"]),
+            pooling=parameters["pooling"],
+            normalize=parameters["normalize"] == "true",
+            layers=tuple(json.loads(parameters["layers"])),
+            max_batch_size=int(config.get("max_batch_size", 0)),
+            prompts=json.loads(parameters.get("prompts") or "{}"),
+            default_prompt_name=parameters.get("default_prompt_name") or None,
+            backend=backend,
+            server_version=str(server.get("version", "")),
+            identity=known.identity(model, str(versions[-1])) or "",
+        )
+    except (KeyError, ValueError) as error:
+        reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
+        raise ServerError(
+            f"the configuration of model {model!r} and its steps does not describe a text encoder "
+            f"({reason}): was it written by this project's export?"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a family has answered since the server started, or since the model was loaded last."""
+
+    requests: int
+    texts: int
+
+
+def served(model: str) -> Generator[Query, dict[str, Any], Served]:
+    """Ask what the family has answered, refusals included."""
+    requests = texts = 0
+    for name in (model, f"{model}_tokens"):
+        statistics = yield Query("statistics", name)
+        for entry in statistics.get("model_stats", []):
+            outcomes = entry.get("inference_stats", {})
+            requests += sum(int(outcomes.get(outcome, {}).get("count", 0)) for outcome in ("success", "fail"))
+            texts += int(entry.get("inference_count", 0))
+    return Served(requests, texts)
+
+
+def missing_model(
+    family: str, wanted: str, address: object, version: int | None = None
+) -> Generator[Query, dict[str, Any], ModelNotFound]:
+    """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
+
+    If it is there after all, the `version` is not.
+
+    The statistics name all models; the repository index would too, but it is often closed.
+    """
+    statistics = yield Query("statistics")
+    entries = statistics.get("model_stats", [])
+    names = {entry["name"] for entry in entries}
+    if version is not None and wanted in names:
+        versions = ", ".join(
+            sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
+        )
+        return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
+    families = sorted(name for name in names if f"{name}_tokenizer" in names)
+    there = ", ".join(families or sorted(names)) or "none"
+    missing = wanted if family in names else family
+    return ModelNotFound(f"there is no model {missing!r} at {address}; there: {there}")
+
+
+def _dimension(parameters: dict[str, str]) -> int:
+    pooling = parameters["pooling"]
+    if parameters.get("dense_size"):
+        return int(parameters["dense_size"])
+    hidden = int(parameters["hidden_size"])
+    if pooling == "pooler":
+        return hidden
+    width = hidden * len(json.loads(parameters["layers"]))
+    return 2 * width if pooling == "mean_max" else width
+
+
+def _backend(config: dict[str, Any]) -> str:
+    return str(config.get("backend") or config.get("platform", ""))

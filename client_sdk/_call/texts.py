@@ -1,0 +1,147 @@
+"""What a user may pass as texts, and the checks that are made before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+
+import numpy as np
+
+from client_sdk._call.not_texts import instead_of_text, instead_of_texts
+from client_sdk._errors import InvalidArgument, InvalidType
+
+Text = str | tuple[str, str]
+"""One text, or a pair of texts that are encoded together."""
+
+Tokens = list[str]
+"""One text that has been cut into tokens already; `"|||"` stands between those of a pair."""
+
+Texts = str | Iterable[Text | Tokens]
+
+AnyTexts = Texts | AsyncIterable[Text | Tokens]
+"""What an asynchronous client takes beside it."""
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Texts that are ready to be read once, each checked before it comes out, and tokens as the server reads them."""
+
+    texts: Iterator[Text] | AsyncIterator[Text]
+    count: int | None  # None where only reading to the end can tell
+    single: bool = False  # the user gave one str, not a collection
+    in_memory: bool = False  # reading them takes no time to speak of
+
+
+def open_texts(texts: AnyTexts, *, is_tokenized: bool = False, asynchronous: bool = False) -> TextSource:
+    """Check `texts`, a collection at once and a stream (a generator, a lazy sequence) as it is read.
+
+    A tuple at the top is a collection like a list; a pair is a tuple within a collection. With `is_tokenized`, an
+    element is a list or a tuple of tokens, and comes out as the JSON array that the server reads. What is no
+    collection of texts, or not surely one (a table, a mapping), is refused with what to write instead.
+
+    Args:
+        texts: What the user gave.
+        is_tokenized: Each element is a list of tokens.
+        asynchronous: Whether an asynchronous iterable will do.
+    """
+    check = _checked_tokens if is_tokenized else _checked
+    if isinstance(texts, str):
+        if is_tokenized:
+            raise InvalidType("texts is a str; with is_tokenized it is a collection of lists of tokens")
+        return TextSource(iter([_checked(texts, None)]), 1, single=True, in_memory=True)
+    if asynchronous and isinstance(texts, AsyncIterable) and not isinstance(texts, Iterable):
+        return TextSource(_checked_async_stream(texts, check), None)
+    advice = instead_of_texts(texts)
+    if advice is not None:
+        message = f"texts must be a str or an iterable of str, not {type(texts).__name__}"
+        raise InvalidType(f"{message}: {advice}" if advice else message)
+    if hasattr(texts, "to_pylist"):  # an array of Apache Arrow, which would give scalars of its own
+        texts = texts.to_pylist()
+    assert isinstance(texts, Iterable)
+    try:
+        iterator = iter(texts)
+    except TypeError as error:  # it only looks like an iterable
+        raise InvalidType(f"texts must be a str or an iterable of str, not {type(texts).__name__} ({error})") from None
+    if isinstance(texts, (list, tuple, np.ndarray)):
+        if len(texts) == 0:
+            raise _nothing()
+        checked = [check(text, index) for index, text in enumerate(iterator)]
+        return TextSource(iter(checked), len(texts), in_memory=True)
+    return TextSource(_checked_stream(iterator, check), len(texts) if isinstance(texts, Sized) else None)
+
+
+def _checked_stream(texts: Iterable[object], check: Callable[[object, int], Text]) -> Iterator[Text]:
+    index = -1
+    for index, text in enumerate(texts):
+        yield check(text, index)
+    if index < 0:
+        raise _nothing()
+
+
+async def _checked_async_stream(
+    texts: AsyncIterable[object], check: Callable[[object, int], Text]
+) -> AsyncIterator[Text]:
+    index = -1
+    async for text in texts:
+        index += 1
+        yield check(text, index)
+    if index < 0:
+        raise _nothing()
+
+
+def _nothing() -> InvalidArgument:
+    return InvalidArgument("texts is empty: there is nothing to encode")
+
+
+def _checked(text: object, index: int | None) -> Text:
+    name = "the text" if index is None else f"text {index}"
+    if isinstance(text, str):
+        _check_string(text, name)
+        return text
+    if isinstance(text, tuple) and len(text) == 2:
+        for side, part in zip(("first", "second"), text, strict=True):
+            if not isinstance(part, str):
+                raise InvalidType(f"{name}: the {side} of the pair is {_kind(part)}, not str{instead_of_text(part)}")
+            _check_string(part, f"{name}: the {side} of the pair")
+        return text
+    raise InvalidType(
+        f"{name} is {_kind(text)}; a text is a str, and a pair is a tuple of two str{instead_of_text(text)}"
+    )
+
+
+def _checked_tokens(tokens: object, index: int | None) -> str:
+    name = f"text {index}"
+    if not isinstance(tokens, (list, tuple)):
+        raise InvalidType(f"{name} is {_kind(tokens)}; with is_tokenized a text is a list of tokens")
+    if not tokens:
+        raise InvalidArgument(f"{name} has no tokens: a vector of nothing has no meaning")
+    for place, token in enumerate(tokens):
+        if not isinstance(token, str):
+            raise InvalidType(f"{name}: token {place} is {_kind(token)}, not str{instead_of_text(token)}")
+        _check_string(token, f"{name}: token {place}")
+    return json.dumps(tokens, ensure_ascii=False)
+
+
+def _check_string(text: str, name: str) -> None:
+    if not text or text.isspace():
+        raise InvalidArgument(f"{name} is {'blank' if text else 'empty'}: a vector of nothing has no meaning")
+    if not text.isascii():
+        check_utf8(text, name)
+
+
+def check_utf8(text: str, name: str) -> None:
+    """Raise InvalidArgument if `text`, called `name`, has half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(
+            f"{name} has the lone surrogate {text[error.start]!r} at character {error.start}, "
+            "which UTF-8 cannot express: decode it with errors='replace'"
+        ) from None
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return type(value).__name__

@@ -1,0 +1,59 @@
+"""Which server a command talks to: the arguments that `encode`, `info` and `health` share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from client_sdk._client import Client
+from client_sdk._errors import InvalidArgument
+from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url
+from client_sdk._transport.address import parse_addresses
+
+
+def add_arguments(parser: argparse.ArgumentParser, timeout: float | None, what_for: str) -> None:
+    """Add them to a command; `timeout` is the default, in seconds, and `what_for` goes into its help."""
+    default = f"{DEFAULT_TIMEOUT:g} without an answer" if timeout is None else f"{timeout:g}"
+    parser.add_argument(
+        "--url",
+        metavar="URL[,URL...]",
+        help=f"of the server, or of several with the same model; default: CLIENT_SDK_URL, or {DEFAULT_URL}",
+    )
+    parser.add_argument("--model", help=f"the family's name; default: CLIENT_SDK_MODEL, or {DEFAULT_MODEL}")
+    parser.add_argument(
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help=f"{what_for}; default: {default}"
+    )
+    parser.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="holds the key of a restricted server; default: CLIENT_SDK_API_KEY, or none",
+    )
+    parser.add_argument(
+        "--root-certificates", metavar="FILE", help="PEM, the authorities to trust (TLS); default: the system's"
+    )
+    parser.add_argument("--client-certificate", metavar="FILE", help="PEM, to show to the server (TLS)")
+    parser.add_argument("--client-key", metavar="FILE", help="PEM, the certificate's private key")
+
+
+def addresses(arguments: argparse.Namespace) -> list[str]:
+    """The URL of each server; raises InvalidArgument."""
+    return [str(address) for address in parse_addresses(default_url() if arguments.url is None else arguments.url)]
+
+
+def open_client(arguments: argparse.Namespace, url: str | None = None) -> Client:
+    """A client of the servers, or of the one at `url`; raises InvalidArgument, or OSError for the key's file."""
+    key_file: Path | None = arguments.api_key_file
+    try:
+        key = key_file.read_text("utf-8").strip() if key_file else None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{key_file}: a key is one word of printable ASCII, and this is no text") from None
+    return Client(
+        url or arguments.url,
+        arguments.model,
+        timeout=arguments.timeout,
+        api_key=key,
+        root_certificates=arguments.root_certificates,
+        client_certificate=arguments.client_certificate,
+        client_key=arguments.client_key,
+    )

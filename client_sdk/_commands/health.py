@@ -1,0 +1,112 @@
+"""`python -m client_sdk health`: one real request, for the health checks of containers.
+
+Triton goes on calling itself ready when the process of a Python step has died, so only a request that runs through
+every step shows that a model is served. A server that refuses the request for now (a full queue, a model that is being
+loaded anew) is alive: whoever restarts it in an overload makes that worse.
+
+A vector is not all. With Triton's response cache on, the next one may be that of other options; and where `/dev/shm` is
+full, larger requests than this one fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import sys
+import time
+from collections.abc import Generator
+from typing import Any
+
+from client_sdk._client import Client
+from client_sdk._commands.connection_arguments import addresses, open_client
+from client_sdk._errors import AccessDenied, ClientError, ServerBusy
+from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY
+from client_sdk._transport.address import parse_addresses
+from client_sdk._transport.base import Query
+
+DEFAULT_TIMEOUT = 5.0  # seconds
+
+HEALTHY = 0
+UNHEALTHY = 1  # whatever the reason: Docker reserves all other codes
+
+_TEXT = "healthy"
+_REGION_GROWTH = 1 << 20  # bytes by which Triton's Python backend makes a region larger
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Encode one text with each server; prints a line for each, with the reason if it gave no vector."""
+    try:
+        return max([_check(arguments, url) for url in addresses(arguments)])
+    except ClientError as error:  # the arguments are wrong
+        return _complain(error)
+
+
+def _check(arguments: argparse.Namespace, url: str) -> int:
+    with open_client(arguments, url) as client:
+        started = time.perf_counter()
+        try:
+            vector = client.encode(_TEXT)
+            milliseconds = 1000 * (time.perf_counter() - started)
+            problem = _cache_problem(client) or _memory_problem(url)
+        except ServerBusy as error:
+            print(f"busy, but alive: {error}")
+            return HEALTHY
+        except ClientError as error:
+            return _complain(error)
+    if problem:
+        return _complain(f"{url} gave a vector, but {problem}")
+    print(f"healthy: {url} gave a vector of {len(vector)} numbers in {milliseconds:.0f} ms")
+    return HEALTHY
+
+
+def _cache_problem(client: Client) -> str | None:
+    try:
+        cached = client._ask(_cached_models(client._settings.model), client._settings.deadline(None))
+    except AccessDenied:  # configurations may be closed where inference is open
+        return None
+    if not cached:
+        return None
+    return (
+        f"{' and '.join(cached)} has Triton's response cache on, which compares texts and not options, and so answers "
+        "with vectors of other options: remove response_cache from its config.pbtxt"
+    )
+
+
+def _cached_models(family: str) -> Generator[Query, dict[str, Any], list[str]]:
+    """Ask which of a family's models, itself and its steps, have the response cache on."""
+    cached: list[str] = []
+    waiting, seen = [family], {family}
+    while waiting:
+        model = waiting.pop(0)
+        config = yield Query("config", model)
+        if config.get("response_cache", {}).get("enable", False):
+            cached.append(model)
+        steps = {step["model_name"] for step in config.get("ensemble_scheduling", {}).get("step", [])}
+        waiting += sorted(steps - seen)
+        seen |= steps
+    return cached
+
+
+def _memory_problem(url: str) -> str | None:
+    """Of the memory that the steps of a server on this machine share; None for other servers, whose is not seen."""
+    (address,) = parse_addresses(url)
+    try:
+        is_here = address.host == "localhost" or ipaddress.ip_address(address.host).is_loopback
+        if not is_here or not any(SHARED_MEMORY.glob(f"{NAME_PREFIX}*")):
+            return None
+        disk = os.statvfs(SHARED_MEMORY)
+    except (OSError, ValueError):  # it has a name, or there is no such memory
+        return None
+    free = disk.f_bavail * disk.f_frsize
+    if free >= _REGION_GROWTH:
+        return None
+    return (
+        f"{SHARED_MEMORY} is full ({free} bytes are left), so that requests fail whose texts or vectors need more: "
+        "make it larger (docker run --shm-size), or remove what others keep there"
+    )
+
+
+def _complain(error: object) -> int:
+    print(f"unhealthy: {error}", file=sys.stderr)
+    return UNHEALTHY

@@ -1,0 +1,113 @@
+"""The command line: `python -m client_sdk serve | encode | info | health`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from client_sdk._commands import connection_arguments, encode, health, serve
+from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
+from client_sdk._settings import DEFAULT_TIMEOUT
+from client_sdk._version import __version__
+
+FAILED = 1
+REFUSED = 2  # also argparse's own
+TRY_LATER = 3
+INTERRUPTED = 130  # 128 + SIGINT
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+
+_EXAMPLES = """\
+examples:
+  python -m client_sdk serve --model-repository model_repository
+  python -m client_sdk info
+  echo "First do it, then do it right" | python -m client_sdk encode
+  python -m client_sdk encode sentences.txt -o vectors.npy
+  python -m client_sdk encode queries.txt -o queries.jsonl --prompt "query: " --url http://localhost:8000
+  python -m client_sdk encode pairs.tsv --pairs -o vectors.npy --on-error skip
+  python -m client_sdk encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001
+  python -m client_sdk health
+
+environment:
+  CLIENT_SDK_URL, CLIENT_SDK_MODEL   defaults of --url and --model
+  CLIENT_SDK_API_KEY                 the key of a restricted server, if --api-key-file is not given
+
+exit codes:
+  0 done    1 the server or the machine failed    2 the arguments or the input are wrong
+  3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
+  (health: 0 a vector came, or the server is busy and said so; 1 neither)
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and give its exit code; errors are one line on standard error, and all output is UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output when it ends; without this it would fail again, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    except ClientError as error:
+        _complain(error)
+        if isinstance(error, InvalidArgument):
+            return REFUSED
+        return TRY_LATER if isinstance(error, (ServerUnreachable, ServerBusy, DeadlineExceeded)) else FAILED
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        return FAILED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "serve":
+        return serve.run(arguments)
+    if arguments.command == "health":
+        return health.run(arguments)
+    with connection_arguments.open_client(arguments) as client:
+        if arguments.command == "encode":
+            return encode.run(arguments, client)
+        print(json.dumps(asdict(client.info(timeout=arguments.timeout)), indent=2, ensure_ascii=False))
+        return 0
+
+
+def _complain(error: object) -> None:
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m client_sdk",
+        description="BERT embeddings from a Triton Inference Server.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serving = commands.add_parser("serve", help="run a server on this machine", description=serve.__doc__)
+    serve.add_arguments(serving)
+    encoding = commands.add_parser(
+        "encode", help="encode a file, one text a line", description="Encode texts, one a line."
+    )
+    encode.add_arguments(encoding)
+    connection_arguments.add_arguments(encoding, None, "for all of it")
+    info = commands.add_parser(
+        "info", help="say what a server's model is", description="Say, as JSON, what a server's model is."
+    )
+    connection_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
+    checking = commands.add_parser(
+        "health",
+        help="make one request, and say whether the server serves",
+        description="Make one real request of each server, and say whether a vector came: for health checks. A server "
+        "that answers that it is busy is healthy; one that does not answer in time is not, so let the request wait "
+        "longer than the server's queue may (30 s).",
+    )
+    connection_arguments.add_arguments(checking, health.DEFAULT_TIMEOUT, "to wait for each server")
+    return parser

@@ -1,0 +1,1 @@
+"""A tritonserver on this machine: started, watched, stopped."""

@@ -1,0 +1,1 @@
+"""The model repository that a server is started on, as Triton would read it."""

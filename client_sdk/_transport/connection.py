@@ -1,0 +1,151 @@
+"""How to connect: addresses, headers and TLS files, checked when a client is made."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client_sdk._api_key import checked_api_key, key_header
+from client_sdk._errors import InvalidArgument, InvalidType
+from client_sdk._transport.address import Address, Url, parse_addresses
+from client_sdk._transport.base import AsyncTransport, Transport
+from client_sdk._transport.pool.transport import AsyncPoolTransport, PoolTransport
+
+_GRPC_NAME = re.compile(r"[0-9a-z_.-]+")
+_HTTP_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[ -~]*")
+
+_OF_THE_PROTOCOL = re.compile(
+    "connection|content-(encoding|length|type)|expect|inference-header-content-length|keep-alive|te|trailer"
+    "|transfer-encoding|upgrade"
+)
+"""What describes the message or the connection: another value would break it."""
+
+FilePath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The PEM files of an encrypted connection; all None means the system's certificate authorities."""
+
+    root_certificates: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+    def check_files(self) -> None:
+        """Raise InvalidArgument for one that is not there, as may be where a client has travelled to."""
+        for name, path in vars(self).items():
+            if path is not None and not path.is_file():
+                raise InvalidArgument(f"{name}: there is no file {str(path)!r}")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Everything that is needed to open a transport to one address."""
+
+    address: Address
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they may hold secrets
+    tls: Tls = Tls()
+    has_api_key: bool = False  # which is among the headers
+
+
+def make_connections(
+    url: Url,
+    headers: Mapping[str, str] | None,
+    api_key: str | None,
+    root_certificates: FilePath | None,
+    client_certificate: FilePath | None,
+    client_key: FilePath | None,
+) -> tuple[Connection, ...]:
+    """Check what the user gave, and give a connection for each address; nothing is opened yet."""
+    addresses = parse_addresses(url)
+    tls = _checked_tls(addresses[0], root_certificates, client_certificate, client_key)
+    sent = _checked_headers(headers or {}, uses_grpc=addresses[0].uses_grpc)
+    if api_key is not None:
+        shown = key_header(checked_api_key(api_key), uses_grpc=addresses[0].uses_grpc)
+        if shown.keys() & {name.lower() for name in sent}:
+            raise InvalidArgument(f"headers and api_key both give the header {', '.join(shown)!r}: give one of them")
+        sent.update(shown)
+    return tuple(Connection(address, sent, tls, api_key is not None) for address in addresses)
+
+
+def _checked_tls(
+    address: Address,
+    root_certificates: FilePath | None,
+    client_certificate: FilePath | None,
+    client_key: FilePath | None,
+) -> Tls:
+    files = {
+        "root_certificates": root_certificates,
+        "client_certificate": client_certificate,
+        "client_key": client_key,
+    }
+    given = {name: Path(path) for name, path in files.items() if path is not None}
+    if given and not address.uses_tls:
+        raise InvalidArgument(f"{', '.join(given)}: only for grpcs:// and https://, and the url is {address}")
+    if ("client_certificate" in given) != ("client_key" in given):
+        raise InvalidArgument("client_certificate and client_key belong together: give both or neither")
+    tls = Tls(**given)
+    tls.check_files()
+    return tls
+
+
+def _checked_headers(headers: Mapping[str, str], *, uses_grpc: bool) -> dict[str, str]:
+    sent: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidType(f"headers must map str to str; {name!r} is mapped to {value!r}")
+        if uses_grpc and not _GRPC_NAME.fullmatch(name.lower()):
+            raise InvalidArgument(f"header {name!r}: a name over gRPC has letters, digits and the signs - _ . only")
+        if not _HTTP_NAME.fullmatch(name):
+            raise InvalidArgument(f"header {name!r}: a name over HTTP has letters, digits and !#$%&'*+-.^_`|~ only")
+        if not _VALUE.fullmatch(value):
+            raise InvalidArgument(f"header {name!r}: names and values must be printable ASCII")
+        known = name.lower()
+        if uses_grpc and known.endswith("-bin"):
+            raise InvalidArgument(f"header {name!r}: over gRPC a name that ends in -bin stands for bytes, not for str")
+        if _OF_THE_PROTOCOL.fullmatch(known) or (uses_grpc and known.startswith("grpc-")):
+            raise InvalidArgument(f"header {name!r}: the protocol sets it itself, and it cannot be given")
+        if known in (other.lower() for other in sent):
+            raise InvalidArgument(f"header {name!r} is given twice; the case of its letters makes no difference")
+        sent[name] = value
+    return sent
+
+
+def open_transport(connections: Sequence[Connection]) -> Transport:
+    """The blocking transport to the addresses; only their protocol's libraries are imported."""
+    if len(connections) > 1:
+        return PoolTransport([_open(connection) for connection in connections])
+    return _open(connections[0])
+
+
+def open_async_transport(connections: Sequence[Connection]) -> AsyncTransport:
+    """The asynchronous transport to the addresses; to be called in the event loop that uses it."""
+    if len(connections) > 1:
+        return AsyncPoolTransport([_open_async(connection) for connection in connections])
+    return _open_async(connections[0])
+
+
+def _open(connection: Connection) -> Transport:
+    connection.tls.check_files()
+    if connection.address.uses_grpc:
+        from client_sdk._transport.grpc.transport import GrpcTransport
+
+        return GrpcTransport(connection)
+    from client_sdk._transport.http.transport import HttpTransport
+
+    return HttpTransport(connection)
+
+
+def _open_async(connection: Connection) -> AsyncTransport:
+    connection.tls.check_files()
+    if connection.address.uses_grpc:
+        from client_sdk._transport.grpc.transport import AsyncGrpcTransport
+
+        return AsyncGrpcTransport(connection)
+    from client_sdk._transport.http.transport import AsyncHttpTransport
+
+    return AsyncHttpTransport(connection)

@@ -1,0 +1,1 @@
+"""What is read: checkpoints of Hugging Face, sentence-transformers and Google."""

@@ -1,0 +1,321 @@
+"""How a checkpoint makes one vector of a text's token vectors, from sentence-transformers' files.
+
+A folder of sentence-transformers lists its modules in modules.json, each with a folder of its own:
+
+    Transformer  ->  Pooling (1_Pooling)  ->  any Dense (2_Dense)  ->  Normalize (3_Normalize) or not
+
+The forms of versions 2 to 6 are read. A folder without modules.json is a plain transformers checkpoint, whose
+vectors are the mean over its tokens, as sentence-transformers has it.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.checkpoint import json_files, transformer_settings
+from export.checkpoint.transformer_settings import TransformerSettings, longest_text
+from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
+from export.errors import ExportError
+
+_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+_POOLINGS = {
+    ("mean",): "mean",
+    ("max",): "max",
+    ("cls",): "cls",
+    ("lasttoken",): "last",
+    ("mean", "max"): "mean_max",
+}
+# In the order in which sentence-transformers joins them.
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "identity",
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.GELU": "gelu",
+}
+_TEXT_VECTOR = "sentence_embedding"
+# The keys of each file that are honoured here or have no effect on vectors. sentence-transformers hands most of these
+# files to a constructor as they are, so that a key which is not known here is one that a later version gave a meaning:
+# it is refused by name.
+_MODULE_KEYS = {"idx", "name", "path", "type", "kwargs"}
+_POOLING_KEYS = {*_POOLING_FLAGS, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
+_DENSE_KEYS = {
+    "activation_function",
+    "bias",
+    "in_features",
+    "module_input_name",
+    "module_output_name",
+    "out_features",
+    "use_residual",
+}
+_NORMALIZE_KEYS = {"module_input_name", "module_output_name"}
+_MODEL_KEYS = {
+    "__version__",
+    "default_prompt_name",
+    "model_type",
+    "prompts",
+    "requirements",
+    "similarity_fn_name",
+    "truncate_dim",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """An entry of modules.json.
+
+    Attributes:
+        kind: The name of its class, without the path of the Python module, which changed between versions.
+        folder: Where its files are.
+    """
+
+    kind: str
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A layer behind the pooling: activation(weight @ vector + bias).
+
+    Attributes:
+        weight: [out, in] float32.
+        bias: [out] float32, or None.
+        activation: One of identity, tanh, relu, gelu (exact, by erf).
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32] | None
+    activation: str
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a checkpoint says about encoding, for requests that do not say otherwise.
+
+    Attributes:
+        max_seq_len: Texts are cut after this many tokens, special tokens included.
+        pooling: One of mean, max, mean_max, cls, last; empty where `unsupported` says why there is none.
+        normalize: Whether vectors are scaled to length 1.
+        prompts: Texts put before a text, by name.
+        default_prompt_name: The prompt of requests that name none.
+        dense: Layers between pooling and normalisation, in order.
+        unsupported: Why the checkpoint's own way from token vectors to one vector cannot be exported, or
+            None. An export then needs the user to choose a pooling.
+    """
+
+    max_seq_len: int
+    pooling: str = "mean"
+    normalize: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    dense: tuple[Dense, ...] = ()
+    unsupported: str | None = None
+
+
+def read_modules(root: Path) -> tuple[Module, ...]:
+    """Read modules.json; empty where there is none. Classes that it names are never imported.
+
+    Raises:
+        ExportError: It is damaged, or names a module that is not among those that export works for.
+    """
+    path = root / "modules.json"
+    if not path.exists():
+        return ()
+    entries = json_files.read(path)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("type"), str) and isinstance(entry.get("path", ""), str)
+        for entry in entries
+    ):
+        raise ExportError(f"{path}: a list of modules with a type and a path each is expected")
+    for entry in entries:
+        json_files.check_keys(path, entry, _MODULE_KEYS, f"module {json_files.shown(entry['type'])} ")
+    modules = tuple(
+        Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", ""))) for entry in entries
+    )
+    if not modules or modules[0].kind != "Transformer":
+        raise ExportError(f"{path}: the first module is expected to be a Transformer")
+    return modules
+
+
+def loading(modules: tuple[Module, ...]) -> TransformerSettings:
+    """Return how sentence-transformers loads the network and the tokenizer.
+
+    Raises:
+        ExportError: Its settings are damaged, or there are some that would be lost.
+    """
+    return transformer_settings.read(modules[0].folder) if modules else TransformerSettings()
+
+
+def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_positions: int) -> Defaults:
+    """Read the encoding defaults of a checkpoint.
+
+    Args:
+        root: The checkpoint's folder.
+        modules: What `read_modules` returned for it.
+        hidden_size: Length of a token's vector.
+        max_positions: Rows of the network's position embeddings.
+
+    Raises:
+        ExportError: A file is damaged, or a module does something that cannot be exported even under another
+            pooling.
+    """
+    if not modules:
+        return Defaults(max_seq_len=longest_text(root, TransformerSettings(), max_positions))
+    settings = loading(modules)
+    config_path = root / "config_sentence_transformers.json"
+    config = json_files.read_object(config_path, optional=True)
+    json_files.check_keys(config_path, config, _MODEL_KEYS)
+    if config.get("truncate_dim") is not None:
+        raise ExportError(
+            f"{config_path}: truncate_dim is {json_files.shown(config['truncate_dim'])}, which a family has no setting "
+            "for; remove it there, and give the parameter truncate_dim in requests"
+        )
+    prompts = _prompts(config_path, config)
+    default_prompt = config.get("default_prompt_name")
+    if default_prompt is not None and (not isinstance(default_prompt, str) or default_prompt not in prompts):
+        raise ExportError(
+            f"{config_path}: default_prompt_name is {json_files.shown(default_prompt)}, which is not among its prompts "
+            f"({json_files.cut(', '.join(map(repr, prompts))) or 'there are none'})"
+        )
+    pooling, unsupported = _pooling(modules)
+    unsupported = settings.unsupported or _unsupported_model(config) or unsupported
+    dense, normalize = _after_pooling(
+        modules, width=None if unsupported else hidden_size * (1 + (pooling == "mean_max"))
+    )
+    return Defaults(
+        max_seq_len=longest_text(modules[0].folder, settings, max_positions),
+        pooling="" if unsupported else pooling,
+        normalize=normalize,
+        prompts=prompts,
+        default_prompt_name=default_prompt,
+        dense=dense,
+        unsupported=unsupported,
+    )
+
+
+def _kind(path: Path, type_name: str) -> str:
+    package, _, name = type_name.rpartition(".")
+    if package.split(".")[0] != "sentence_transformers" or name not in _WORKING_MODULES:
+        raise ExportError(
+            f"{path}: has the module {json_files.cut(type_name)}; export works for sentence_transformers' "
+            f"{', '.join(_WORKING_MODULES)}, and never runs code that comes with a checkpoint"
+        )
+    return name
+
+
+def _module_folder(path: Path, relative: str) -> Path:
+    parts = PurePosixPath(relative)
+    if parts.is_absolute() or ".." in parts.parts or "\0" in relative:
+        raise ExportError(f"{path}: the module path {json_files.shown(relative)} leads out of the checkpoint")
+    return path.parent / parts
+
+
+def _prompts(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise ExportError(f"{path}: prompts is {json_files.shown(prompts)}; an object of texts by name is expected")
+    try:
+        json.dumps(prompts, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ExportError(f"{path}: prompts holds half of a surrogate pair, which is no text") from None
+    return {name: text or "" for name, text in prompts.items()}
+
+
+def _unsupported_model(config: dict[str, Any]) -> str | None:
+    kind = config.get("model_type", "SentenceTransformer")
+    if kind != "SentenceTransformer":
+        return (
+            f"config_sentence_transformers.json: model_type is {json_files.shown(kind)} "
+            "(export works for 'SentenceTransformer')"
+        )
+    return None
+
+
+def _pooling(modules: tuple[Module, ...]) -> tuple[str, str | None]:
+    """Return the pooling, and why it cannot be exported if so."""
+    if len(modules) < 2 or modules[1].kind != "Pooling":
+        return "", "modules.json: no Pooling comes after the Transformer"
+    path = modules[1].folder / "config.json"
+    config = json_files.read_object(path)
+    json_files.check_keys(path, config, _POOLING_KEYS)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+    modes = tuple(map(str, modes)) if isinstance(modes, list) else (str(modes),)
+    if modes not in _POOLINGS:
+        working = ", ".join("+".join(mode) for mode in _POOLINGS)
+        return "", f"{path}: pools by {json_files.cut('+'.join(modes))} (export works for {working})"
+    if not config.get("include_prompt", True):
+        return "", f"{path}: include_prompt is false (export pools over the prompt's tokens too)"
+    return _POOLINGS[modes], None
+
+
+def _after_pooling(modules: tuple[Module, ...], *, width: int | None) -> tuple[tuple[Dense, ...], bool]:
+    """Read the modules behind the pooling: dense layers, and whether vectors are normalised after them."""
+    dense: list[Dense] = []
+    normalize = False
+    for module in modules[1:]:
+        if module.kind == "Dense":
+            if normalize:
+                raise ExportError(f"{module.folder}: a Dense after a Normalize; export works for it before")
+            dense.append(_dense(module.folder, width))
+            width = len(dense[-1].weight)
+        elif module.kind == "Normalize":
+            config = json_files.read_object(module.folder / "config.json", optional=True)
+            json_files.check_keys(module.folder / "config.json", config, _NORMALIZE_KEYS)
+            _check_text_vector(module.folder, config)
+            normalize = True
+        elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
+            raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
+    return tuple(dense), normalize
+
+
+def _dense(folder: Path, width: int | None) -> Dense:
+    path = folder / "config.json"
+    config = json_files.read_object(path)
+    json_files.check_keys(path, config, _DENSE_KEYS)
+    _check_text_vector(folder, config)
+    if config.get("use_residual"):
+        raise ExportError(f"{path}: use_residual is true; export works for a Dense without a residual connection")
+    shape = _size(path, config, "out_features"), _size(path, config, "in_features")
+    if width is not None and shape[1] != width:
+        raise ExportError(f"{path}: in_features is {shape[1]}, but the vectors before it have length {width}")
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise ExportError(
+            f"{path}: activation_function is {json_files.shown(activation)}; export works for {', '.join(_ACTIVATIONS)}"
+        )
+    if not (folder / ONE_FILE).is_file():
+        raise ExportError(
+            f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
+            "trusted, load it with sentence-transformers and save() it, which writes one"
+        )
+    weights = SafetensorsWeights(folder)
+    bias = weights.take("linear.bias", shape[:1]) if config.get("bias", True) else None
+    return Dense(weights.take("linear.weight", shape), bias, _ACTIVATIONS[activation])
+
+
+def _size(path: Path, config: dict[str, Any], key: str) -> int:
+    size = config.get(key)
+    if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+        raise ExportError(f"{path}: in_features and out_features are expected, whole numbers above 0")
+    return size
+
+
+def _check_text_vector(folder: Path, config: dict[str, Any]) -> None:
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, _TEXT_VECTOR):
+            raise ExportError(
+                f"{folder / 'config.json'}: {key} is {json_files.shown(config[key])}; export works for {_TEXT_VECTOR!r}"
+            )

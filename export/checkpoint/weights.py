@@ -1,0 +1,196 @@
+"""The weights of a checkpoint, read one at a time; here from safetensors files."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import ml_dtypes  # noqa: F401 (numpy knows bfloat16 once this is imported)
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from export.checkpoint import json_files
+from export.errors import ExportError
+
+ONE_FILE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOAT_TYPES = ("F32", "F16", "BF16", "F64")
+"""The safetensors dtypes that a weight may have; each is read as float32."""
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_OTHER_FORMATS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf")
+_CONVERSION = (
+    'convert them where PyTorch is installed and the file is trusted: python -c "import transformers as t; '
+    "t.AutoModel.from_pretrained('CHECKPOINT').save_pretrained('CHECKPOINT')\""
+)
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class Weights(Protocol):
+    """The weights of a BERT, whatever the format of its files, by the names that transformers' BertModel gives them."""
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a weight of this name."""
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the weight `name` as a float32 array of `shape`.
+
+        Raises:
+            ExportError: It is missing, damaged, has another shape, is not of a floating-point type or not finite.
+        """
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the tensors that were not taken so far."""
+
+
+def finite(array: npt.NDArray[np.float32], what: str) -> npt.NDArray[np.float32]:
+    """Return `array`, whose values have been looked at, all of them, without a copy.
+
+    Raises:
+        ExportError: One is not a finite number; the message begins with `what`, which names the weight.
+    """
+    # Both are NaN where one value is.
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        wrong = ~np.isfinite(array)
+        where = [int(index) for index in np.unravel_index(int(wrong.argmax()), array.shape)]
+        raise ExportError(
+            f"{what} has {int(wrong.sum()):,} of {array.size:,} values that are not finite (NaN, or infinite in FP32), "
+            f"the first at {where}; the file is damaged, or the training that wrote it failed: export another"
+        )
+    return array
+
+
+class SafetensorsWeights:
+    """The weights in a folder's safetensors files, by name; nothing is read before it is asked for.
+
+    Files are memory-mapped while a tensor is read, and not longer, since what is mapped counts as memory too; a
+    float32 tensor is copied once, out of the mapping. Pickle files are never opened.
+
+    Checkpoints store one network under different prefixes (`bert.`, `0.auto_model.`, none). `anchor` is a
+    name that must be there under any prefix: what stands before it is taken for the prefix of every name.
+    """
+
+    def __init__(self, folder: Path, *, anchor: str | None = None) -> None:
+        """Open the safetensors files of `folder`.
+
+        Raises:
+            ExportError: There are none, one is damaged or absent, or `anchor` is found under no prefix or
+                under several.
+        """
+        self._files = _find_files(folder)
+        self._stored: dict[str, Path] = {}
+        for path in self._files:
+            with _open(path) as file:
+                self._stored.update(dict.fromkeys(file.keys(), path))
+        self._where = self._files[0] if len(self._files) == 1 else folder / INDEX
+        self._prefix = "" if anchor is None else self._find_prefix(anchor)
+        self._taken: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a weight of this name (without prefix)."""
+        return self._stored_name(name) is not None
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the weight `name` (without prefix) as a float32 array of `shape`.
+
+        Raises:
+            ExportError: It is missing, has another shape, is not of a floating-point type or not finite.
+        """
+        stored = self._stored_name(name)
+        if stored is None:
+            raise ExportError(
+                f"{self._where}: weight {self._prefix + name!r} of shape {list(shape)} is missing; "
+                "the checkpoint is incomplete or not the architecture its config.json says"
+            )
+        path = self._stored[stored]
+        with _open(path) as file:
+            view = file.get_slice(stored)
+            found = tuple(view.get_shape())
+            if found != shape:
+                raise ExportError(
+                    f"{path}: weight {stored!r} has shape {list(found)}, but config.json asks for {list(shape)}"
+                )
+            if view.get_dtype() not in FLOAT_TYPES:
+                raise ExportError(
+                    f"{path}: weight {stored!r} is of type {view.get_dtype()}, but {', '.join(FLOAT_TYPES)} can "
+                    "be read; export the checkpoint it was quantized from"
+                )
+            array: npt.NDArray[Any] = file.get_tensor(stored)
+        self._taken.add(stored)
+        with np.errstate(over="ignore"):  # of float64, to infinity
+            return finite(array.astype(np.float32, copy=False), f"{path}: weight {stored!r}")
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the tensors that were not taken so far."""
+        return sorted(self._stored.keys() - self._taken)
+
+    def _stored_name(self, name: str) -> str | None:
+        # Checkpoints converted from TensorFlow in 2018 call a norm's weight and bias gamma and beta.
+        old_name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        for candidate in (self._prefix + name, self._prefix + old_name):
+            if candidate in self._stored:
+                return candidate
+        return None
+
+    def _find_prefix(self, anchor: str) -> str:
+        prefixes = sorted(
+            name.removesuffix(anchor) for name in self._stored if name == anchor or name.endswith("." + anchor)
+        )
+        if not prefixes:
+            raise ExportError(
+                f"{self._where}: weight {anchor!r} is missing under every prefix; this is not a BERT "
+                f"checkpoint (the first weights are {', '.join(sorted(self._stored)[:3])})"
+            )
+        if len(prefixes) > 1:
+            raise ExportError(
+                f"{self._where}: holds several networks, under the prefixes "
+                f"{', '.join(map(repr, prefixes))}; save the one to export as a checkpoint of its own"
+            )
+        return prefixes[0]
+
+
+def _find_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that hold the weights of `folder`, shards in order."""
+    if (folder / ONE_FILE).is_file():
+        return [folder / ONE_FILE]
+    if (folder / INDEX).is_file():
+        return _shards(folder / INDEX)
+    bundles = sorted(path.name.removesuffix(".index") for path in folder.glob("*.index"))
+    if bundles:
+        raise ExportError(
+            f"{folder}: no {ONE_FILE}, but the TensorFlow checkpoint {', '.join(bundles)}; if Google's BERT code wrote "
+            f"it, pass --ckpt-name {bundles[0]} --config-name config.json"
+        )
+    for patterns, kind in ((_PICKLES, "pickle"), (_OTHER_FORMATS, "other")):
+        found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+        if found and kind == "pickle":
+            raise ExportError(
+                f"{folder}: the weights are in {', '.join(found)}, a pickle, which can run code when it is "
+                f"read and is refused; {_CONVERSION}"
+            )
+        if found:
+            raise ExportError(f"{folder}: no {ONE_FILE}, and {', '.join(found)} is not read; {_CONVERSION}")
+    raise ExportError(f"{folder}: no {ONE_FILE} and no {INDEX}; if the weights exist in another format, {_CONVERSION}")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = json_files.read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ExportError(f"{index}: has no weight_map, which names the file of each weight")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise ExportError(f"{index}: names the file {name!r}, which is not in the same folder")
+        if not (index.parent / name).is_file():
+            raise ExportError(f"{index}: names the file {name!r}, which is missing; download it too")
+    return [index.parent / name for name in names]
+
+
+def _open(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if is_pointer:
+            raise ExportError(f"{path}: is a Git LFS pointer, not the weights; run `git lfs pull`")
+        return safe_open(path, framework="np")
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"{path}: damaged or incomplete ({error}); download it again") from error

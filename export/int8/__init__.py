@@ -1,0 +1,1 @@
+"""The network's products in 8 bits."""

@@ -1,0 +1,1 @@
+"""The network as an ONNX graph, padding-free or padded, checked by running it."""

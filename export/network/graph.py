@@ -1,0 +1,123 @@
+"""A thin writer of ONNX graphs: each call adds one node and returns the name of its output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+
+from export.errors import ExportError
+
+# The lowest opset that has Gelu, and its IR version: ONNX Runtime reads both from 1.17 on.
+OPSET = 20
+IR_VERSION = 9
+
+Shape: TypeAlias = list[str | int]
+Attribute: TypeAlias = int | float | str | list[int] | list[float]
+
+
+class Graph:
+    """An ONNX graph in the making.
+
+    Values are named after the scope and the operator that makes them (`layer.0/attention/MatMul_1`), so that a
+    profile or an error of the runtime can be read.
+
+    Attributes:
+        dtype: Of weights and activations: float32, or float16 for a network in half precision, which goes back to
+            float32 by `widen` where that would lose too much.
+    """
+
+    def __init__(self, name: str, half: bool = False) -> None:
+        self.dtype: type[np.floating[Any]] = np.float16 if half else np.float32
+        self._name = name
+        self._scope = ""
+        self._nodes: list[NodeProto] = []
+        self._model = ModelProto(ir_version=IR_VERSION, producer_name="bert-on-triton")
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._inputs: list[ValueInfoProto] = []
+        self._outputs: list[ValueInfoProto] = []
+        self._count: Counter[str] = Counter()
+
+    def scope(self, name: str) -> None:
+        """Puts what is added from here on under `name`."""
+        self._scope = name
+
+    def input(self, name: str, dtype: npt.DTypeLike, shape: Shape) -> str:
+        """Declares a graph input; a str in `shape` is a dynamic dimension's name."""
+        self._inputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
+        return name
+
+    def output(self, name: str, value: str, dtype: npt.DTypeLike, shape: Shape) -> None:
+        """Declares `value` as the graph output `name`."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
+
+    def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
+        """Adds an initializer under the name that the checkpoint gives it."""
+        # Straight into the model, since every message that is put into another one is copied.
+        tensor = self._model.graph.initializer.add(name=name, data_type=_element_type(array.dtype), dims=array.shape)
+        tensor.raw_data = array.tobytes()
+        return name
+
+    def parameter(self, name: str, array: npt.NDArray[np.floating[Any]]) -> str:
+        """Adds an initializer in the network's precision.
+
+        Raises:
+            ExportError: it has values that FP16 cannot hold.
+        """
+        largest, limit = max(-float(array.min()), float(array.max())), float(np.finfo(self.dtype).max)
+        if not largest <= limit:  # so that NaN fails
+            raise ExportError(f"{name} has values up to {largest:.3g}, and FP16 ends at {limit:.0f}: export in FP32")
+        return self.weight(name, array.astype(self.dtype, copy=False))
+
+    def widen(self, value: str) -> str:
+        """An activation in float32."""
+        return value if self.dtype is np.float32 else self.op("Cast", value, to=_element_type(np.float32))
+
+    def narrow(self, value: str) -> str:
+        """A float32 value in the network's precision again."""
+        return value if self.dtype is np.float32 else self.op("Cast", value, to=_element_type(self.dtype))
+
+    def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
+        """Adds a small initializer, or returns the one that already holds this value."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.weight(f"constant_{len(self._constants)}", array)
+        return self._constants[key]
+
+    def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
+        """Adds a node with one output; an empty input name leaves an optional input out."""
+        return self._node(kind, inputs, 1, attributes)[0]
+
+    def split(self, value: str, parts: int, axis: int) -> list[str]:
+        """Splits `value` into equal parts."""
+        return self._node("Split", (value,), parts, {"axis": axis, "num_outputs": parts})
+
+    def model(self, doc: str, metadata: dict[str, str]) -> ModelProto:
+        """The whole, once, as a ModelProto, weights inside it, `metadata` in its metadata_props."""
+        graph = self._model.graph
+        graph.name, graph.doc_string = self._name, doc
+        graph.node.extend(self._nodes)
+        graph.input.extend(self._inputs)
+        graph.output.extend(self._outputs)
+        self._model.opset_import.append(helper.make_opsetid("", OPSET))
+        helper.set_model_props(self._model, metadata)
+        return self._model
+
+    def _node(self, kind: str, inputs: tuple[str, ...], outputs: int, attributes: dict[str, Attribute]) -> list[str]:
+        path = f"{self._scope}/{kind}" if self._scope else kind
+        name = f"{path}_{self._count[path]}"
+        self._count[path] += 1
+        names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
+        node = helper.make_node(kind, inputs, names, name=name)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self._nodes.append(node)
+        return names
+
+
+def _element_type(dtype: npt.DTypeLike) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -1,0 +1,79 @@
+"""What the two forms of the network have in common, and the seam between them: how the tokens of a batch are laid out.
+
+`network` writes BERT's layers once. A `Layout` declares the inputs and outputs, and says what stands where:
+
+| | `padding_free` | `padded` |
+|---|---|---|
+| inputs | [K], all rows end to end, and each row's length in each (`shape_of`) | [N, S] |
+| tokens inside | [T, H], no padding | [N, S, H] |
+| for | ONNX Runtime | TensorRT, which wants shapes that do not depend on the data |
+
+Both compute the same numbers. Where a row has no token with pooling_mask 1, its tokens attend to all of them, as under
+an additive mask (bert-as-service's -10000). A row that is out of range (`limits`) has NaN in all its outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from export.checkpoint.checkpoint import BertConfig
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
+REDUCTIONS = ("mean", "max", "first", "last")
+
+# Below any activation, and finite: softmax gives it exactly 0 and a row of nothing else stays free of NaN.
+LOWEST = -1e30
+
+FLOAT, INT64, BOOL = 1, 7, 9
+"""ONNX element types, as Cast takes them."""
+
+Array = npt.NDArray[np.float32]
+
+
+def shape_of(name: str) -> str:
+    """The input of the padding-free network that holds each row's length in the input `name`."""
+    return f"{name}_shape"
+
+
+def limits(config: BertConfig) -> dict[str, int]:
+    """What the values of each input are below; none is below 0."""
+    return dict(zip(INPUTS, (config.vocab_size, 2, config.type_vocab_size, 2), strict=True))
+
+
+class Layout(Protocol):
+    """Writes what depends on where tokens stand; each method takes and returns names of values in the graph.
+
+    Attributes:
+        rows: Name of the dimension that counts rows.
+        attended: FP32 [rows, 1, 1, longest]: 0 for tokens attended to, `LOWEST` for others.
+        spoiled: FP32 [rows, 1]: NaN for a row whose inputs are wrong, 0 for others.
+    """
+
+    rows: str
+    attended: str
+    spoiled: str
+
+    def read(self, name: str) -> str:
+        """An input's value of each token."""
+
+    def positions(self, table: str) -> str:
+        """The row of the position embeddings of each token, or what broadcasts to them."""
+
+    def product(self, name: str, x: str, weight: Array, bias: Array) -> str:
+        """`x` [..., in] by the linear layer `name` of `weight` [out, in] and `bias` [out]: [..., out]."""
+
+    def to_rows(self, x: str) -> str:
+        """Every token's vector, C long, in padded rows: [rows, longest, C]."""
+
+    def from_rows(self, x: str, size: int) -> str:
+        """[rows, longest, heads, width] as tokens again, `size` = heads * width long."""
+
+    def first(self, x: str, size: int) -> str:
+        """Each row's first token out of `x`, `size` long: [rows, size], zero for a row of none."""
+
+    def write(self, features: str, size: int) -> None:
+        """Declares `token_embeddings` and `pooled` of FP32 `features`, `size` long."""

@@ -1,0 +1,1 @@
+"""What is written: the models of a family, and their place in a model repository."""

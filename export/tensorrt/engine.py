@@ -1,0 +1,287 @@
+"""TensorRT engines: built from a padded network, and run to be checked.
+
+The only module that imports `tensorrt` (10.13 or later, 11.x included) and `cuda.bindings`, and only when an engine is
+asked for. Networks are strongly typed, in 11.x the only kind there is: the precision of a layer is the ONNX graph's,
+and TF32 is off. So one code path does for both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Encoding
+
+from export.errors import ExportError
+from export.network.batches import Arrays, padded
+from export.network.layout import INPUTS
+from export.tensorrt.build_progress import BuildProgress
+from export.tensorrt.profiles import Profile
+from export.tensorrt.summary import summarise
+
+LEAST_VERSION = (10, 13)
+
+_WHAT_TO_DO = (
+    "run the export in NVIDIA's TensorRT container of the same release as the server's, started with --gpus all, "
+    "on the kind of GPU that will serve; see docs/gpu.md"
+)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built.
+
+    Attributes:
+        profiles: Ranges of S, one optimisation profile each.
+        max_batch_size: Texts in an execution, the largest N.
+        workspace: GPU memory that a layer may use for scratch, in bytes; None for what there is.
+        timing_cache: File that keeps measured kernels, so that the next build is faster; None for the default, see
+            `default_timing_cache`.
+    """
+
+    profiles: tuple[Profile, ...]
+    max_batch_size: int
+    workspace: int | None = None
+    timing_cache: Path | None = None
+
+
+def default_timing_cache(version: str) -> Path:
+    """One file for each TensorRT version, in the user's cache directory (XDG_CACHE_HOME, else ~/.cache)."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return home / "bert-on-triton" / f"tensorrt-{version}.timing"
+
+
+class TensorRT:
+    """The TensorRT package on a machine with a GPU.
+
+    Attributes:
+        version: Of the package.
+        errors: What it has logged as errors.
+        notes: What the user should know of a build, a line each.
+    """
+
+    def __init__(self, device: int = 0) -> None:
+        """Imports what is needed and takes GPU number `device`, whose kind the engines are for.
+
+        Raises:
+            ExportError: a package is missing or too old, or no GPU can be used.
+        """
+        try:
+            import tensorrt
+            from cuda.bindings import runtime
+        except ImportError as error:
+            raise ExportError(f"--backend tensorrt needs tensorrt and cuda-bindings ({error}): {_WHAT_TO_DO}") from None
+        self.trt: Any = tensorrt
+        self.version = str(tensorrt.__version__)
+        if tuple(int(part) for part in self.version.split(".")[:2]) < LEAST_VERSION:
+            wanted = ".".join(map(str, LEAST_VERSION))
+            raise ExportError(f"TensorRT {self.version} is too old; {wanted} or later is needed: {_WHAT_TO_DO}")
+        self.cuda = Cuda(runtime)
+        self.cuda("cudaSetDevice", device)
+        self.errors: list[str] = []
+        self.notes: list[str] = []
+        self._logger = self._make_logger()
+        try:
+            self.builder = tensorrt.Builder(self._logger)
+            self._runtime = tensorrt.Runtime(self._logger)
+        except (TypeError, RuntimeError) as error:  # pybind11's, where the constructor has nothing to return
+            raise self.failed(f"TensorRT {self.version} cannot use a GPU here ({error})", _WHAT_TO_DO) from None
+
+    def failed(self, what: str, to_do: str) -> ExportError:
+        """An error of what failed, with the first that TensorRT logged about it."""
+        reason = f": {' '.join(self.errors[0].split())}" if self.errors else ""
+        return ExportError(f"{what}{reason}; {to_do}")
+
+    def build(self, network: Path, plan: Path, options: BuildOptions) -> None:
+        """Builds an engine of the padded network in `network` and writes it to `plan`.
+
+        Raises:
+            ExportError: TensorRT cannot parse the network or build it.
+            KeyboardInterrupt: Ctrl-C was pressed during the build.
+        """
+        trt = self.trt
+        definition = self.builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        parser = trt.OnnxParser(definition, self._logger)
+        if not parser.parse_from_file(str(network)):
+            self.errors[:0] = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+            raise self.failed(f"TensorRT {self.version} cannot parse the network", "use --backend onnxruntime")
+        config = self.builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # it would round FP32 products to 10 bits
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the summary
+        if options.workspace is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+        for profile in options.profiles:
+            self._add_profile(config, profile, options.max_batch_size)
+        cache = options.timing_cache or default_timing_cache(self.version)
+        self._read_timing_cache(config, cache)
+        progress = BuildProgress()
+        config.progress_monitor = self._make_monitor(progress)
+        serialized = self.builder.build_serialized_network(definition, config)
+        if progress.interrupted:
+            raise KeyboardInterrupt
+        if serialized is None:
+            raise self.failed(
+                f"TensorRT {self.version} could not build the engine",
+                "give it more memory (--workspace), or less to do (--profiles, --max-batch-size)",
+            )
+        plan.write_bytes(serialized)
+        try:
+            _write(cache, config.get_timing_cache().serialize())
+        except OSError as error:  # the engine is there all the same
+            self.notes.append(f"the timing cache {cache} was not kept ({error.strerror}); see --timing-cache")
+
+    def load(self, plan: Path, options: BuildOptions) -> Engine:
+        """Loads an engine to run it.
+
+        Raises:
+            ExportError: TensorRT refuses it.
+        """
+        engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if engine is None:
+            raise self.failed(f"TensorRT {self.version} cannot load the engine it built", _WHAT_TO_DO)
+        return Engine(self, engine, options)
+
+    def _add_profile(self, config: Any, profile: Profile, max_batch_size: int) -> None:
+        """Any N and S of the profile; kernels are chosen for half as many texts as may come, as long as may be."""
+        shapes = self.builder.create_optimization_profile()
+        usual = max(1, max_batch_size // 2)
+        for name in INPUTS:
+            shapes.set_shape(name, (1, profile.shortest), (usual, profile.longest), (max_batch_size, profile.longest))
+        config.add_optimization_profile(shapes)
+
+    def _read_timing_cache(self, config: Any, path: Path) -> None:
+        """Measurements of another GPU or version are refused by TensorRT; then those of this build replace them."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            data = b""
+        cache = config.create_timing_cache(data)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+    def _make_logger(self) -> Any:
+        trt, errors = self.trt, self.errors
+
+        class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                    errors.append(message)
+
+        return Logger()
+
+    def _make_monitor(self, progress: BuildProgress) -> Any:
+        trt = self.trt
+
+        class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                trt.IProgressMonitor.__init__(self)
+
+            def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+                progress.start(phase_name, num_steps)
+
+            def step_complete(self, phase_name: str, step: int) -> bool:
+                return progress.step(phase_name, step)
+
+            def phase_finish(self, phase_name: str) -> None:
+                progress.finish(phase_name)
+
+        return Monitor()
+
+
+class Engine:
+    """An engine on a GPU; a `check.Runner`. Each text runs under the profile of its own length."""
+
+    def __init__(self, library: TensorRT, engine: Any, options: BuildOptions) -> None:
+        self._trt = library.trt
+        self._cuda = library.cuda
+        self._engine = engine
+        self._options = options
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise library.failed("the engine's memory does not fit on the GPU", "give fewer --max-batch-size")
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self.outputs = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.OUTPUT]
+
+    def __str__(self) -> str:
+        inspector = self._engine.create_engine_inspector()
+        layers = summarise(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+        return f"{layers}; {self._engine.device_memory_size_v2 / 1e6:.0f} MB of GPU memory in each execution context"
+
+    def run(self, encodings: Iterable[Encoding]) -> Arrays:
+        """Runs texts, at most `max_batch_size` at once."""
+        encodings = list(encodings)
+        rows: dict[str, dict[int, Any]] = {name: {} for name in self.outputs}
+        for index, profile in enumerate(self._options.profiles):
+            places = [i for i, e in enumerate(encodings) if profile.shortest <= len(e) <= profile.longest]
+            for start in range(0, len(places), self._options.max_batch_size):
+                some = places[start : start + self._options.max_batch_size]
+                found = self._compute(index, padded([encodings[i] for i in some]))
+                for name, array in found.items():
+                    rows[name].update(zip(some, array, strict=True))
+        texts = range(len(encodings))
+        outputs = {name: np.stack([rows[name][i] for i in texts]) for name in rows if name != "token_embeddings"}
+        tokens = [rows["token_embeddings"][i][: len(encodings[i])] for i in texts]
+        return outputs | {"token_embeddings": np.concatenate(tokens)}
+
+    def _compute(self, profile: int, inputs: Arrays) -> Arrays:
+        """Runs one batch under one profile."""
+        cuda, context = self._cuda, self._context
+        stream = cuda("cudaStreamCreate")
+        buffers: list[Any] = []
+        try:
+            context.set_optimization_profile_async(profile, int(stream))
+            for name, array in inputs.items():
+                context.set_input_shape(name, array.shape)
+                buffers.append(cuda("cudaMalloc", array.nbytes))
+                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+                cuda("cudaMemcpy", buffers[-1], array.ctypes.data, array.nbytes, kind)
+                context.set_tensor_address(name, int(buffers[-1]))
+            outputs = {}
+            for name in self.outputs:
+                outputs[name] = np.empty(tuple(context.get_tensor_shape(name)), np.float32)
+                buffers.append(cuda("cudaMalloc", outputs[name].nbytes))
+                context.set_tensor_address(name, int(buffers[-1]))
+            if not context.execute_async_v3(int(stream)):
+                raise ExportError("TensorRT could not run the engine it built")
+            cuda("cudaStreamSynchronize", stream)
+            for name, buffer in zip(self.outputs, buffers[len(inputs) :], strict=True):
+                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+                cuda("cudaMemcpy", outputs[name].ctypes.data, buffer, outputs[name].nbytes, kind)
+            return outputs
+        finally:
+            for buffer in buffers:
+                cuda("cudaFree", buffer)
+            cuda("cudaStreamDestroy", stream)
+
+
+class Cuda:
+    """Calls of the CUDA runtime, whose results come behind an error code."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+
+    def __call__(self, function: str, *arguments: Any) -> Any:
+        """Calls a function of the runtime.
+
+        Raises:
+            ExportError: it failed.
+        """
+        error, *results = getattr(self.runtime, function)(*arguments)
+        if error != self.runtime.cudaError_t.cudaSuccess:
+            raise ExportError(f"{function} failed ({error.name}): {_WHAT_TO_DO}")
+        return results[0] if results else None
+
+
+def _write(path: Path, data: Any) -> None:
+    """Writes a file whole or not at all, in a directory that may be missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f"{path.name}.{os.getpid()}")
+    half.write_bytes(data)
+    half.replace(path)

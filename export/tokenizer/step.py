@@ -1,0 +1,98 @@
+"""Runs texts through the tokenizer step's own code, before a family is said to be exported.
+
+The step puts rows together from pieces of texts, with what it finds out about the tokenizer's special tokens. Here its
+modules, which need no Triton, read the exported tokenizer.json, and must give the rows that the tokenizer gives.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from export.errors import ExportError
+from export.tokenizer.check import odd_inputs
+
+_OUTPUTS = ["input_ids", "attention_mask", "token_type_ids"]
+_PIECES = 64  # tokenized at a time
+
+
+def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> None:
+    """Compares what the step makes of some hundred odd texts and pairs with what the tokenizer makes of them.
+
+    Args:
+        directory: The version directory of the tokenizer step, with its modules.
+        tokenizer_json: What it will read.
+        settings: The parameters in its config.
+
+    Raises:
+        ExportError: the step cannot serve the tokenizer, or gives other ids or token types.
+    """
+    limit = int(settings["max_seq_len"])
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    singles, pairs = odd_inputs(tokenizer, limit)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit, direction=settings.get("truncation_side", "right"))
+    with _modules_of(directory) as (token_rows, tokenizer_file):
+        try:
+            tokenizer_file.TokenizerFile(tokenizer_json, settings)
+            step = tokenizer_file.TokenizerFile(
+                tokenizer_json, {**settings, "prompts": "{}", "default_prompt_name": ""}
+            )
+            rows: list[Sequence[tuple[str, ...]]] = [[(text,) for text in singles if text.strip()], pairs]
+            for inputs in filter(None, rows):
+                _compare(inputs, _rows(token_rows, step, inputs), tokenizer)
+        except ExportError:
+            raise
+        except BaseException as error:  # tokenizers' PanicException is no Exception
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise ExportError(f"the tokenizer step cannot serve this tokenizer: {error}") from error
+
+
+def _rows(token_rows: Any, step: Any, inputs: Sequence[tuple[str, ...]]) -> list[tuple[list[int], list[int]]]:
+    """The ids and token types of each input, as the step gives them."""
+    texts = np.array([[text.encode() for text in row] for row in inputs], object)
+    job = token_rows.Job(step, {}, texts, _OUTPUTS)
+    job.start()
+    while not job.is_done:
+        if job.pieces or job.go_on(_PIECES):
+            job.take(step.encode([piece for _, piece in job.pieces]))
+    outputs, _ = token_rows.outputs(job)
+    lengths = outputs["attention_mask"].sum(axis=1)
+    return [
+        (ids[:length].tolist(), types[:length].tolist())
+        for ids, types, length in zip(outputs["input_ids"], outputs["token_type_ids"], lengths, strict=True)
+    ]
+
+
+def _compare(inputs: Sequence[tuple[str, ...]], rows: list[tuple[list[int], list[int]]], tokenizer: Tokenizer) -> None:
+    wanted = tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
+    for texts, found, encoding in zip(inputs, rows, wanted, strict=True):
+        if found != (encoding.ids, encoding.type_ids):
+            raise ExportError(
+                f"the tokenizer step makes other ids or token types of {' and '.join(map(repr, texts))[:120]} than the "
+                f"tokenizer: {found[0][:12]}... and {encoding.ids[:12]}...; a tokenizer of this kind cannot be served"
+            )
+
+
+@contextmanager
+def _modules_of(directory: Path) -> Iterator[tuple[Any, Any]]:
+    """The step's modules, imported as its own process does, and forgotten again: another version has the same names."""
+    names = [path.stem for path in directory.glob("*.py") if path.stem != "model"]
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(directory))
+    importlib.invalidate_caches()
+    try:
+        yield importlib.import_module("token_rows"), importlib.import_module("tokenizer_file")
+    finally:
+        sys.path.remove(str(directory))
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

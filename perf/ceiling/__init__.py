@@ -1,0 +1,1 @@
+"""`python -m perf ceiling`: beside the network alone, without a server."""

@@ -1,0 +1,1 @@
+"""`python -m perf compare`: beside other ways to serve the same checkpoint."""

@@ -1,0 +1,1 @@
+"""The systems' own environments and processes, and the sessions in which they are measured."""

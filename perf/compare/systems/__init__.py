@@ -1,0 +1,1 @@
+"""The systems, each with how it is installed, started and asked."""

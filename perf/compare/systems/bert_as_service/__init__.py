@@ -1,0 +1,1 @@
+"""The original bert-as-service."""

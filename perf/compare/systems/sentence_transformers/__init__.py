@@ -1,0 +1,1 @@
+"""sentence-transformers in one's own process."""

@@ -1,0 +1,1 @@
+"""`python -m perf load`: latency and throughput under perf_analyzer."""

@@ -1,0 +1,1 @@
+"""`python -m perf memory`: the memory of each process over time."""

@@ -1,0 +1,1 @@
+"""`python -m perf profile`: where the time of a request goes."""

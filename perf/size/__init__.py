@@ -1,0 +1,1 @@
+"""`python -m perf size`: throughput by length, and what mixing lengths costs."""

@@ -1,0 +1,1 @@
+"""`python -m perf soak`: everything at once, for a long time."""

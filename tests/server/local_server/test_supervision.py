@@ -1,0 +1,112 @@
+"""A server that is looked after: whatever ends it, or keeps it from serving, it is back on its ports, and says why."""
+
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from client_sdk import LocalServer
+from client_sdk._server.guard import children_of
+from tests.support.patience import PATIENCE
+from tests.support.servers.local_servers import (
+    command_of,
+    ending,
+    files_of,
+    free_ports,
+    http_request,
+    name_of,
+    processes_of,
+    python,
+    read_until,
+    serve,
+    tritonserver_of,
+    upper_by_http,
+    wait_for,
+)
+from tests.support.servers.supervised import FAILS, is_told, misbehaving, supervised, wait_for_the_return
+
+
+def test_a_killed_tritonserver_is_back_on_its_ports(upper_repository: Path, supervisor_log: pytest.LogCaptureFixture):
+    with supervised(upper_repository) as server:
+        urls = server.http_url, server.grpc_url, server.metrics_url
+        first = name_of(upper_repository)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "tritonserver ended (status 137); starting the server again")
+        assert (server.http_url, server.grpc_url, server.metrics_url) == urls
+        assert upper_by_http(server, "text") == "TEXT"
+        assert server.is_running
+        assert files_of(first) == []
+
+
+def test_a_dead_python_step_is_noticed_though_triton_calls_itself_ready(
+    upper_repository: Path, supervisor_log: pytest.LogCaptureFixture
+):
+    with LocalServer(upper_repository) as server:  # nobody ends this one while it is asked
+        (step,) = children_of(tritonserver_of(upper_repository))
+        os.kill(step, signal.SIGKILL)
+        wait_for(lambda: command_of(step) == b"")  # it is dead, and its server has not taken note
+        assert http_request(server.http_url, "GET", "/v2/health/ready")[0] == 200
+    with supervised(upper_repository) as server:
+        (step,) = children_of(tritonserver_of(upper_repository))
+        os.kill(step, signal.SIGKILL)
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "the process of upper died; starting the server again")
+        assert upper_by_http(server, "text") == "TEXT"
+
+
+def test_a_step_that_fails_all_requests_is_found_by_them(tmp_path: Path, supervisor_log: pytest.LogCaptureFixture):
+    sign = misbehaving(tmp_path, FAILS)
+    with supervised(tmp_path):
+        sign.touch()
+        wait_for(lambda: is_told(supervisor_log, "3 requests failed, the last one with HTTP 500"))
+        sign.unlink()
+        wait_for_the_return(supervisor_log)
+        assert is_told(supervisor_log, "the network broke")
+
+
+IN_A_SCRIPT = """
+import sys, time
+from client_sdk import LocalServer
+with LocalServer(sys.argv[1], supervise=True) as server:
+    print('up', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_parent_leaves_nothing_after_a_restart_either(upper_repository: Path):
+    with ending(python(IN_A_SCRIPT, upper_repository)) as parent:
+        read_until(parent, "up")
+        first = tritonserver_of(upper_repository)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: processes_of(upper_repository) and _is_another(upper_repository, first))
+        name = name_of(upper_repository)
+        parent.kill()
+        parent.wait()
+        wait_for(lambda: not processes_of(upper_repository))
+    assert files_of(name) == []
+
+
+def _is_another(repository: Path, first: int) -> bool:
+    with contextlib.suppress(StopIteration, OSError):
+        return tritonserver_of(repository) != first
+    return False
+
+
+def test_serve_brings_the_server_back_and_says_so_with_the_time(upper_repository: Path):
+    ports = free_ports()
+    with ending(serve(upper_repository, ports=ports)) as process:
+        read_until(process, "Ctrl-C")
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        assert process.stderr is not None
+        assert "tritonserver ended (status 137); starting the server again\n" in process.stderr.readline()
+        assert "the server is back after" in process.stderr.readline()
+        body = {"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["text"]}]}
+        status, answer = http_request(f"http://127.0.0.1:{ports[0]}", "POST", "/v2/models/upper/infer", body)
+        assert status == 200 and json.loads(answer)["outputs"][0]["data"] == ["TEXT"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert processes_of(upper_repository) == []

@@ -1,0 +1,90 @@
+"""A server that sends traces to a collector."""
+
+import http.client
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_sdk import Client, InvalidArgument, LocalServer
+from tests.support.servers.local_servers import wait_for
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes OTLP over HTTP, in JSON, as Triton sends it."""
+
+    spans: list[dict] = []
+    services: set[str] = set()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/v1/traces" and self.headers["Content-Type"] == "application/json"
+        for resource in body["resourceSpans"]:
+            attributes = {a["key"]: a["value"].get("stringValue") for a in resource["resource"]["attributes"]}
+            self.services.add(attributes["service.name"])
+            for scope in resource["scopeSpans"]:
+                self.spans.extend(scope["spans"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[str]:
+    Collector.spans.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{receiver.server_port}"
+        receiver.shutdown()
+        thread.join()
+
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_a_request_is_traced_through_each_step_to_a_collector(bert_repository: Path, collector: str):
+    with LocalServer(bert_repository, trace=f"otlp={collector}", trace_rate=0) as server:
+        headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
+        with Client(server.http_url, headers=headers) as traced, Client(server.http_url) as untraced:
+            untraced.encode("nobody asked for a trace of this one")
+            traced.encode("where does the time go?")
+        wait_for(lambda: len([span for span in Collector.spans if span["name"] == "InferRequest"]) >= 1)
+    assert Collector.services == {"bert-on-triton"}
+    assert {span["traceId"].lower() for span in Collector.spans} == {TRACE_ID}
+    names = {span["name"] for span in Collector.spans}
+    assert {"bert", "bert_tokenizer", "bert_encoder", "bert_pooling", "compute"} <= names
+    by_id = {span["spanId"]: span for span in Collector.spans}
+    step = next(span for span in Collector.spans if span["name"] == "bert_encoder")
+    assert by_id[step["parentSpanId"]]["name"] == "bert"
+    assert int(step["startTimeUnixNano"]) < int(step["endTimeUnixNano"])
+
+
+def test_one_request_in_so_many_is_traced(moody_repository: Path, collector: str):
+    with LocalServer(moody_repository, trace=f"otlp={collector}/v1/traces", trace_rate=5) as server:
+        with Client(server.grpc_url) as client:
+            for _ in range(20):
+                client.encode("a text")
+        wait_for(lambda: sum(span["name"] == "InferRequest" for span in Collector.spans) >= 4)
+    assert sum(span["name"] == "InferRequest" for span in Collector.spans) == 4
+
+
+def test_a_collector_that_is_away_harms_no_request(moody_repository: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    options = {"trace": f"otlp=http://127.0.0.1:{port}", "trace_rate": 1}
+    with LocalServer(moody_repository, **options) as server, Client(server.grpc_url) as client:
+        for _ in range(50):
+            assert client.encode("four").tolist() == [4]
+
+
+@pytest.mark.parametrize("trace", ["http://localhost:4318", "otlp=localhost:4318", "otlp=", "zipkin=http://x"])
+def test_a_trace_that_is_not_understood_is_refused(moody_repository: Path, trace: str):
+    with pytest.raises(InvalidArgument, match="such as otlp=http://localhost:4318/v1/traces"):
+        LocalServer(moody_repository, trace=trace)

@@ -1,0 +1,30 @@
+"""Interactive requests overtake those of a bulk call that wait in the encoder."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from client_sdk import Client
+from tests.support.patience import PATIENCE
+
+
+@pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])
+def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, texts, expected, protocol):
+    many = [" ".join(texts[20:23])] * 384
+    with Client(getattr(server, protocol)) as client, Client(server.grpc_url, timeout=PATIENCE) as other:
+        client.encode("warm")
+        took = {}
+        for priority in ("interactive", "bulk", None):  # which is bulk for as many texts
+            with ThreadPoolExecutor(4) as pool:
+                calls = [pool.submit(other.encode, many, max_seq_len=64, priority=priority) for _ in range(4)]
+                time.sleep(1)
+                assert not any(call.done() for call in calls)
+                started = time.monotonic()
+                vector = client.encode(texts[0])
+                took[priority] = time.monotonic() - started
+            np.testing.assert_allclose(vector, expected["sentence"][0], atol=1e-5)
+            assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
+        assert took["bulk"] < took["interactive"] / 3, took
+        assert took[None] < took["interactive"] / 3, took

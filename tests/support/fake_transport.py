@@ -1,0 +1,51 @@
+"""A transport without a wire, for tests of what stands above it."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from client_sdk._transport.address import Address
+from client_sdk._transport.base import Arrays, InferRequest, Reply
+from client_sdk._transport.peer import Peer
+
+
+class FakeTransport:
+    """Answers with `answer(request)`, as version 1 unless that says otherwise, in threads.
+
+    It counts how many requests are on their way at once.
+    """
+
+    def __init__(self, answer: Callable[[InferRequest], Arrays | Reply]) -> None:
+        self.peer = Peer(Address("grpc", "fake", 1))
+        self.peer.reached = True
+        self.answer = answer
+        self.limit = 64
+        self.identity = ""
+        self.requests: list[InferRequest] = []
+        self.started: list[Future[Reply]] = []
+        self.flying = self.most_flying = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(16)
+
+    def infer(self, request: InferRequest, timeout: float) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            self.flying += 1
+            self.most_flying = max(self.most_flying, self.flying)
+        try:
+            answer = self.answer(request)
+            return answer if isinstance(answer, Reply) else Reply(answer, "1")
+        finally:
+            with self._lock:
+                self.flying -= 1
+
+    def start(self, request: InferRequest, timeout: float) -> Future[Reply]:
+        self.started.append(self._pool.submit(self.infer, request, timeout))
+        return self.started[-1]
+
+    def query(self, query: Any, timeout: float) -> dict[str, Any]:
+        """What it is asked first: its configuration, which says its limit."""
+        with self.peer.asking(query) as noted:
+            parameters = {"identity.1": {"string_value": self.identity}} if self.identity else {}
+            return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})

@@ -1,0 +1,110 @@
+import pytest
+
+from client_sdk import ServerError
+from client_sdk._call.questions import missing_model, model_info
+from client_sdk._transport.address import parse_address
+from client_sdk._transport.base import Query
+from client_sdk._transport.peer import Peer
+
+
+def ask(questions, answers):
+    """Runs the questions against a dict of answers."""
+    try:
+        query = next(questions)
+        while True:
+            query = questions.send(answers[query])
+    except StopIteration as end:
+        return end.value
+
+
+def family(**parameters):
+    defaults = {
+        "max_seq_len": "256",
+        "prompts": '{"query": "query: "}',
+        "default_prompt_name": "",
+        "pooling": "mean",
+        "normalize": "true",
+        "hidden_size": "384",
+        "layers": "[-1]",
+    }
+    values = {name: {"string_value": value} for name, value in (defaults | parameters).items()}
+    steps = [{"model_name": "bert_encoder"}, {"model_name": "bert_pooling"}]
+    return {
+        Query("config", "bert"): {"max_batch_size": 64, "ensemble_scheduling": {"step": steps}},
+        Query("config", "bert_encoder"): {"backend": "onnxruntime"},
+        Query("config", "bert_pooling"): {"backend": "python", "parameters": values},
+        Query("metadata", "bert"): {"versions": ["2", "10"]},
+        Query("server"): {"version": "2.51.0"},
+    }
+
+
+def test_everything_is_read_from_the_configs():
+    info = ask(model_info("bert"), family())
+    assert (info.model, info.version, info.dimension, info.max_seq_len) == ("bert", 10, 384, 256)
+    assert info.versions == (2, 10)
+    assert (info.pooling, info.normalize, info.layers, info.max_batch_size) == ("mean", True, (-1,), 64)
+    assert (info.prompts, info.default_prompt_name) == ({"query": "query: "}, None)
+    assert (info.backend, info.server_version) == ("onnxruntime", "2.51.0")
+
+
+def test_the_identity_is_that_of_the_version_that_answers():
+    answers = family()
+    assert ask(model_info("bert"), answers).identity == ""
+    answers[Query("config", "bert")]["parameters"] = {
+        f"identity.{version}": {"string_value": f"of {version}"} for version in (2, 10, 11)
+    }
+    assert ask(model_info("bert"), answers).identity == "of 10"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "dimension"),
+    [
+        ({"layers": "[-1, -2]"}, 768),
+        ({"pooling": "mean_max"}, 768),
+        ({"pooling": "mean_max", "layers": "[-1, -2]"}, 1536),
+        ({"pooling": "pooler", "layers": "[-1, -2]"}, 384),
+        ({"dense_size": "512"}, 512),
+    ],
+)
+def test_the_dimension_follows_from_pooling_and_layers(parameters, dimension):
+    assert ask(model_info("bert"), family(**parameters)).dimension == dimension
+
+
+def test_a_model_that_is_no_text_encoder_is_said_to_be_none():
+    answers = {
+        Query("config", "resnet"): {"max_batch_size": 8},
+        Query("metadata", "resnet"): {"versions": ["1"]},
+        Query("server"): {},
+    }
+    with pytest.raises(ServerError, match="'resnet' .* does not describe a text encoder"):
+        ask(model_info("resnet"), answers)
+
+
+@pytest.mark.parametrize(("config", "limit"), [({"max_batch_size": 8}, 8), ({}, 1)])
+def test_the_limit_is_at_least_one_text(config, limit):
+    peer = Peer(parse_address("host"))
+    peer.note(Query("config", "bert"), config)
+    assert peer.limit("bert") == limit
+
+
+@pytest.mark.parametrize(
+    ("names", "family", "wanted", "message"),
+    [
+        (["bert", "bert_tokenizer", "bert_encoder"], "nope", "nope_tokens", "no model 'nope' at HOST; there: bert$"),
+        (["bert", "bert_tokenizer"], "bert", "bert_tokens", "no model 'bert_tokens' at HOST; there: bert$"),
+        (["resnet", "gpt"], "bert", "bert", "there: gpt, resnet$"),
+        ([], "bert", "bert", "there: none$"),
+    ],
+)
+def test_a_missing_model_is_named_with_those_that_are_there(names, family, wanted, message):
+    statistics = {"model_stats": [{"name": name} for name in names]}
+    error = ask(missing_model(family, wanted, "HOST"), {Query("statistics"): statistics})
+    with pytest.raises(LookupError, match=message):
+        raise error
+
+
+def test_a_missing_version_is_named_with_those_that_are_there():
+    models = [("bert", "10"), ("bert", "2"), ("bert_tokens", "3")]
+    statistics = {"model_stats": [{"name": name, "version": version} for name, version in models]}
+    error = ask(missing_model("bert", "bert", "HOST", 7), {Query("statistics"): statistics})
+    assert str(error) == "there is no version 7 of model 'bert' at HOST; there: 2, 10"

@@ -1,0 +1,25 @@
+import pytest
+
+from client_sdk._server.supervisor import LONGEST_PAUSE_SECONDS, PAUSED_SECONDS, STABLE_SECONDS, Clock, Pauses
+
+
+def test_the_first_start_again_is_at_once_and_each_next_one_waits_twice_as_long():
+    pauses = Pauses()
+    assert [pauses.after_run_of(1.0) for _ in range(9)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert LONGEST_PAUSE_SECONDS == 60
+
+
+def test_a_server_that_stayed_up_is_started_at_once_again():
+    pauses = Pauses()
+    for _ in range(5):
+        pauses.after_run_of(1.0)
+    assert pauses.after_run_of(STABLE_SECONDS) == 0
+    assert pauses.after_run_of(1.0) == 1
+
+
+def test_a_clock_that_jumped_between_two_looks_tells_of_a_pause(monkeypatch: pytest.MonkeyPatch):
+    times = iter([0.0, 0.5, PAUSED_SECONDS + 0.4, 2 * PAUSED_SECONDS + 0.5, 2 * PAUSED_SECONDS + 1.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    clock = Clock()
+    assert [clock.look() for _ in range(4)] == [False, False, True, False]
+    assert clock.now == 2 * PAUSED_SECONDS + 1.0

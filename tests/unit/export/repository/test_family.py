@@ -1,0 +1,170 @@
+import json
+from dataclasses import replace
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import TYPE_INT32, BatchInput, BatchOutput, ModelConfig
+
+from export.errors import ExportError
+from export.network.layout import INPUTS, shape_of
+from export.repository.family import TEMPLATE, Family, configs
+from tests.support.checkpoints.families import MINILM
+
+OTHER = replace(
+    MINILM,
+    name="other",
+    hidden_size=32,
+    layers=(-2, -1),
+    pooler=False,
+    max_seq_len=64,
+    pooling="cls",
+    normalize=False,
+    prompts={"query": 'find "this": é'},
+    default_prompt_name="query",
+    max_batch_size=16,
+    instances=3,
+    threads=2,
+)
+
+
+def parsed(family: Family, template=TEMPLATE) -> dict[str, ModelConfig]:
+    return {name: text_format.Parse(text, ModelConfig()) for name, text in configs(family, template).items()}
+
+
+def parameters(config: ModelConfig) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
+
+
+def test_the_default_family_is_the_committed_text():
+    committed = text_format.Parse((TEMPLATE / "bert/config.pbtxt").read_text(), ModelConfig())
+    identity = parameters(committed)["identity.1"]
+    for name, text in configs(MINILM, identities={1: identity}).items():
+        assert text == (TEMPLATE / name / "config.pbtxt").read_text()
+
+
+def test_models_of_another_family_name_each_other():
+    models = parsed(OTHER)
+    assert list(models) == ["other", "other_tokens", "other_tokenizer", "other_encoder", "other_pooling"]
+    assert [config.name for config in models.values()] == list(models)
+    assert [step.model_name for step in models["other"].ensemble_scheduling.step] == [
+        "other_tokenizer",
+        "other_encoder",
+        "other_pooling",
+    ]
+    assert {config.max_batch_size for config in models.values()} == {16}
+
+
+def test_what_the_checkpoint_decides_is_set():
+    models = parsed(OTHER)
+    assert parameters(models["other_tokenizer"]) == {
+        "family": "other",
+        "max_seq_len": "64",
+        "prompts": json.dumps(OTHER.prompts, ensure_ascii=False),
+        "default_prompt_name": "query",
+    }
+    assert parameters(models["other_pooling"]) == {
+        "hidden_size": "32",
+        "layers": "[-2, -1]",
+        "pooling": "cls",
+        "normalize": "false",
+    }
+    encoder = models["other_encoder"]
+    assert parameters(encoder) == {
+        "family": "other",
+        "threads": "2",
+        "token_budget": "384",
+        "max_queue_size": "4096",
+        "queue_timeout": "30",
+    }
+    assert encoder.instance_group[0].count == 3
+    dims = {tensor.name: list(tensor.dims) for tensor in encoder.output}
+    assert dims == {"token_embeddings": [-1, 64], "pooled": [4, 64]}
+    assert list(models["other_tokens"].output[0].dims) == [-1, 64]
+    assert [list(tensor.dims) for tensor in models["other_pooling"].input] == [[4, 64]]
+
+
+def test_the_pooler_is_mapped_only_where_there_is_one():
+    for family, has in ((MINILM, True), (OTHER, False)):
+        models = list(parsed(family).values())
+        assert ("pooler_output" in models[0].ensemble_scheduling.step[1].output_map) is has
+        assert ("pooler_output" in models[0].ensemble_scheduling.step[2].input_map) is has
+        assert ("pooler_output" in models[4].model_warmup[0].inputs) is has
+
+
+def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
+    for family in (MINILM, OTHER, replace(OTHER, backend="onnxruntime")):
+        models = parsed(family)
+        for name in (family.name, f"{family.name}_tokens"):
+            made = {tensor.name for tensor in models[name].input}
+            for step in models[name].ensemble_scheduling.step:
+                model = models[step.model_name]
+                assert set(step.input_map) == {tensor.name for tensor in model.input}
+                assert set(step.input_map.values()) <= made
+                assert set(step.output_map) <= {tensor.name for tensor in model.output}
+                made |= set(step.output_map.values())
+            assert {tensor.name for tensor in models[name].output} <= made
+
+
+def test_the_native_backend_gets_ragged_batches():
+    encoder = parsed(replace(MINILM, backend="onnxruntime", threads=2))["bert_encoder"]
+    assert encoder.backend == "onnxruntime"
+    assert all(tensor.allow_ragged_batch for tensor in encoder.input)
+    assert {shape.kind for shape in encoder.batch_input} == {BatchInput.BATCH_ITEM_SHAPE}
+    # INT32, which holds every width; FP32 rounds those above 2**24, and would shift the rows behind.
+    assert {shape.data_type for shape in encoder.batch_input} == {TYPE_INT32}
+    shapes = {tuple(shape.source_input): tuple(shape.target_name) for shape in encoder.batch_input}
+    assert shapes == {(name,): (shape_of(name),) for name in INPUTS}
+    (scatter,) = encoder.batch_output
+    assert (scatter.kind, list(scatter.source_input)) == (
+        BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
+        ["input_ids"],
+    )
+    assert list(scatter.target_name) == ["token_embeddings"]
+    assert parameters(encoder) == {"intra_op_thread_count": "2"}
+
+
+def test_every_queue_has_a_limit_and_a_timeout():
+    for family in (OTHER, replace(OTHER, backend="onnxruntime")):
+        for name, config in parsed(family).items():
+            policy = config.dynamic_batching.default_queue_policy
+            if name == "other_encoder" and config.backend == "python":  # its model.py keeps them
+                assert int(parameters(config)["max_queue_size"]) > 0 and float(parameters(config)["queue_timeout"]) > 0
+                assert not policy.ListFields()
+            elif config.platform != "ensemble":
+                assert policy.max_queue_size > 0 and policy.default_timeout_microseconds > 0, name
+
+
+def test_a_family_written_over_the_template_can_be_its_template_again(tmp_path):
+    for family in (OTHER, replace(OTHER, backend="onnxruntime", dense_activations=("tanh",), dense_size=8)):
+        for name, text in configs(replace(family, name="bert")).items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "config.pbtxt").write_text(text)
+        assert parsed(MINILM, tmp_path) == parsed(MINILM)
+
+
+def test_every_model_has_the_identities_of_its_versions():
+    for config in parsed(OTHER).values():
+        assert not any(key.startswith("identity.") for key in config.parameters)
+    for text in configs(OTHER, identities={1: "one", 12: "twelve"}).values():
+        found = parameters(text_format.Parse(text, ModelConfig()))
+        assert {key: value for key, value in found.items() if key.startswith("identity")} == {
+            "identity.1": "one",
+            "identity.12": "twelve",
+        }
+
+
+def test_a_version_policy_is_kept_and_nothing_else():
+    there = ModelConfig(name="other")
+    there.version_policy.specific.versions.append(3)
+    there.response_cache.enable = True
+    models = {
+        name: text_format.Parse(text, ModelConfig()) for name, text in configs(OTHER, there={"other": there}).items()
+    }
+    assert list(models["other"].version_policy.specific.versions) == [3]
+    assert not models["other"].HasField("response_cache")
+    assert not models["other_tokens"].HasField("version_policy")
+
+
+def test_a_damaged_template_is_named(tmp_path):
+    with pytest.raises(ExportError, match="bert.config.pbtxt"):
+        configs(MINILM, tmp_path)

@@ -1,0 +1,50 @@
+"""An export runs the tokenizer step that it has written."""
+
+import shutil
+import sys
+
+import pytest
+
+from export.errors import ExportError
+from export.repository.family import TEMPLATE
+from export.tokenizer import step as tokenizer_step
+from tests.support import reference
+
+SETTINGS = {"max_seq_len": "16", "prompts": '{"query": "find: "}', "default_prompt_name": "query"}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    shutil.copytree(TEMPLATE / "bert_tokenizer" / "1", tmp_path / "1", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "1"
+
+
+@pytest.fixture(scope="module")
+def tokenizer_json():
+    with open(f"{reference.checkpoint()}/tokenizer.json", encoding="utf-8") as file:
+        return file.read()
+
+
+def test_the_step_gives_the_rows_of_the_tokenizer_and_its_modules_are_forgotten(directory, tokenizer_json):
+    before = dict(sys.modules)
+    tokenizer_step.check(directory, tokenizer_json, SETTINGS)
+    tokenizer_step.check(directory, tokenizer_json, {**SETTINGS, "truncation_side": "left"})
+    for name in ("token_rows", "tokenizer_file", "request_parameters", "text_pieces"):
+        assert sys.modules.get(name) is before.get(name)
+    assert str(directory) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("module", "right", "wrong", "message"),
+    [
+        ("token_rows.py", "else ids[:room]", "else ids[1:room]", "other ids"),
+        ("token_rows.py", "token_type_ids[index, :length] = types", "pass", "other ids or token types of"),
+        ("tokenizer_file.py", "spec = json.loads(text)", "raise ValueError('no such kind')", "no such kind"),
+    ],
+)
+def test_a_step_that_does_something_else_is_not_exported(directory, tokenizer_json, module, right, wrong, message):
+    text = (directory / module).read_text()
+    assert right in text
+    (directory / module).write_text(text.replace(right, wrong))
+    with pytest.raises(ExportError, match=message):
+        tokenizer_step.check(directory, tokenizer_json, SETTINGS)

@@ -1,0 +1,384 @@
+"""The reference is transformers' own tokenizer of the same folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+
+from export.errors import ExportError
+from export.tokenizer import check, conversion
+from tests.support.checkpoints.folders import VOCABULARY, write_json, write_tokenizer
+
+SIZE = len(VOCABULARY)
+AWKWARD = [
+    "",
+    "   \t\n ",
+    "Hello WORLD, café naïve Ünïcödé ﬁne",
+    "e\u0301 combining, İstanbul, ß ẞ, ΣΑΣ",
+    "中文字 mixed中with國latin 日本語カタカナ 한국어",
+    "control\x00\x01chars\ufffd and\u200bzero\xa0width\u2028lines\x7f",
+    "x" * 100 + " " + "y" * 101 + " " + "z" * 5000,
+    "punct!?...-_'\"()[]{}<>@#$%^&*+=|\\/~` «»…“”—",
+    "[CLS] special [SEP] tokens [MASK] in [UNK] text [PAD]",
+    "emoji 🙂👩‍👩‍👧 and \U0001f1e9\U0001f1ea 10\u00b2 ½ ﷺ",
+    "the quick brown fox jumped over the lazy dogs",
+]
+
+
+def read(folder: Path, *, vocab_size: int, max_seq_len: int = 64, **options: Any) -> str:
+    return conversion.read(folder, vocab_size=vocab_size, max_seq_len=max_seq_len, **{"max_positions": 64, **options})
+
+
+def reference(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", {"model_type": "bert"})
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def assert_equal_to_transformers(folder: Path, texts: list[str], *, vocab_size: int = SIZE) -> Tokenizer:
+    ours, theirs = Tokenizer.from_str(read(folder, vocab_size=vocab_size)), reference(folder)
+    for text in texts:
+        assert ours.encode(text).ids == theirs(text)["input_ids"], text
+        pair, expected = ours.encode(text, "hello dog"), theirs(text, "hello dog")
+        assert pair.ids == expected["input_ids"], text
+        # The network takes 0 where transformers hands out none.
+        assert pair.type_ids == expected.get("token_type_ids", [0] * len(pair)), text
+    return ours
+
+
+@pytest.mark.parametrize("tokenizer_json", [True, False])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_ids_equal_those_of_transformers(tmp_path: Path, lower_case: bool, tokenizer_json: bool) -> None:
+    write_tokenizer(tmp_path, lower_case=lower_case, tokenizer_json=tokenizer_json)
+    ours = assert_equal_to_transformers(tmp_path, AWKWARD)
+    assert ours.encode("x" * 101).tokens == ["[CLS]", "[UNK]", "[SEP]"]
+    assert ("hello" in ours.encode("HELLO").tokens) == lower_case
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strip_accents": False},
+        {"strip_accents": True, "do_lower_case": False},
+        {"tokenize_chinese_chars": False},
+        {"tokenizer_class": "BertTokenizerFast", "do_lower_case": False},
+    ],
+)
+@pytest.mark.parametrize("tokenizer_json", [True, False])
+def test_options_of_tokenizer_config_decide_as_in_transformers(
+    tmp_path: Path, options: dict[str, Any], tokenizer_json: bool
+) -> None:
+    write_tokenizer(tmp_path, lower_case=False, tokenizer_json=tokenizer_json)
+    write_json(tmp_path / "tokenizer_config.json", options)
+    assert_equal_to_transformers(tmp_path, AWKWARD)
+
+
+def test_options_leave_a_tokenizer_of_another_class_alone(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, lower_case=False)
+    write_json(
+        tmp_path / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True},
+    )
+    ours = Tokenizer.from_str(read(tmp_path, vocab_size=SIZE))
+    assert ours.encode("HELLO world").ids == reference(tmp_path)("HELLO world")["input_ids"]
+    assert ours.encode("HELLO world").tokens[1:3] == ["H", "##E"]
+
+
+def test_vocabularies_with_their_own_special_tokens_are_read(tmp_path: Path) -> None:
+    renamed = {"[CLS]": "<s>", "[SEP]": "</s>", "[UNK]": "<unk>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
+    write_tokenizer(tmp_path, [renamed.get(token, token) for token in VOCABULARY], tokenizer_json=False)
+    names = {"cls_token": "<s>", "sep_token": {"__type": "AddedToken", "content": "</s>"}, "unk_token": "<unk>"}
+    write_json(tmp_path / "tokenizer_config.json", names)
+    write_json(tmp_path / "special_tokens_map.json", {"pad_token": "<pad>", "mask_token": "<mask>"})
+    ours = Tokenizer.from_str(read(tmp_path, vocab_size=SIZE))
+    assert ours.encode("hello \u0416 <mask>").tokens == ["<s>", "hello", "<unk>", "<mask>", "</s>"]
+
+
+def test_tokens_added_by_a_fine_tuning_are_kept(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    write_json(tmp_path / "added_tokens.json", {"newword": SIZE + 1, "[E1]": SIZE})
+    write_json(tmp_path / "special_tokens_map.json", {"additional_special_tokens": ["[E1]"]})
+    ours = assert_equal_to_transformers(tmp_path, ["[E1] NEWWORD", "HELLO[E1]newwords"], vocab_size=SIZE + 2)
+    names = {index: token for token, index in ours.get_vocab().items()}
+    tokens = [names[index] for index in ours.encode("hello [E1] newword").ids]
+    assert tokens == ["[CLS]", "hello", "[E1]", "newword", "[SEP]"]
+    assert ours.encode("[E1]").ids[1] == SIZE
+
+
+def test_truncation_and_padding_are_taken_out(tmp_path: Path) -> None:
+    wordpiece = BertWordPieceTokenizer({token: index for index, token in enumerate(VOCABULARY)})
+    wordpiece.enable_truncation(8)
+    wordpiece.enable_padding(length=8)
+    wordpiece.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.from_str(read(tmp_path, vocab_size=SIZE))
+    assert len(ours.encode("fox").ids) == 3
+    assert len(ours.encode("fox " * 20).ids) == 22
+
+
+def test_lowercase_comes_before_the_tokenizer(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, lower_case=False)
+    plain, lower = (
+        Tokenizer.from_str(read(tmp_path, vocab_size=SIZE, lowercase=lowercase)) for lowercase in (False, True)
+    )
+    for text in AWKWARD:
+        if "[" not in text:
+            assert lower.encode(text).ids == plain.encode(text.lower()).ids, text
+    assert lower.encode("HELLO [SEP] WORLD").tokens == ["[CLS]", "hello", "[SEP]", "world", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "kinds"),
+    [
+        (None, ["Lowercase"]),
+        ({"type": "Lowercase"}, ["Lowercase"]),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]}, ["NFC", "Lowercase"]),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}]}, ["Lowercase", "NFC"]),
+    ],
+)
+def test_lowercase_is_added_once(tmp_path: Path, normalizer: dict[str, Any] | None, kinds: list[str]) -> None:
+    edit_tokenizer_json(tmp_path, normalizer=normalizer)
+    result = json.loads(read(tmp_path, vocab_size=SIZE, lowercase=True))["normalizer"]
+    assert [step["type"] for step in result.get("normalizers", [result])] == kinds
+
+
+def edit_tokenizer_json(folder: Path, **changes: Any) -> None:
+    """Change a tokenizer.json, and have transformers take all of it: of a BertTokenizer's, it takes the vocabulary."""
+    write_tokenizer(folder)
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        },
+    )
+    values = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    write_json(folder / "tokenizer.json", {**values, **changes})
+
+
+def template(*, single: list[str], pair: list[str]) -> dict[str, Any]:
+    def pieces(names: list[str]) -> list[dict[str, Any]]:
+        return [{"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": 0}} for name in names]
+
+    tokens = {name: {"id": name, "ids": [VOCABULARY.index(name)], "tokens": [name]} for name in ("[CLS]", "[SEP]")}
+    return {
+        "type": "TemplateProcessing",
+        "single": pieces(single),
+        "pair": pieces(pair),
+        "special_tokens": tokens,
+    }
+
+
+@pytest.mark.parametrize(
+    ("post_processor", "form"),
+    [
+        (None, "a text"),
+        (template(single=["A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
+        (template(single=["[CLS]", "A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
+        (template(single=["[CLS]", "A", "[SEP]"], pair=["[CLS]", "A", "B"]), "a pair of texts"),
+    ],
+)
+def test_a_tokenizer_that_adds_no_special_tokens_is_refused(
+    tmp_path: Path, post_processor: dict[str, Any] | None, form: str
+) -> None:
+    edit_tokenizer_json(tmp_path, post_processor=post_processor)
+    message = rf"tokenizer\.json: its post_processor does not put special tokens .* around {form};"
+    with pytest.raises(ExportError, match=message):
+        read(tmp_path, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize(("tokenizer_json", "file"), [(True, "tokenizer.json"), (False, "vocab.txt")])
+def test_ids_beyond_the_embeddings_are_refused(tmp_path: Path, tokenizer_json: bool, file: str) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=tokenizer_json)
+    last = SIZE - 1
+    message = rf"{file}: token '{VOCABULARY[-1]}' has the id {last}, but the configuration says vocab_size {last};"
+    with pytest.raises(ExportError, match=message):
+        read(tmp_path, vocab_size=last)
+
+
+def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Novel"}}')
+    with pytest.raises(ExportError, match=r"tokenizer\.json: not a tokenizer that the tokenizers library reads"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"no tokenizer\.json and no vocab\.txt"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+def test_a_vocabulary_of_another_kind_of_tokenizer_is_refused(tmp_path: Path, file: str) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    (tmp_path / "tokenizer_config.json").unlink()
+    write_json(tmp_path / file, {"tokenizer_class": "BertJapaneseTokenizer"})
+    with pytest.raises(ExportError, match="is a BertJapaneseTokenizer, which vocab.txt alone does not describe"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_vocabulary_without_a_special_token_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, [token for token in VOCABULARY if token != "[SEP]"], tokenizer_json=False)
+    with pytest.raises(ExportError, match=r"vocab\.txt: does not hold the sep_token '\[SEP\]'"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_vocabulary_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes("[PAD]\ncafé\n".encode("latin-1"))
+    with pytest.raises(ExportError, match=r"vocab\.txt: not UTF-8"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+def test_an_added_token_out_of_place_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, tokenizer_json=False)
+    write_json(tmp_path / "added_tokens.json", {"[E1]": SIZE + 5})
+    with pytest.raises(ExportError, match=rf"gives '\[E1\]' the id {SIZE + 5}, but its place is {SIZE}"):
+        read(tmp_path, vocab_size=SIZE + 6)
+
+
+MARKS = ("[E1]", "[/E1]")
+MARKED = ["[E1] stone [/E1] river", "[e1]the[/E1]", "a [MASK] b", *AWKWARD]
+FLAGS = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+
+
+@pytest.mark.parametrize("tokenizer_json", [True, False])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config.json": {"additional_special_tokens": [*MARKS]}},
+        {"tokenizer_config.json": {"extra_special_tokens": [*MARKS]}},
+        {"tokenizer_config.json": {"extra_special_tokens": {"image_token": "[E1]"}}},
+        {"special_tokens_map.json": {"additional_special_tokens": [*MARKS], "cls_token": "[CLS]"}},
+        {"tokenizer_config.json": {"added_tokens_decoder": {str(SIZE): {"content": "[E1]", **FLAGS}}}},
+        {"added_tokens.json": {"[E1]": SIZE, "[/E1]": SIZE + 1}},
+        {"tokenizer_config.json": {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True}},
+        {"tokenizer_config.json": {"tokenizer_class": "DistilBertTokenizerFast", "do_lower_case": False}},
+        {"tokenizer_config.json": {"tokenizer_class": "ElectraTokenizer", "do_lower_case": True}},
+        {"tokenizer_config.json": {"tokenizer_class": "ElectraTokenizerFast", "strip_accents": False}},
+        {"tokenizer_config.json": {"model_input_names": ["input_ids", "attention_mask"]}},
+        {"tokenizer_config.json": {"never_split": ["the"], "do_basic_tokenize": False}},
+    ],
+    ids=str,
+)
+def test_every_setting_of_a_tokenizer_has_the_effect_that_it_has_in_transformers(
+    tmp_path: Path, files: dict[str, Any], tokenizer_json: bool
+) -> None:
+    vocabulary = VOCABULARY if "added_tokens" in str(files) else (*VOCABULARY, *MARKS)
+    write_tokenizer(tmp_path, vocabulary, lower_case=False, tokenizer_json=tokenizer_json)
+    for name, values in files.items():
+        write_json(tmp_path / name, values)
+    assert_equal_to_transformers(tmp_path, MARKED, vocab_size=SIZE + 2)
+
+
+@pytest.mark.parametrize("processing", ["BertProcessing", "TemplateProcessing"])
+def test_without_token_types_both_texts_of_a_pair_have_type_0(tmp_path: Path, processing: str) -> None:
+    ids = {token: VOCABULARY.index(token) for token in ("[CLS]", "[SEP]")}
+    processor = {"type": "BertProcessing", "sep": ["[SEP]", ids["[SEP]"]], "cls": ["[CLS]", ids["[CLS]"]]}
+    changes = {"post_processor": processor} if processing == "BertProcessing" else {}
+    edit_tokenizer_json(tmp_path, **changes)
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    ours = assert_equal_to_transformers(tmp_path, AWKWARD)
+    pair = ours.encode("the fox", "dog")
+    assert pair.tokens == ["[CLS]", "the", "fox", "[SEP]", "dog", "[SEP]"]
+    assert pair.type_ids == [0] * 6 and pair.special_tokens_mask == [1, 0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("changes", [{"blank": ["", ""]}, {"doubled": ["the"]}], ids=str)
+def test_ids_are_the_lines_of_a_vocabulary_with_a_hole(tmp_path: Path, changes: dict[str, list[str]]) -> None:
+    (lines,) = changes.values()
+    vocabulary = [*VOCABULARY[:30], *lines, *VOCABULARY[30:], "lastword"]
+    write_tokenizer(tmp_path, vocabulary, tokenizer_json=False)
+    ours = assert_equal_to_transformers(tmp_path, ["the lastword", *AWKWARD], vocab_size=len(vocabulary))
+    assert ours.encode("lastword").ids[1] == len(vocabulary) - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation_side": "left"}, "truncation_side 'left' .*keeps the beginning of a text"),
+        ({"split_special_tokens": True}, "split_special_tokens True .*set the parameter split_special_tokens"),
+        ({"fast_tokenizer_files": ["tokenizer.9.0.0.json"]}, "fast_tokenizer_files is .*only"),
+        (
+            {"vocab": "/etc/passwd"},
+            "vocab is '/etc/passwd'; export reads a tokenizer from tokenizer.json or vocab.txt",
+        ),
+        ({"do_lower_case": None}, "transformers cannot load its tokenizer .*TypeError"),
+        ({"cls_token": 5}, "transformers cannot load its tokenizer .*cls_token"),
+        ({"model_input_names": 7}, "transformers cannot load its tokenizer"),
+        ({"unk_token": None}, "without an unk_token"),
+        ({"additional_special_tokens": [7]}, "transformers cannot load its tokenizer"),
+        ({"added_tokens_decoder": {"0": {}}}, "added_tokens_decoder is damaged"),
+        ({"tokenizer_class": "AutoModel"}, "transformers cannot load its tokenizer"),
+        ({"tokenizer_class": "ByT5Tokenizer"}, "its tokenizer is a ByT5Tokenizer, which tokenizer.json alone"),
+    ],
+    ids=str,
+)
+def test_settings_that_would_be_lost_or_make_no_sense_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    write_tokenizer(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", options)
+    with pytest.raises(ExportError, match=message) as error:
+        read(tmp_path, vocab_size=SIZE)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_json_that_keeps_the_end_of_texts_is_refused(tmp_path: Path) -> None:
+    truncation = {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    edit_tokenizer_json(tmp_path, truncation=truncation)
+    with pytest.raises(ExportError, match="truncation_side 'left'"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+UNIGRAM = {"type": "Unigram", "unk_id": 0, "vocab": [[token, -1.0] for token in VOCABULARY], "byte_fallback": False}
+BPE = {"type": "BPE", "vocab": {token: index for index, token in enumerate(VOCABULARY)}, "merges": []}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (UNIGRAM, r"Unigram \(SentencePiece\)"),
+        (BPE, "BPE"),
+        (BPE | {"unk_token": "[GONE]"}, "BPE"),
+    ],
+)
+def test_a_tokenizer_without_an_unknown_token_is_refused(tmp_path: Path, model: dict[str, Any], kind: str) -> None:
+    edit_tokenizer_json(tmp_path, model=model)
+    with pytest.raises(ExportError, match=f"its tokenizer is a {kind} model without an unk_token; export works for"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+def test_a_difference_to_transformers_is_shown_with_both_tokenizations(tmp_path: Path) -> None:
+    for name, lower_case in (("cased", False), ("uncased", True)):
+        write_tokenizer(tmp_path / name, lower_case=lower_case)
+    ours = Tokenizer.from_str(read(tmp_path / "cased", vocab_size=SIZE))
+    message = r"The quick .* in transformers .*; from token 0 on, .*'T', .* and \['\[CLS\]', 'the', 'quick'"
+    with pytest.raises(ExportError, match=message):
+        check.compare(tmp_path, ours, reference(tmp_path / "uncased"), 64)
+
+
+def test_a_difference_in_length_and_in_token_types_is_seen(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    theirs = reference(tmp_path)
+    theirs.model_max_length = 32
+    ours = Tokenizer.from_str(read(tmp_path, vocab_size=SIZE))
+    check.compare(tmp_path, ours, theirs, 32)
+    with pytest.raises(ExportError, match="becomes 31 tokens as exported and 32 in transformers"):
+        check.compare(tmp_path, ours, theirs, 31)
+    theirs.model_input_names = ["input_ids", "attention_mask"]
+    with pytest.raises(ExportError, match=r"the token types of \(.* as exported and \[0, 0"):
+        check.compare(tmp_path, ours, theirs, 32)
+
+
+def test_code_that_a_tokenizer_names_is_not_run(tmp_path: Path) -> None:
+    trace = tmp_path / "it-ran"
+    write_tokenizer(tmp_path)
+    (tmp_path / "custom.py").write_text(f"open({str(trace)!r}, 'w')")
+    options = {"auto_map": {"AutoTokenizer": ["custom.Slow", "custom.Fast"]}, "tokenizer_class": "BertTokenizer"}
+    write_json(tmp_path / "tokenizer_config.json", options)
+    read(tmp_path, vocab_size=SIZE)
+    assert not trace.exists()

@@ -1,0 +1,225 @@
+"""Rows put together from pieces are what the tokenizer itself makes of the whole texts."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from tests.support import reference
+from tests.support.tokenizer_step import request_parameters, token_rows, tokenizer_file
+
+Refused = request_parameters.Refused
+ALL = ["input_ids", "attention_mask", "token_type_ids", "pooling_mask", "TOKENS", "TOKEN_COUNT"]
+
+
+@cache
+def text_of_tokenizer() -> str:
+    with open(f"{reference.checkpoint()}/tokenizer.json", encoding="utf-8") as file:
+        return file.read()
+
+
+def load(text: str | None = None, **settings: Any):
+    defaults = {"max_seq_len": "32", "prompts": '{"query": "find "}', "default_prompt_name": ""}
+    return tokenizer_file.TokenizerFile(text or text_of_tokenizer(), {**defaults, **settings})
+
+
+@pytest.fixture(scope="module")
+def made():
+    return load()
+
+
+def job_of(made: Any, texts: list[Any], wanted: list[str] = ALL, **options: Any):
+    rows = [text if isinstance(text, tuple) else (text,) for text in texts]
+    array = np.array([[t if isinstance(t, bytes) else t.encode() for t in row] for row in rows], object)
+    return token_rows.Job(made, options, array, wanted)
+
+
+def finish(made: Any, job: Any, most: int = 3) -> tuple[dict[str, np.ndarray], int]:
+    """As the step does it; also how many pieces it took."""
+    job.start()
+    count = 0
+    while not job.is_done:
+        if job.pieces or job.go_on(most):
+            count += len(job.pieces)
+            job.take(made.encode([piece for _, piece in job.pieces], job.split_special_tokens))
+    return token_rows.outputs(job)[0], count
+
+
+def run(made: Any, texts: list[Any], wanted: list[str] = ALL, **options: Any) -> dict[str, np.ndarray]:
+    return finish(made, job_of(made, texts, wanted, **options))[0]
+
+
+@cache
+def library_tokenizer(text: str) -> Tokenizer:
+    made = Tokenizer.from_str(text)
+    made.no_padding()
+    return made
+
+
+def by_the_library(texts: list[Any], limit: int, side: str = "right", text: str | None = None) -> list[Any]:
+    whole = library_tokenizer(text or text_of_tokenizer())
+    whole.enable_truncation(limit, direction=side)
+    return whole.encode_batch(texts)
+
+
+def random_texts(rng: random.Random, count: int) -> list[str]:
+    words = ["the", "fox", "unbelievable", ".", "...", "中國", "[MASK]", "x" * 101, "naïve", "Straße"]
+    return [" ".join(rng.choices(words, k=rng.choice([1, 3, 10, 20, 40]))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("limit", [5, 6, 31, 32])
+@pytest.mark.parametrize("wanted", [ALL, ["input_ids", "token_type_ids"]])
+def test_texts_and_pairs_are_what_the_library_makes_of_them(side, limit, wanted):
+    rng = random.Random(limit)
+    made = load(truncation_side=side)
+    made.cutter.size = 16
+    for _ in range(3):
+        texts = random_texts(rng, 12)
+        for given in (texts, list(zip(texts[::2], texts[1::2], strict=True))):
+            found = run(made, given, wanted, max_seq_len=limit)
+            expected = by_the_library(given, limit, side)
+            width = max(len(e.ids) for e in expected)
+            for name, values in (("input_ids", "ids"), ("token_type_ids", "type_ids")):
+                rows = [getattr(e, values) + [0] * (width - len(e.ids)) for e in expected]
+                assert found[name].tolist() == rows
+            if "TOKEN_COUNT" in wanted:
+                whole = by_the_library(given, 1 << 20)
+                assert found["TOKEN_COUNT"].tolist() == [[len(e.ids)] for e in whole]
+
+
+def test_a_long_text_is_read_no_further_than_its_tokens_are_kept(made):
+    document = "the quick brown fox " * 50_000
+    short = "the quick brown fox " * 40
+    for text, like, most in (
+        (document, short, 1),
+        ((document, "a fox"), (short, "a fox"), 2),
+        (("a fox", document), ("a fox", short), 2),
+    ):
+        found, pieces = finish(made, job_of(made, [text], ["input_ids"]))
+        assert pieces <= most
+        assert found["input_ids"].tolist() == [by_the_library([like], 32)[0].ids]
+    counted, pieces = finish(made, job_of(made, [document], ["TOKEN_COUNT"]))
+    assert pieces > 500 and counted["TOKEN_COUNT"].tolist() == [[200_002]]
+
+
+def test_of_a_pair_that_is_too_long_on_both_sides_the_longer_keeps_the_odd_token(made):
+    for lengths in ((0, 1), (1, 0), (0, 0)):
+        long, short = (
+            tuple(text * (size + n) for text, n in zip(("a ", "b "), lengths, strict=True)) for size in (30_000, 50)
+        )
+        found = run(made, [long], ["input_ids"])["input_ids"].tolist()
+        assert found == [by_the_library([short], 32)[0].ids]
+
+
+def test_a_long_text_is_refused_with_its_length_where_it_may_not_be_cut(made):
+    with pytest.raises(Refused, match="text 1: 60002 tokens, more than max_seq_len 32"):
+        run(made, ["a", "b " * 60_000], ["input_ids"], truncate=False)
+
+
+def test_texts_that_take_long_are_not_started_at_once(made):
+    for text in ("x" * 200_000, "\u200b" * 60_000 + "a"):
+        job = job_of(made, [text], ["input_ids"])
+        assert not job.start() and not job.pieces and not job.is_done
+        assert finish(made, job_of(made, [text], ["input_ids"]))[0]["input_ids"].tolist() == [
+            by_the_library([text], 32)[0].ids
+        ]
+    job = job_of(made, [json.dumps(["a"] * 60_000)], is_tokenized=True)
+    assert not job.start() and not job.is_done
+    assert finish(made, job)[0]["TOKEN_COUNT"].tolist() == [[60_002]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        (["a" * ((1 << 20) + 1)], {}, "text 0: 1048577 bytes; a text may have 1048576 bytes at most"),
+        (
+            ["a " * (1 << 19)] * 65,
+            {},
+            "the texts, each with its prompt, have 68157440 bytes; they may have 67108864 in all",
+        ),
+        (
+            ["a"] * 5000,
+            {"prompt": "x" * 16_000},
+            "the texts, each with its prompt, have .* they may have 67108864 in all",
+        ),
+        ([b"\xff"], {}, "text 0: not valid UTF-8"),
+        (["a", " \n"], {}, "text 1: empty or blank"),
+        (["[" * (1 << 20)], {"is_tokenized": True}, "text 0: with is_tokenized a text is one JSON array"),
+        (["[" + "9" * 100_000 + "]"], {"is_tokenized": True}, "text 0: with is_tokenized a text is one JSON array"),
+        (['["\\ud800"]'], {"is_tokenized": True}, "text 0: with is_tokenized a text is one JSON array"),
+        (["a"], {"max_seq_len": 10**30}, "max_seq_len is 1000000000000000000000000000000; it takes 3 to 32"),
+        ([("a", "b")], {"max_seq_len": 4}, "max_seq_len is 4; it takes 5 to 32"),
+        (["a"], {"pair_truncation": "x" * 9999}, "pair_truncation is 'x+.*; it takes longest_first or"),
+        (["a"], {"prompt_name": "x" * 9999}, "prompt_name is 'x+.*; this model's prompts: query"),
+    ],
+)
+def test_what_is_over_a_limit_is_refused_in_one_short_line(made, texts, options, message):
+    with pytest.raises(Refused, match=message) as refusal:
+        run(made, texts, **options)
+    assert len(str(refusal.value)) < 300
+
+
+def edited(**changes: Any) -> str:
+    spec = json.loads(text_of_tokenizer())
+    for part, change in changes.items():
+        change(spec[part])
+    return json.dumps(spec)
+
+
+def test_tokens_are_named_by_their_ids_whatever_ids_are_missing():
+    def punch(model: dict[str, Any]) -> None:
+        for token in ("quick", "brown"):
+            del model["vocab"][token]
+
+    holed = load(edited(model=punch))
+    tokens = run(holed, ["the fox ##lessness"])["TOKENS"][0].tolist()
+    assert tokens[:3] == [b"[CLS]", b"the", b"fox"] and tokens[-1] == b"[SEP]"
+    last = max(holed.vocabulary)
+    assert len(holed.vocabulary) == last + 1 - 2  # those two ids have no token
+    job = job_of(holed, ["fox"])
+    job.start()
+    job.take(holed.encode(["fox"]))
+    job.rows[0][0].ids = [last + 7]
+    assert token_rows.outputs(job)[0]["TOKENS"].tolist() == [[b"[CLS]", b"", b"[SEP]"]]
+
+
+def test_an_id_that_int32_cannot_hold_is_refused_at_the_start():
+    with pytest.raises(ValueError, match="ids above 2147483647 do not fit INT32"):
+        load(edited(model=lambda model: model["vocab"].update({"vast": 1 << 31})))
+
+
+@pytest.mark.parametrize("model", [models.BPE({"a": 0, "b": 1, "<s>": 2}, []), models.Unigram([("a", -1.0)])])
+def test_a_model_without_an_unknown_token_starts_and_refuses_only_tokens_that_it_lacks(model):
+    bare = Tokenizer(model)
+    bare.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = load(bare.to_str())
+    assert run(made, ['["a", "a"]'], is_tokenized=True)["input_ids"].shape == (1, 2)
+    with pytest.raises(Refused, match="text 1: the token 'nope' is not in the vocabulary, which has no unknown"):
+        run(made, ['["a"]', '["a", "nope"]'], is_tokenized=True)
+
+
+def test_special_tokens_are_those_of_the_files_post_processor_wherever_they_stand():
+    whole = Tokenizer.from_str(text_of_tokenizer())
+    ids = {token: whole.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]")}
+    whole.post_processor = processors.TemplateProcessing(
+        single="[PAD]:1 [MASK]:1 $A:1 [CLS]:0",
+        pair="[CLS]:0 [MASK]:0 $A:0 [SEP]:0 [SEP]:1 $B:0",
+        special_tokens=list(ids.items()),
+    )
+    text = whole.to_str()
+    made = load(text)
+    for texts in (["a fox", "a " * 50], [("a fox", "b"), ("a " * 50, "b " * 60)]):
+        found = run(made, texts)
+        for row, expected in zip(range(len(texts)), by_the_library(texts, 32, text=text), strict=True):
+            length = len(expected.ids)
+            assert found["input_ids"][row, :length].tolist() == expected.ids
+            assert found["token_type_ids"][row, :length].tolist() == expected.type_ids
+        masked = run(made, texts, mask_cls_sep=True)
+        assert masked["pooling_mask"][1].sum() == 32 - (3 if len(texts[0]) == 5 else 4)
