@@ -23,8 +23,9 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 try:
-    from export.gpus import PAD_TO_MULTIPLE_OF
-    from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS, TEMPLATE
+    from export.repository.configs import TEMPLATE
+    from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS
+    from export.settings import PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
     from export.tensorrt.profiles import parse as parse_profiles
 except ModuleNotFoundError as error:
@@ -179,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
     try:
         from export.checkpoint.google import Options  # after argparse, so that --help is quick
-        from export.pipeline import Request, export
+        from export.pipeline import export
+        from export.settings import Request
 
         request = Request(
             checkpoint=args.checkpoint,

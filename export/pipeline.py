@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from export import gpus
-from export.checkpoint import checkpoint, google, skipped
+from export import settings
+from export.checkpoint import checkpoint, skipped
 from export.checkpoint.checkpoint import Checkpoint
-from export.checkpoint.sentence_transformers import Dense
 from export.checkpoint.weights import Weights
 from export.errors import ExportError
 from export.int8 import quantize
 from export.int8.accuracy import Reference
 from export.network import check, network, onnx_file
 from export.repository import identity
-from export.repository.family import LEAST_COSINE, Family, step_settings
+from export.repository.configs import step_settings
+from export.repository.family import Family
 from export.repository.staging import staged
+from export.settings import Request
 from export.tensorrt.engine import BuildOptions, TensorRT
-from export.tensorrt.profiles import Profile
 from export.tokenizer import step as tokenizer_step
 
 NETWORK = "model.onnx"
@@ -36,52 +35,6 @@ DENSE = "dense.npz"
 EXTERNAL_DATA_BYTES = 2_000_000_000
 
 Step = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What an export is asked for; None stands for the checkpoint's own setting. See `Family` for the rest.
-
-    Attributes:
-        checkpoint: A folder, or a hub id.
-        repository: The model repository to write to.
-        version: Version directory in each model.
-        instances: Of the encoder, on each GPU; None for one on the CPU and two on a GPU.
-        verify: Whether to compare with transformers' BertModel (the FP32 network where the precision is INT8).
-        precision: Of the network, one of `family.PRECISIONS`.
-        least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
-        gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU, and for
-            all with TensorRT.
-        profiles: Ranges of S, for TensorRT; cut at max_seq_len.
-        pad_to_multiple_of: To what the tokenizer rounds S up, for TensorRT.
-        workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
-        timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
-        google: What is said about a checkpoint in Google's original format.
-        encoder_only: Whether a classifier's or cross-encoder's encoder is wanted without its head.
-    """
-
-    checkpoint: str
-    name: str
-    repository: Path
-    version: int = 1
-    backend: str = "python"
-    layers: tuple[int, ...] = (-1,)
-    max_seq_len: int | None = None
-    pooling: str | None = None
-    normalize: bool | None = None
-    max_batch_size: int = 64
-    instances: int | None = None
-    threads: int = 0
-    verify: bool = False
-    precision: str = "fp32"
-    least_cosine: float = LEAST_COSINE
-    gpus: tuple[int, ...] | None = None
-    profiles: tuple[Profile, ...] | None = None
-    pad_to_multiple_of: int | None = None
-    workspace: int | None = None
-    timing_cache: Path | None = None
-    google: google.Options = field(default_factory=google.Options)
-    encoder_only: bool = False
 
 
 def export(request: Request, step: Step) -> Path:
@@ -97,15 +50,15 @@ def export(request: Request, step: Step) -> Path:
     Raises:
         ExportError: the checkpoint is refused, a check failed, or the repository cannot be written.
     """
-    gpus.check(request)
+    settings.check(request)
     if request.backend == "tensorrt" and request.precision == "int8":
         quantize.check_version()
     if request.verify:
         check.require_reference()
-    tensorrt = TensorRT(gpus.device(request)) if request.backend == "tensorrt" else None
+    tensorrt = TensorRT(settings.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
         source = checkpoint.load(request.checkpoint, google_options=request.google, encoder_only=request.encoder_only)
-        family = _family(request, source)
+        family = settings.settled(request, source)
     for note in source.notes:
         print(f"note: {note}")
     weights = identity.DigestedWeights(source.weights)
@@ -143,61 +96,6 @@ def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_
     onnx_file.check(model)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     onnx_file.write(model, path, external_data=size >= external_from)
-
-
-def _family(request: Request, source: Checkpoint) -> Family:
-    """Settles every setting: what is asked for, else what the checkpoint says."""
-    config, defaults = source.config, source.defaults
-    highest = max(network.layer_indices(request.layers, config.num_hidden_layers))
-    pooling = request.pooling or defaults.pooling
-    if not pooling:
-        raise ExportError(f"{defaults.unsupported}; choose one with --pooling")
-    has_pooler = source.weights.has("pooler.dense.weight")
-    if pooling == "pooler" and not has_pooler:
-        raise ExportError(f"{request.checkpoint} has no pooler (pooler.dense.weight); choose another --pooling")
-    max_seq_len = request.max_seq_len or defaults.max_seq_len
-    if not 3 <= max_seq_len <= config.max_position_embeddings:
-        raise ExportError(
-            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {config.max_position_embeddings}, "
-            "[CLS] and [SEP] included"
-        )
-    dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
-    _check_dense(dense, pooling, config.hidden_size, len(request.layers))
-    return Family(
-        name=request.name,
-        hidden_size=config.hidden_size,
-        layers=request.layers,
-        # It reads the last layer, so it costs the layers that would be left out otherwise.
-        pooler=has_pooler and (pooling == "pooler" or highest == config.num_hidden_layers - 1),
-        max_seq_len=max_seq_len,
-        pooling=pooling,
-        normalize=defaults.normalize if request.normalize is None else request.normalize,
-        prompts=defaults.prompts,
-        default_prompt_name=defaults.default_prompt_name,
-        dense_activations=tuple(layer.activation for layer in dense),
-        dense_size=len(dense[-1].weight) if dense else None,
-        backend=request.backend,
-        max_batch_size=request.max_batch_size,
-        instances=request.instances or gpus.instances(request),
-        threads=request.threads,
-        gpus=gpus.of_encoder(request),
-        profiles=gpus.profiles(request, max_seq_len),
-        pad_to_multiple_of=gpus.pad_to_multiple_of(request),
-    )
-
-
-def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers: int) -> None:
-    """Refuses Dense layers that the pooling step could not compute behind `pooling`: it would end with the server."""
-    size = hidden_size if pooling == "pooler" else hidden_size * layers * (1 + (pooling == "mean_max"))
-    for number, layer in enumerate(dense, start=1):
-        outputs, inputs = layer.weight.shape
-        if inputs != size:
-            raise ExportError(
-                f"the checkpoint's Dense layer {number} takes vectors of length {inputs}, but "
-                f"pooling {pooling} over {layers} layer(s) gives it {size}; leave --layers at one, or choose another "
-                "--pooling, behind which there is no Dense layer"
-            )
-        size = outputs
 
 
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:

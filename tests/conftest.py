@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from client_sdk import LocalServer
-from export.pipeline import Request, export
+from export.pipeline import export
+from export.settings import Request
 from tests.support import reference
 from tests.support.checkpoints.folders import write_bert, write_json, write_modules, write_safetensors
 from tests.support.servers.local_servers import UPPER, make_model

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import google, hub, json_files, sentence_transformers
+from export import json_files
+from export.checkpoint import google, hub, sentence_transformers
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.weights import SafetensorsWeights, Weights

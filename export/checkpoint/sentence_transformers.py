@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.checkpoint import json_files, transformer_settings
+from export import json_files
+from export.checkpoint import transformer_settings
 from export.checkpoint.transformer_settings import TransformerSettings, longest_text
 from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
 from export.errors import ExportError

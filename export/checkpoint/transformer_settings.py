@@ -6,7 +6,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import json_files
+from export import json_files
 from export.errors import ExportError
 
 # Under these names, in this order, sentence-transformers looks for the settings of its Transformer.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from export.checkpoint import json_files
+from export import json_files
 from export.errors import ExportError
 
 ONE_FILE = "model.safetensors"

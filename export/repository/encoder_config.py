@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING
 
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export.network.layout import INPUTS, REDUCTIONS, shape_of
-
-if TYPE_CHECKING:
-    from export.repository.family import Family
+from export.repository.family import Family
 
 # What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds.
 MAX_QUEUED_TEXTS = 4096

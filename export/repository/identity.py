@@ -1,7 +1,7 @@
 """What tells one exported model from another: a hash over its network, its tokenizer and its settings.
 
 A version number says nothing about which weights answer, so every model of a family carries the identity of each of its
-versions (`family.IDENTITY`), a request may name the one that it wants, and each Python step refuses what is meant for
+versions (`configs.IDENTITY`), a request may name the one that it wants, and each Python step refuses what is meant for
 another. The hash is over what an export is made of, not over the files it writes: those differ with the versions of
 libraries, and a TensorRT engine with every build, where the vectors are the same.
 """
@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.weights import Weights
-from export.repository.family import Family, step_settings
+from export.repository.configs import step_settings
+from export.repository.family import Family
 
 _FORMAT = 1  # to be counted up when an export of the same checkpoint and settings gives other vectors than before
 _DIGITS = 32  # hexadecimal

@@ -21,7 +21,8 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
-from export.repository.family import IDENTITY, TEMPLATE, Family, configs, step_settings
+from export.repository.configs import IDENTITY, TEMPLATE, configs, step_settings
+from export.repository.family import Family
 
 # What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
 # one in git.

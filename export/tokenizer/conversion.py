@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers
 
-from export.checkpoint import json_files, regular_files
+from export import json_files, regular_files
 from export.errors import ExportError
 from export.tokenizer import check
 

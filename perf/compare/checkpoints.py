@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.pipeline import Request, export
+from export.pipeline import export
+from export.settings import Request
 from perf.compare.running.environment import FOLDER, PeerAbsent
 from perf.compare.systems.system import Model
 

@@ -21,7 +21,8 @@ from client_sdk import Client, LocalServer
 from export.checkpoint import checkpoint
 from export.network import network
 from export.pipeline import save
-from export.repository.family import ROLES, configs
+from export.repository.configs import configs
+from export.repository.family import ROLES
 from export.tensorrt.profiles import Profile
 from tests.support import reference
 from tests.support.checkpoints.families import MINILM

@@ -4,7 +4,7 @@ import importlib
 import sys
 from types import ModuleType
 
-from export.repository.family import TEMPLATE
+from export.repository.configs import TEMPLATE
 
 FOLDER = TEMPLATE / "bert_encoder" / "1"
 

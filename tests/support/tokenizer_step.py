@@ -2,7 +2,7 @@
 
 import sys
 
-from export.repository.family import TEMPLATE
+from export.repository.configs import TEMPLATE
 
 sys.path.append(str(TEMPLATE / "bert_tokenizer" / "1"))
 

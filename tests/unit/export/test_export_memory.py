@@ -13,7 +13,8 @@ EXPORT = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from export.pipeline import Request, export
+from export.pipeline import export
+from export.settings import Request
 
 def most():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from export.repository.family import ROLES, TEMPLATE
+from export.repository.configs import TEMPLATE
+from export.repository.family import ROLES
 
 
 def test_the_committed_repository_is_what_the_default_export_writes(repository: Path):

@@ -7,8 +7,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export.network.layout import INPUTS
+from export.repository.configs import configs
 from export.repository.encoder_config import GRAPH_TEXTS
-from export.repository.family import Family, configs
+from export.repository.family import Family
 from export.tensorrt.profiles import Profile
 from tests.support.checkpoints.families import MINILM
 

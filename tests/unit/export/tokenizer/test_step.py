@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from export.errors import ExportError
-from export.repository.family import TEMPLATE
+from export.repository.configs import TEMPLATE
 from export.tokenizer import step as tokenizer_step
 from tests.support import reference
 

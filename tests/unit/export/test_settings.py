@@ -11,8 +11,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export import pipeline
 from export.__main__ import main
-from export.gpus import device
-from export.pipeline import Request
+from export.settings import Request, device
 from tests.support.checkpoints.folders import write_bert
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoint import regular_files
+from export import regular_files
 from export.errors import ExportError
 
 MAX_BYTES = 4_000_000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.checkpoint import json_files, regular_files
+from export import json_files, regular_files
 from export.errors import ExportError
 
 

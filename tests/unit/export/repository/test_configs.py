@@ -7,7 +7,8 @@ from tritonclient.grpc.model_config_pb2 import TYPE_INT32, BatchInput, BatchOutp
 
 from export.errors import ExportError
 from export.network.layout import INPUTS, shape_of
-from export.repository.family import TEMPLATE, Family, configs
+from export.repository.configs import TEMPLATE, configs
+from export.repository.family import Family
 from tests.support.checkpoints.families import MINILM
 
 OTHER = replace(

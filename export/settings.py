@@ -1,0 +1,180 @@
+"""What an export is asked for, and what follows from it: what goes together, and what holds where nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from export.checkpoint import google
+from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.sentence_transformers import Dense
+from export.errors import ExportError
+from export.network import network
+from export.repository.family import LEAST_COSINE, Family
+from export.tensorrt import profiles as ranges
+from export.tensorrt.profiles import Profile
+
+# Requests share a batch on TensorRT only if their S is equal, and only such as stand side by side in the queue. Wider
+# steps make longer batches and more padding; up to the first profile's end all short texts are one shape.
+PAD_TO_MULTIPLE_OF = 32
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an export is asked for; None stands for the checkpoint's own setting. See `Family` for the rest.
+
+    Attributes:
+        checkpoint: A folder, or a hub id.
+        repository: The model repository to write to.
+        version: Version directory in each model.
+        instances: Of the encoder, on each GPU; None for one on the CPU and two on a GPU.
+        verify: Whether to compare with transformers' BertModel (the FP32 network where the precision is INT8).
+        precision: Of the network, one of `family.PRECISIONS`.
+        least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
+        gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU, and for
+            all with TensorRT.
+        profiles: Ranges of S, for TensorRT; cut at max_seq_len.
+        pad_to_multiple_of: To what the tokenizer rounds S up, for TensorRT.
+        workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
+        timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
+        google: What is said about a checkpoint in Google's original format.
+        encoder_only: Whether a classifier's or cross-encoder's encoder is wanted without its head.
+    """
+
+    checkpoint: str
+    name: str
+    repository: Path
+    version: int = 1
+    backend: str = "python"
+    layers: tuple[int, ...] = (-1,)
+    max_seq_len: int | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+    max_batch_size: int = 64
+    instances: int | None = None
+    threads: int = 0
+    verify: bool = False
+    precision: str = "fp32"
+    least_cosine: float = LEAST_COSINE
+    gpus: tuple[int, ...] | None = None
+    profiles: tuple[Profile, ...] | None = None
+    pad_to_multiple_of: int | None = None
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    google: google.Options = field(default_factory=google.Options)
+    encoder_only: bool = False
+
+
+def check(request: Request) -> None:
+    """Refuses options that do not go together.
+
+    Raises:
+        ExportError: says which, and what to do.
+    """
+    on_gpu = _gpus_of_encoder(request) is not None
+    if on_gpu and request.backend == "python":
+        raise ExportError("--gpus needs --backend onnxruntime or tensorrt: the python backend computes on CPUs")
+    if request.precision == "fp16" and not on_gpu:
+        raise ExportError("--precision fp16 is for GPUs: give --gpus all, or --precision int8 for CPUs")
+    if request.precision == "int8" and on_gpu and request.backend != "tensorrt":
+        raise ExportError(
+            "--precision int8 is for CPUs and for TensorRT: give --precision fp16, or --backend tensorrt, for GPUs"
+        )
+    if request.backend != "tensorrt":
+        for option, value in (
+            ("--profiles", request.profiles),
+            ("--pad-to-multiple-of", request.pad_to_multiple_of),
+            ("--workspace", request.workspace),
+            ("--timing-cache", request.timing_cache),
+        ):
+            if value is not None:
+                raise ExportError(f"{option} is for --backend tensorrt; leave it out, or give that")
+
+
+def device(request: Request) -> int:
+    """The GPU to build an engine on."""
+    return request.gpus[0] if request.gpus else 0
+
+
+def settled(request: Request, source: Checkpoint) -> Family:
+    """Every setting: what is asked for, else what the checkpoint says.
+
+    Raises:
+        ExportError: the checkpoint does not allow what is asked for.
+    """
+    config, defaults = source.config, source.defaults
+    highest = max(network.layer_indices(request.layers, config.num_hidden_layers))
+    pooling = request.pooling or defaults.pooling
+    if not pooling:
+        raise ExportError(f"{defaults.unsupported}; choose one with --pooling")
+    has_pooler = source.weights.has("pooler.dense.weight")
+    if pooling == "pooler" and not has_pooler:
+        raise ExportError(f"{request.checkpoint} has no pooler (pooler.dense.weight); choose another --pooling")
+    max_seq_len = request.max_seq_len or defaults.max_seq_len
+    if not 3 <= max_seq_len <= config.max_position_embeddings:
+        raise ExportError(
+            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {config.max_position_embeddings}, "
+            "[CLS] and [SEP] included"
+        )
+    dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
+    _check_dense(dense, pooling, config.hidden_size, len(request.layers))
+    return Family(
+        name=request.name,
+        hidden_size=config.hidden_size,
+        layers=request.layers,
+        # It reads the last layer, so it costs the layers that would be left out otherwise.
+        pooler=has_pooler and (pooling == "pooler" or highest == config.num_hidden_layers - 1),
+        max_seq_len=max_seq_len,
+        pooling=pooling,
+        normalize=defaults.normalize if request.normalize is None else request.normalize,
+        prompts=defaults.prompts,
+        default_prompt_name=defaults.default_prompt_name,
+        dense_activations=tuple(layer.activation for layer in dense),
+        dense_size=len(dense[-1].weight) if dense else None,
+        backend=request.backend,
+        max_batch_size=request.max_batch_size,
+        instances=request.instances or _instances(request),
+        threads=request.threads,
+        gpus=_gpus_of_encoder(request),
+        profiles=_profiles(request, max_seq_len),
+        pad_to_multiple_of=_pad_to_multiple_of(request),
+    )
+
+
+def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers: int) -> None:
+    """Refuses Dense layers that the pooling step could not compute behind `pooling`: it would end with the server."""
+    size = hidden_size if pooling == "pooler" else hidden_size * layers * (1 + (pooling == "mean_max"))
+    for number, layer in enumerate(dense, start=1):
+        outputs, inputs = layer.weight.shape
+        if inputs != size:
+            raise ExportError(
+                f"the checkpoint's Dense layer {number} takes vectors of length {inputs}, but "
+                f"pooling {pooling} over {layers} layer(s) gives it {size}; leave --layers at one, or choose another "
+                "--pooling, behind which there is no Dense layer"
+            )
+        size = outputs
+
+
+def _gpus_of_encoder(request: Request) -> tuple[int, ...] | None:
+    """The GPUs of the encoder, none named for all; None for the CPU."""
+    return () if request.gpus is None and request.backend == "tensorrt" else request.gpus
+
+
+def _instances(request: Request) -> int:
+    """Two on a GPU: while one computes, the other's tensors are copied; they share the weights."""
+    return 1 if _gpus_of_encoder(request) is None else 2
+
+
+def _profiles(request: Request, max_seq_len: int) -> tuple[Profile, ...]:
+    """The profiles of an engine; none for other backends.
+
+    Raises:
+        ExportError: they end before max_seq_len.
+    """
+    return ranges.fitted(request.profiles or ranges.DEFAULT, max_seq_len) if request.backend == "tensorrt" else ()
+
+
+def _pad_to_multiple_of(request: Request) -> int:
+    """To what the tokenizer rounds S up: 1, but for TensorRT."""
+    return request.pad_to_multiple_of or (PAD_TO_MULTIPLE_OF if request.backend == "tensorrt" else 1)
