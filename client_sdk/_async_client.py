@@ -15,15 +15,17 @@ from client_sdk._call.collect import TokenVectors
 from client_sdk._call.drive import ask_async, drive_async
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from client_sdk._call.options import CountOptions, TokenOptions, request_parameters
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from client_sdk._call.texts import AnyTexts as Texts
 from client_sdk._call.texts import Text, Tokens
 from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
-from client_sdk._settings import DEFAULT_BATCH_SIZE, make_settings
+from client_sdk._settings import make_settings
 from client_sdk._transport.address import Url
 from client_sdk._transport.base import AsyncTransport, Query
-from client_sdk._transport.connection import FilePath, open_async_transport
+from client_sdk._transport.connection import FilePath
+from client_sdk._transport.opening import open_async_transport
 from client_sdk._transport.retry import Deadline
 
 if TYPE_CHECKING:

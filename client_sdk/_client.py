@@ -16,14 +16,16 @@ from client_sdk._call.collect import TokenVectors
 from client_sdk._call.drive import ask, drive
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS, Job
 from client_sdk._call.options import CountOptions, TokenOptions, request_parameters
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
 from client_sdk._call.texts import Text, Texts, Tokens
 from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
-from client_sdk._settings import DEFAULT_BATCH_SIZE, make_settings
+from client_sdk._settings import make_settings
 from client_sdk._transport.address import Url
 from client_sdk._transport.base import Query, Transport
-from client_sdk._transport.connection import FilePath, open_transport
+from client_sdk._transport.connection import FilePath
+from client_sdk._transport.opening import open_transport
 from client_sdk._transport.retry import Deadline
 
 if TYPE_CHECKING:

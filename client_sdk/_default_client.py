@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.argument_names import named
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.texts import Texts
 from client_sdk._client import Client
-from client_sdk._settings import DEFAULT_BATCH_SIZE, default_api_key, default_model, default_url
+from client_sdk._settings import default_api_key, default_model, default_url
 
 _lock = threading.Lock()
 _current: tuple[tuple[str, str, str | None], Client] | None = None  # what the client was made for, and the client

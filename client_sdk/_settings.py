@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client_sdk._call.options import seconds, sendable
+from client_sdk._checks import seconds, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._transport.address import Url
 from client_sdk._transport.connection import Connection, FilePath, make_connections
@@ -15,7 +15,6 @@ from client_sdk._transport.retry import Deadline
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"
 DEFAULT_TIMEOUT = 60.0  # seconds without an answer
-DEFAULT_BATCH_SIZE = 64  # texts
 
 
 def default_url() -> str:

@@ -17,11 +17,10 @@ from itertools import chain, count, islice
 from typing import Any, TypeVar
 
 from client_sdk._call.job import Job
-from client_sdk._call.plan import IN_FLIGHT, Batch, cut
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE, IN_FLIGHT, Batch, cut
 from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
-from client_sdk._settings import DEFAULT_BATCH_SIZE
-from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Transport
-from client_sdk._transport.peer import Reach, TooManyTexts
+from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Reach, Transport
+from client_sdk._transport.peer import TooManyTexts
 from client_sdk._transport.retry import GRACE, Deadline, Retry
 
 T = TypeVar("T")

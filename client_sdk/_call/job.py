@@ -18,15 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
-from client_sdk._call.options import positive_int
-from client_sdk._call.plan import Batch, batches, plan
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE, Batch, batches, plan
 from client_sdk._call.progress import Progress
 from client_sdk._call.stream import stream_windows
 from client_sdk._call.texts import AnyTexts, TextSource, open_texts
+from client_sdk._checks import positive_int
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
-from client_sdk._settings import DEFAULT_BATCH_SIZE
-from client_sdk._transport.base import InferRequest, Parameters, Reply
-from client_sdk._transport.peer import Reach
+from client_sdk._transport.base import InferRequest, Parameters, Reach, Reply
 from client_sdk._transport.retry import Deadline
 
 R = TypeVar("R")
@@ -134,7 +132,7 @@ class Job(Generic[R]):
     def request(self, batch: Batch) -> InferRequest:
         """The request of a batch."""
         version = "" if self.model_version is None else str(self.model_version)
-        return InferRequest(self.model, batch.texts, self._outputs, self._parameters, version, self._pin.identity)
+        return InferRequest(self.model, batch.rows(), self._outputs, self._parameters, version, self._pin.identity)
 
     def request_for(self, batch: Batch, peer: Reach) -> InferRequest:
         """`request`, unless no server has the model that answered before.

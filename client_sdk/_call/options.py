@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from numbers import Real
 from typing import Any, TypedDict
 
 import numpy as np
 
-from client_sdk._call.texts import check_utf8
+from client_sdk._checks import positive_int, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
 
 POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
@@ -20,12 +17,6 @@ PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 
 PRIORITIES = ("interactive", "bulk")
 """Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
-
-LARGEST_INT = 2**63 - 1
-"""Both protocols carry integers of 64 bits."""
-
-LONGEST_TIMEOUT = 30 * 24 * 3600.0
-"""Seconds. More than that is no other wish, and too much for the clocks of the libraries below."""
 
 
 class CountOptions(TypedDict, total=False):
@@ -102,43 +93,6 @@ def request_parameters(
         "bulk": None if priority is None else priority == "bulk",
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def positive_int(name: str, value: Any) -> int:
-    """`value` as an int of at least 1; numpy's integers too, a bool not."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise InvalidType(f"{name} must be an int, not {type(value).__name__}")
-    if abs(number) > LARGEST_INT:
-        raise InvalidArgument(f"{name} must be between 1 and {LARGEST_INT}")
-    if number < 1:
-        raise InvalidArgument(f"{name} must be at least 1, not {number}")
-    return number
-
-
-def seconds(name: str, value: Any) -> float:
-    """`value`, any positive, finite number, as seconds; LONGEST_TIMEOUT at most: no call may wait for ever."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number:
-        raise InvalidType(f"{name} must be a number of seconds, not {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int that no float reaches
-        number = LONGEST_TIMEOUT if value > 0 else -LONGEST_TIMEOUT
-    if not (math.isfinite(number) and number > 0):
-        raise InvalidArgument(f"{name} must be a positive, finite number of seconds, not {number:g}")
-    return min(number, LONGEST_TIMEOUT)
-
-
-def sendable(name: str, value: str) -> str:
-    """`value` as a plain str, if it reaches the server as it is."""
-    if "\0" in value:
-        raise InvalidArgument(f"{name} has a NUL at character {value.index(chr(0))}, where Triton cuts it: remove it")
-    check_utf8(value, name)
-    return str.__str__(value)  # a subclass may not be what the libraries below expect
 
 
 def _string(name: str, value: Any) -> str | None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from client_sdk._call.texts import Text
 
+DEFAULT_BATCH_SIZE = 64
+"""Texts in a request."""
+
 IN_FLIGHT = 4
 """Requests on their way to a server at the same time: enough for the server to merge some while it computes others."""
 
@@ -26,6 +29,12 @@ class Batch:
 
     texts: list[Text]
     positions: list[int]
+
+    def rows(self) -> list[list[bytes]]:
+        """The texts in UTF-8, a row of one or of two for each."""
+        return [
+            [text.encode()] if isinstance(text, str) else [text[0].encode(), text[1].encode()] for text in self.texts
+        ]
 
 
 _Entry = tuple[int, int, Text]  # length in characters (tokens are the server's to count), position, text

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from client_sdk._call.not_texts import instead_of_text, instead_of_texts
+from client_sdk._checks import check_utf8
 from client_sdk._errors import InvalidArgument, InvalidType
 
 Text = str | tuple[str, str]
@@ -128,17 +129,6 @@ def _check_string(text: str, name: str) -> None:
         raise InvalidArgument(f"{name} is {'blank' if text else 'empty'}: a vector of nothing has no meaning")
     if not text.isascii():
         check_utf8(text, name)
-
-
-def check_utf8(text: str, name: str) -> None:
-    """Raise InvalidArgument if `text`, called `name`, has half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(
-            f"{name} has the lone surrogate {text[error.start]!r} at character {error.start}, "
-            "which UTF-8 cannot express: decode it with errors='replace'"
-        ) from None
 
 
 def _kind(value: object) -> str:

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from client_sdk._call.collect import Rows
 from client_sdk._call.job import TEXT_INDEX, AnswerKind
 from client_sdk._call.options import POOLINGS, PRIORITIES, request_parameters
+from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.progress import Progress
 from client_sdk._client import Client
 from client_sdk._commands.encode_input import Lines, WrongLine
 from client_sdk._commands.encode_output import Writer, open_writer
 from client_sdk._errors import InvalidArgument, ServerError
-from client_sdk._settings import DEFAULT_BATCH_SIZE
 from client_sdk._transport.base import Arrays
 
 

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy.typing as npt
-
-from client_sdk._call.texts import Text
-
-if TYPE_CHECKING:
-    from client_sdk._transport.peer import Reach
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Output name -> array, which may be a read-only view of the reply. BYTES are object arrays of bytes."""
@@ -25,10 +20,11 @@ Parameters = Mapping[str, bool | int | str]
 
 @dataclass(frozen=True)
 class InferRequest:
-    """One inference: texts that are all str ([N, 1] on the wire) or all pairs ([N, 2])."""
+    """One inference."""
 
     model: str
-    texts: Sequence[Text]
+    rows: Sequence[Sequence[bytes]]
+    """Of the input TEXT: N of UTF-8 texts, each of one text or each of a pair's two."""
     outputs: tuple[str, ...]
     parameters: Parameters = field(default_factory=dict)
     version: str = ""
@@ -39,12 +35,6 @@ class InferRequest:
     def sent_parameters(self) -> Parameters:
         """The parameters, and the identity, which the server compares with its own."""
         return {**self.parameters, "identity": self.identity} if self.identity else self.parameters
-
-    def text_rows(self) -> list[list[bytes]]:
-        """The texts as rows of UTF-8 bytes."""
-        return [
-            [text.encode()] if isinstance(text, str) else [text[0].encode(), text[1].encode()] for text in self.texts
-        ]
 
 
 class Reply(NamedTuple):
@@ -63,6 +53,50 @@ class Query:
 
     kind: Literal["config", "metadata", "ready", "server", "statistics"]
     model: str = ""
+
+
+class Reach(Protocol):
+    """What is asked about the other end, be it one server or several."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether anything there has answered yet."""
+        ...
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether what one server did not take can be given to another at once."""
+        ...
+
+    @property
+    def servers(self) -> int:
+        """How many servers work side by side."""
+        ...
+
+    def has_spare_for(self, request: InferRequest) -> bool:
+        """Whether there is another for this request."""
+        ...
+
+    def question(self, model: str) -> Query | None:
+        """What must still be asked so that all is known that a call needs."""
+        ...
+
+    def limit(self, model: str) -> int | None:
+        """Texts in a request that every server takes; None if that is not known."""
+        ...
+
+    def may_serve(self, request: InferRequest) -> bool:
+        """Whether anything there may have the model that is asked for."""
+        ...
+
+    def holds(self, model: str) -> str:
+        """Which models are where, for an error."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The address or addresses, for an error."""
+        ...
 
 
 class Pending(Protocol):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client_sdk._api_key import checked_api_key, key_header
 from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._transport.address import Address, Url, parse_addresses
-from client_sdk._transport.base import AsyncTransport, Transport
-from client_sdk._transport.pool.transport import AsyncPoolTransport, PoolTransport
 
 _GRPC_NAME = re.compile(r"[0-9a-z_.-]+")
 _HTTP_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -113,39 +111,3 @@ def _checked_headers(headers: Mapping[str, str], *, uses_grpc: bool) -> dict[str
             raise InvalidArgument(f"header {name!r} is given twice; the case of its letters makes no difference")
         sent[name] = value
     return sent
-
-
-def open_transport(connections: Sequence[Connection]) -> Transport:
-    """The blocking transport to the addresses; only their protocol's libraries are imported."""
-    if len(connections) > 1:
-        return PoolTransport([_open(connection) for connection in connections])
-    return _open(connections[0])
-
-
-def open_async_transport(connections: Sequence[Connection]) -> AsyncTransport:
-    """The asynchronous transport to the addresses; to be called in the event loop that uses it."""
-    if len(connections) > 1:
-        return AsyncPoolTransport([_open_async(connection) for connection in connections])
-    return _open_async(connections[0])
-
-
-def _open(connection: Connection) -> Transport:
-    connection.tls.check_files()
-    if connection.address.uses_grpc:
-        from client_sdk._transport.grpc.transport import GrpcTransport
-
-        return GrpcTransport(connection)
-    from client_sdk._transport.http.transport import HttpTransport
-
-    return HttpTransport(connection)
-
-
-def _open_async(connection: Connection) -> AsyncTransport:
-    connection.tls.check_files()
-    if connection.address.uses_grpc:
-        from client_sdk._transport.grpc.transport import AsyncGrpcTransport
-
-        return AsyncGrpcTransport(connection)
-    from client_sdk._transport.http.transport import AsyncHttpTransport
-
-    return AsyncHttpTransport(connection)

@@ -1,11 +1,11 @@
-"""What a transport knows of the server at the other end, and how its failures are put into words."""
+"""One server at the other end: what is known of it, and how its failures are put into words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from client_sdk._api_key import GRPC_HEADER, HTTP_HEADER
 from client_sdk._errors import (
@@ -45,50 +45,6 @@ class TooManyTexts(InvalidArgument):
     def __init__(self, message: str, limit: int) -> None:
         super().__init__(message)
         self.limit = limit
-
-
-class Reach(Protocol):
-    """What `_transport.retry` and `_call.drive` ask about the other end, be it one server or several."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether anything there has answered yet."""
-        ...
-
-    @property
-    def has_spare(self) -> bool:
-        """Whether what one server did not take can be given to another at once."""
-        ...
-
-    @property
-    def servers(self) -> int:
-        """How many servers work side by side."""
-        ...
-
-    def has_spare_for(self, request: InferRequest) -> bool:
-        """Whether there is another for this request."""
-        ...
-
-    def question(self, model: str) -> Query | None:
-        """What must still be asked so that all is known that a call needs."""
-        ...
-
-    def limit(self, model: str) -> int | None:
-        """Texts in a request that every server takes; None if that is not known."""
-        ...
-
-    def may_serve(self, request: InferRequest) -> bool:
-        """Whether anything there may have the model that is asked for."""
-        ...
-
-    def holds(self, model: str) -> str:
-        """Which models are where, for an error."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The address or addresses, for an error."""
-        ...
 
 
 class Peer(Known):

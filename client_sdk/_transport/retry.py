@@ -16,8 +16,7 @@ from client_sdk._errors import (
     StepDied,
     VersionChanged,
 )
-from client_sdk._transport.base import InferRequest
-from client_sdk._transport.peer import Reach
+from client_sdk._transport.base import InferRequest, Reach
 
 T = TypeVar("T")
 

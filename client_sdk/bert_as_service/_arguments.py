@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from client_sdk._call.not_texts import instead_of_text, instead_of_texts
-from client_sdk._call.options import positive_int
 from client_sdk._call.texts import Text, Tokens
+from client_sdk._checks import positive_int
 from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._transport.address import Address
 

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS, one_model
-from client_sdk._call.options import positive_int, request_parameters
+from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import IN_FLIGHT
 from client_sdk._call.questions import ModelInfo, served
 from client_sdk._call.texts import Texts
+from client_sdk._checks import positive_int
 from client_sdk._client import Client
 from client_sdk._errors import DeadlineExceeded, InvalidArgument
 from client_sdk._reconnecting import Reconnecting

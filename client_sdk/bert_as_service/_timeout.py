@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
 
-from client_sdk._call.options import LONGEST_TIMEOUT
+from client_sdk._checks import LONGEST_TIMEOUT
 from client_sdk._errors import DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
 from client_sdk._transport.retry import Deadline

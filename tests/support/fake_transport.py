@@ -10,6 +10,12 @@ from client_sdk._transport.base import Arrays, InferRequest, Reply
 from client_sdk._transport.peer import Peer
 
 
+def texts_of(request: InferRequest) -> list[str | tuple[str, ...]]:
+    """The texts of a request, as they were given."""
+    rows = [tuple(text.decode() for text in row) for row in request.rows]
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
 class FakeTransport:
     """Answers with `answer(request)`, as version 1 unless that says otherwise, in threads.
 

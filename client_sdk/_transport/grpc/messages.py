@@ -13,7 +13,7 @@ from client_sdk._transport.tensors import pack_strings, read_tensor
 
 def infer_message(request: InferRequest) -> pb.ModelInferRequest:
     """The message of one inference."""
-    rows = request.text_rows()
+    rows = request.rows
     message = pb.ModelInferRequest(model_name=request.model, model_version=request.version)
     message.inputs.add(name="TEXT", datatype="BYTES", shape=(len(rows), len(rows[0])))
     for output in request.outputs:

@@ -15,7 +15,7 @@ _JSON_LENGTH = "Inference-Header-Content-Length"  # bytes of a body that are JSO
 
 def infer_body(request: InferRequest) -> tuple[str, dict[str, str], bytes]:
     """Path, headers and body of one inference."""
-    rows = request.text_rows()
+    rows = request.rows
     text = pack_strings(string for row in rows for string in row)
     described: dict[str, Any] = {
         "inputs": [

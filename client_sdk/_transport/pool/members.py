@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from client_sdk._errors import ClientError, DeadlineExceeded, ServerBusy, ServerUnreachable, VersionChanged
-from client_sdk._transport.base import InferRequest, Query
-from client_sdk._transport.peer import Reach
+from client_sdk._transport.base import InferRequest, Query, Reach
 from client_sdk._transport.retry import PASSED_OVER, Silent
 
 BUSY_PAUSES = 0.1, 2.0

@@ -9,7 +9,7 @@ import pytest
 from client_sdk import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, _client
 from client_sdk._transport.retry import Deadline
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient, NoResponse, _timeout
-from tests.support.fake_transport import FakeTransport
+from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE, wait_for
 
 SIZE = 3  # numbers in a vector
@@ -25,9 +25,9 @@ class Server(FakeTransport):
 
     def reply(self, request):
         assert self.held.wait(PATIENCE)
-        if "wrong" in request.texts:
-            raise InvalidArgument(f"text {list(request.texts).index('wrong')}: wrong")
-        texts = ["".join(text) for text in request.texts]
+        if "wrong" in texts_of(request):
+            raise InvalidArgument(f"text {texts_of(request).index('wrong')}: wrong")
+        texts = ["".join(text) for text in texts_of(request)]
         lengths = np.array([len(text) for text in texts])
         kept = np.minimum(lengths, request.parameters.get("max_seq_len", 20))
         real = (np.arange(kept.max()) < kept[:, None]).astype(np.int32)
@@ -74,9 +74,9 @@ def test_texts_go_out_as_bert_as_service_reads_them(server, client):
     client.encode([["one", "|||", "other"]], is_tokenized=True)
     rules = {"pair_truncation": "bert_as_service"}
     pair, tokens = server.requests
-    assert pair.texts == [("one", "other")] and (pair.model, pair.outputs) == ("bert", ("EMBEDDING", "TOKEN_COUNT"))
+    assert texts_of(pair) == [("one", "other")] and (pair.model, pair.outputs) == ("bert", ("EMBEDDING", "TOKEN_COUNT"))
     assert pair.parameters == {**rules, "split_special_tokens": True, "prompt": "", "normalize": False}
-    assert tokens.texts == ['["one", "|||", "other"]']
+    assert texts_of(tokens) == ['["one", "|||", "other"]']
     assert tokens.parameters == {**rules, "is_tokenized": True, "normalize": False}
 
 

@@ -13,7 +13,7 @@ from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._transport.base import Reply
 from client_sdk._transport.peer import TooManyTexts
 from client_sdk._transport.retry import Deadline
-from tests.support.fake_transport import FakeTransport
+from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE, wait_for
 
 
@@ -28,7 +28,7 @@ class AsyncFake(FakeTransport):
 def numbers(request):
     """A text is a number, and its vector holds it."""
     time.sleep(0.001)
-    return {"EMBEDDING": np.array([[float(text)] for text in request.texts], np.float32)}
+    return {"EMBEDDING": np.array([[float(text)] for text in texts_of(request)], np.float32)}
 
 
 @pytest.fixture(params=["blocking", "asynchronous"])
@@ -80,7 +80,7 @@ def test_a_few_requests_are_on_their_way_at_once_and_no_more(run):
 
 def test_batches_obey_the_servers_limit(run):
     run([str(i) for i in range(100)], batch_size=64, limit=7)
-    assert max(len(request.texts) for request in run.transport.requests) == 7
+    assert max(len(texts_of(request)) for request in run.transport.requests) == 7
 
 
 def test_a_single_batch_is_sent_alone(run):
@@ -92,7 +92,7 @@ def test_a_busy_server_is_tried_again_without_holding_up_the_rest(run):
     refused = []
 
     def busy_once(request):
-        if "3" in request.texts and not refused:
+        if "3" in texts_of(request) and not refused:
             refused.append(request)
             raise ServerBusy("full")
         return numbers(request)
@@ -119,8 +119,8 @@ def test_a_server_that_stays_busy_is_an_error_at_the_deadline(run):
 
 def test_an_error_about_a_text_names_the_callers_index(run):
     def refuse(request):
-        if "77" in request.texts:
-            raise InvalidArgument(f"text {request.texts.index('77')}: is refused")
+        if "77" in texts_of(request):
+            raise InvalidArgument(f"text {texts_of(request).index('77')}: is refused")
         return numbers(request)
 
     with pytest.raises(InvalidArgument, match="^text 77: is refused$"):
@@ -138,7 +138,7 @@ def test_an_error_ends_the_call_and_what_has_not_begun(run):
 
 def test_a_deadline_says_how_far_the_call_came(run):
     def stuck(request):
-        if "99" not in request.texts:
+        if "99" not in texts_of(request):
             return numbers(request)
         wait_for(lambda: "; 90 of 100 texts" in str(run.job.cut_short(DeadlineExceeded(""))))
         raise DeadlineExceeded("no answer")
@@ -229,7 +229,7 @@ def test_a_timeout_bounds_the_whole_call_and_says_how_far_it_came(run, clock, fi
 
 def test_a_call_without_a_timeout_ends_when_no_answer_comes(run, clock):
     def silent(request):
-        if "900" in request.texts:
+        if "900" in texts_of(request):
             clock.now += 61
             raise DeadlineExceeded("the server did not answer in time")
         return numbers(request)
@@ -242,7 +242,7 @@ def test_a_request_that_expires_while_others_are_answered_is_sent_again(run, clo
     expired = []
 
     def late_once(request):
-        if "500" in request.texts and not expired:
+        if "500" in texts_of(request) and not expired:
             expired.append(request)
             raise DeadlineExceeded("the server did not answer in time")
         return numbers(request)
@@ -341,7 +341,7 @@ def test_a_call_of_several_requests_is_bulk_unless_it_says_otherwise(run, texts,
 
 def test_refused_texts_are_left_out_where_that_is_wanted():
     def refuse(request):
-        for index, text in enumerate(request.texts):
+        for index, text in enumerate(texts_of(request)):
             if text.endswith("7"):
                 raise InvalidArgument(f"text {index}: is refused")
         return numbers(request)
@@ -382,7 +382,7 @@ def test_a_call_that_has_taken_something_does_not(run):
 
 def test_a_batch_that_is_refused_as_too_large_is_cut(run):
     def strict(request):
-        if len(request.texts) > 3:
+        if len(texts_of(request)) > 3:
             raise TooManyTexts("batch-size must be <= 3", 3)
         return numbers(request)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
-from client_sdk._call.options import LONGEST_TIMEOUT, POOLINGS, positive_int, request_parameters, seconds
+from client_sdk._call.options import POOLINGS, request_parameters
+from client_sdk._checks import LONGEST_TIMEOUT, positive_int, seconds
 
 
 def test_only_what_is_given_is_sent():

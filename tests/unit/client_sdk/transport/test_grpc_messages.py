@@ -16,18 +16,19 @@ def test_strings_are_packed_as_tritonclient_packs_them():
     assert list(unpack_strings(expected)) == deserialize_bytes_tensor(expected).tolist() == STRINGS
 
 
-@pytest.mark.parametrize(("texts", "shape"), [(["a", "ü"], [2, 1]), ([("a", "b"), ("c", "d")], [2, 2])])
-def test_a_request_has_texts_outputs_and_parameters(texts, shape):
+@pytest.mark.parametrize(
+    ("rows", "shape"), [([[b"a"], ["ü".encode()]], [2, 1]), ([[b"a", b"b"], [b"c", b"d"]], [2, 2])]
+)
+def test_a_request_has_texts_outputs_and_parameters(rows, shape):
     parameters = {"normalize": False, "truncate_dim": 64, "pooling": "cls"}
-    message = infer_message(InferRequest("bert", texts, ("EMBEDDING",), parameters))
+    message = infer_message(InferRequest("bert", rows, ("EMBEDDING",), parameters))
     assert message.model_name == "bert"
     assert (message.inputs[0].name, message.inputs[0].datatype, list(message.inputs[0].shape)) == (
         "TEXT",
         "BYTES",
         shape,
     )
-    flat = [part for text in texts for part in ([text] if isinstance(text, str) else text)]
-    assert list(unpack_strings(message.raw_input_contents[0])) == [part.encode() for part in flat]
+    assert list(unpack_strings(message.raw_input_contents[0])) == [text for row in rows for text in row]
     assert [output.name for output in message.outputs] == ["EMBEDDING"]
     assert message.parameters["normalize"].WhichOneof("parameter_choice") == "bool_param"
     assert message.parameters["truncate_dim"].int64_param == 64

@@ -49,12 +49,12 @@ def test_a_closed_configuration_is_asked_for_once(peer):
 
 
 def test_a_request_for_whichever_model_is_addressed_to_the_one_that_is_there(peer):
-    request = InferRequest("bert", ["text"], ("EMBEDDING",), {"pooling": "cls"})
+    request = InferRequest("bert", [[b"text"]], ("EMBEDDING",), {"pooling": "cls"})
     assert peer.addressed(request).identity is None and request.sent_parameters() == {"pooling": "cls"}
     learn(peer, config(v1="abc"))
     assert peer.addressed(request).sent_parameters() == {"pooling": "cls", "identity": "abc"}
     for identity, may in (("abc", True), ("xyz", False), ("", False), (None, True)):
-        assert peer.may_serve(InferRequest("bert", ["text"], (), identity=identity)) is may
+        assert peer.may_serve(InferRequest("bert", [[b"text"]], (), identity=identity)) is may
 
 
 @pytest.mark.parametrize(

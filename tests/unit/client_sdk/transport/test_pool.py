@@ -20,15 +20,15 @@ from client_sdk._transport.base import InferRequest, Query
 from client_sdk._transport.pool.members import BUSY_PAUSES, LOST_PAUSES, Pool
 from client_sdk._transport.pool.transport import PoolTransport
 from client_sdk._transport.retry import Deadline, Retry
-from tests.support.fake_transport import FakeTransport
+from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE
 
-REQUEST = InferRequest("bert", ["1"], ("EMBEDDING",))
+REQUEST = InferRequest("bert", [[b"1"]], ("EMBEDDING",))
 
 
 def numbers(request):
     """A text is a number, and its vector holds it."""
-    return {"EMBEDDING": np.array([[float(text)] for text in request.texts], np.float32)}
+    return {"EMBEDDING": np.array([[float(text)] for text in texts_of(request)], np.float32)}
 
 
 def failing(error):
