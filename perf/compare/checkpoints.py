@@ -13,7 +13,7 @@ import numpy as np
 
 from export.pipeline import export
 from export.settings import Request
-from perf.compare.running.environment import FOLDER, PeerAbsent
+from perf.compare.systems.environment import FOLDER, PeerAbsent
 from perf.compare.systems.system import Model
 
 MODELS = ("minilm", "base")

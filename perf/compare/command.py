@@ -24,8 +24,8 @@ from perf.compare.comparison import (
     rows,
     summary_lines,
 )
-from perf.compare.running.environment import PeerAbsent
 from perf.compare.running.session import Session, running
+from perf.compare.systems.environment import PeerAbsent
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from perf.compare.systems.sentence_transformers.torch import SentenceTransformersTorch
 from perf.compare.systems.system import BULK, LOADS, InProcess, Model, Peer

@@ -17,7 +17,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import client_sdk
@@ -26,24 +26,13 @@ from perf.failure import Failure
 from perf.load.analyzer_report import Measurement, measurements, read_csv
 from perf.load.perf_analyzer import PerfAnalyzer, cache_directory, find_or_fetch
 from perf.load.plot import draw
+from perf.load.points import Point, plan
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer, token_counts
 
 WINDOWS = 3
 """Measurement windows of a point; perf_analyzer reports all of them together."""
 MOST_TEXTS_IN_FLIGHT = 256
 WINDOW_DOUBLINGS = 4
-
-
-@dataclass(frozen=True)
-class Point:
-    """One measurement to make."""
-
-    protocol: str
-    batch_size: int
-    concurrency: int
-
-    def __str__(self) -> str:
-        return f"{self.protocol}, {self.concurrency} at a time, {self.batch_size} texts each"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,25 +112,6 @@ def run(args: argparse.Namespace) -> int:
         written += plots.save(draw(found, args.model, args.max_tokens), name, here)
     report.print_written(written)
     return 0
-
-
-def plan(args: argparse.Namespace, protocols: Sequence[str]) -> list[Point]:
-    """The points to measure. Raises Failure if none is left."""
-    levels = args.concurrency or ([1, 4, 16] if args.quick else [1, 2, 4, 8, 16, 32, 64])
-    batch_sizes = args.batch_sizes or ([1] if args.quick else [1, 8, 64])
-    missing = sorted(set(args.protocols or ()) - set(protocols))
-    if missing:
-        raise Failure(f"--protocols {' '.join(missing)} needs the server's address for it: another --url")
-    points = [
-        Point(protocol, batch_size, concurrency)
-        for protocol in (args.protocols or protocols)
-        for batch_size in batch_sizes
-        for concurrency in levels
-        if batch_size * concurrency <= max(args.most_in_flight, batch_size)
-    ]
-    if not points:
-        raise Failure(f"--most-in-flight {args.most_in_flight} leaves nothing to measure")
-    return points
 
 
 def write_input(path: Path, texts: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from perf.load.analyzer_report import Measurement
-    from perf.load.command import Point
+    from perf.load.points import Point
 
 Found = Sequence[tuple["Point", "Measurement"]]
 

@@ -10,7 +10,7 @@ from perf import plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from perf.memory.command import Samples, Trend
+    from perf.memory.samples import Samples, Trend
 
 
 def draw(samples: Samples, trends: Mapping[str, Trend], warm: float, model: str) -> Figure:

@@ -21,10 +21,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 import client_sdk
 from perf import machine, plots, report
-from perf.memory.command import Samples, Trend, look, trend
-from perf.memory.process_memory import server_processes, shared_files
+from perf.memory.samples import Samples, Trend, look, trend
+from perf.processes import server_processes, shared_files
 from perf.soak.families import copy_family
 from perf.soak.plot import draw
 from perf.soak.traffic import FAILED, REFUSED, SERVED, UNANSWERED, WRONG, SoakTraffic
@@ -90,9 +92,9 @@ def _sampled(traffic: SoakTraffic, args: argparse.Namespace) -> tuple[Samples, S
 def _counts(processes: dict[int, str], traffic: SoakTraffic) -> dict[str, float]:
     found = dict.fromkeys(COUNTS, 0.0)
     tritonserver = next((pid for pid, name in processes.items() if name == "tritonserver"), None)
-    with contextlib.suppress(OSError):  # it has ended, which is told at the end
-        found["file descriptors"] = len(os.listdir(f"/proc/{tritonserver}/fd"))
-        found["threads"] = len(os.listdir(f"/proc/{tritonserver}/task"))
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended, which is told at the end
+        found["file descriptors"] = psutil.Process(tritonserver).num_fds()
+        found["threads"] = psutil.Process(tritonserver).num_threads()
         found["shared-memory files"] = shared_files(list(processes))
     for (_, outcome), number in list(traffic.counts.items()):
         found[outcome] = found.get(outcome, 0.0) + number

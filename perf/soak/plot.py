@@ -10,7 +10,7 @@ from perf import plots
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from perf.memory.command import Samples
+    from perf.memory.samples import Samples
 
 _COLOURS = (plots.ORANGE, plots.GREY, plots.GREEN, plots.BLUE, plots.SKY, plots.PURPLE, plots.RED, plots.YELLOW)
 

@@ -8,7 +8,7 @@ import pytest
 
 from client_sdk import LocalServer
 from perf.__main__ import main
-from perf.memory.process_memory import server_processes
+from perf.processes import server_processes
 from tests.support.servers.local_servers import tritonserver_of
 
 

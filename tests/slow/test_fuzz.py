@@ -22,7 +22,7 @@ import grpc
 import pytest
 
 from client_sdk import Client, LocalServer
-from perf.memory.process_memory import MIB, own_bytes, server_processes, shared_bytes
+from perf.processes import MIB, own_bytes, server_processes, shared_bytes
 from perf.soak.malformed import Generator
 from perf.soak.send_malformed import send_grpc, send_http
 from tests.support.servers.local_servers import processes_of, tritonserver_of, wait_for

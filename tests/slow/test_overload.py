@@ -23,7 +23,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, LocalServer, ServerBusy
-from perf.memory.process_memory import MIB, own_bytes, server_processes, shared_bytes
+from perf.processes import MIB, own_bytes, server_processes, shared_bytes
 from tests.support.servers.local_servers import processes_of, tritonserver_of
 from tests.support.servers.traffic import is_near, traffic
 

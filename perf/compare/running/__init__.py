@@ -1,1 +1,1 @@
-"""The systems' own environments and processes, and the sessions in which they are measured."""
+"""The sessions in which systems are measured, each in a process of its own environment."""

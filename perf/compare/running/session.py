@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.running.environment import ROOT, PeerAbsent
-from perf.compare.running.processes import memory_mb
+from perf.compare.systems.environment import ROOT, PeerAbsent
 from perf.compare.systems.server import environment_variables
 from perf.compare.systems.system import Model, Peer
+from perf.processes import proportional_bytes
 
 _LOG_LINES = 3
 
@@ -54,7 +54,7 @@ class Session:
 
     def memory_mb(self) -> float:
         """Memory of the server, or of the client's process where that computes."""
-        return memory_mb(self._process.pid if self._server is None else self._server)
+        return proportional_bytes(self._process.pid if self._server is None else self._server) / 1e6
 
 
 @contextmanager

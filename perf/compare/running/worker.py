@@ -1,7 +1,7 @@
 """The process that holds a system's client, in that system's environment, and does all the timing.
 
-`python -m perf.peers.worker MODULE` reads orders from standard input and answers on standard output, a line of JSON
-each. MODULE has a class `Client`:
+`python -m perf.compare.running.worker MODULE` reads orders from standard input and answers on standard output, a line
+of JSON each. MODULE has a class `Client`:
 
     Client(config)           what `Peer.serve` said
     prepare(texts)           -> a request, ready to be sent; before the clock
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.running import processes
+from perf import processes
 from perf.compare.running.closed_loop import closed_loop, each_once
 
 _IDLE_SECONDS = 2.0

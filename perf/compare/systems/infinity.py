@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.running.environment import Environment
+from perf.compare.systems.environment import Environment
 from perf.compare.systems.http_client import Posts
 from perf.compare.systems.sentence_transformers import onnx
 from perf.compare.systems.sentence_transformers.onnx import fused_model

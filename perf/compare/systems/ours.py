@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from perf.compare.running.environment import PeerAbsent
-from perf.compare.running.processes import children
+from perf.compare.systems.environment import PeerAbsent
 from perf.compare.systems.system import Model, Peer, Serving
+from perf.processes import descendants
 
 if TYPE_CHECKING:
     from client_sdk import LocalServer
@@ -32,13 +32,13 @@ class Ours(Peer):
         from client_sdk import ClientError, LocalServer
 
         try:
-            before = children().get(os.getpid(), [])
+            before = descendants(os.getpid())
             server = LocalServer(model.repository)
             server.start()
         except ClientError as error:
             raise PeerAbsent(str(error)) from None
         try:
-            (pid,) = set(children()[os.getpid()]).difference(before)
+            pid = next(pid for pid in descendants(os.getpid()) if pid not in before)  # the guard, the nearest
             yield Serving(self.config(server, model), pid)
         finally:
             server.stop()

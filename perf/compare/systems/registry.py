@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perf.compare.running.environment import Environment
 from perf.compare.systems.bare import BareNarrow, BareWide
 from perf.compare.systems.bert_as_service.system import BertAsService, BertAsServiceByDefault
+from perf.compare.systems.environment import Environment
 from perf.compare.systems.fastapi import FastAPIServer
 from perf.compare.systems.infinity import InfinityOnnx, InfinityTorch
 from perf.compare.systems.mosec import Mosec

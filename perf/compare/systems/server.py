@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from perf.compare.running.environment import ROOT, PeerAbsent
+from perf.compare.systems.environment import ROOT, PeerAbsent
 
 # It stands alone, and sees to it that nothing of a server is left behind, as for a LocalServer. It is not imported:
 # clients run where client_sdk is not installed.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perf.compare.running.environment import Environment
+from perf.compare.systems.environment import Environment
 
 LOADS = {"1x1": (1, 1), "16x1": (16, 1), "2x64": (2, 64)}
 """Of each load but the bulk call: how many clients, and how many texts in a call."""

@@ -78,7 +78,7 @@ def _answer_or_not(server: LocalServer) -> None:
 
 IN_A_SCRIPT = """
 import os, sys, time
-from client_sdk._local_server import LocalServer
+from client_sdk import LocalServer
 with LocalServer(sys.argv[1]) as server:
     {body}
 """

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from perf.compare.checkpoints import random_weights
 from perf.compare.comparison import Figure, System, against_each, markdown, ratios, rows, summary_lines
 from perf.compare.running.closed_loop import Call, closed_loop, each_once
-from perf.compare.running.environment import Environment, PeerAbsent, find_python, run
 from perf.compare.systems.bert_as_service.google_names import google_name
+from perf.compare.systems.environment import Environment, PeerAbsent, find_python, run
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from perf.compare.workload import BLOCK, balanced, bulk_texts, distinct, evenly, in_calls, workload
 

@@ -6,7 +6,8 @@ import pytest
 
 from perf.failure import Failure
 from perf.load.analyzer_report import Measurement, measurements, read_csv
-from perf.load.command import Point, add_arguments, arguments, plan, write_input
+from perf.load.command import add_arguments, arguments, write_input
+from perf.load.points import Point, plan
 from perf.serving import read_urls
 
 # What perf_analyzer 2.51 wrote and printed, shortened; the lower throughput first, whatever the concurrency.

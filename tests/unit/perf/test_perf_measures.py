@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from perf.memory.command import Samples, trend
-from perf.memory.process_memory import MIB, descendants, own_bytes, server_processes, shared_bytes
+from perf.memory.samples import Samples, trend
+from perf.processes import MIB, descendants, own_bytes, server_processes, shared_bytes
 from perf.profile.client_times import CallTimes
 from perf.profile.server_statistics import ModelTimes, between, read_counters
 from perf.profile.spans import request_span, server_span

@@ -70,7 +70,7 @@ def test_help_of_a_command_has_examples(name: str, capsys: pytest.CaptureFixture
 def test_without_a_command_each_is_listed_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main([]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for name, (_, summary) in command_line.COMMANDS.items():
+    for name, summary in command_line.COMMANDS.items():
         assert f"{name} {summary}" in printed
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 @pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
 def test_results_go_where_git_ignores_them_unless_it_is_said(name: str) -> None:
     parser = argparse.ArgumentParser()
-    import_module(f"perf.{command_line.COMMANDS[name][0]}").add_arguments(parser)
+    import_module(f"perf.{name}.command").add_arguments(parser)
     assert parser.parse_args(["--output", "perf/results"]).output == Path("perf/results")
     file = parser.parse_args([]).output / "load-bert.png"
     assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=ROOT).returncode == 0
@@ -93,7 +93,7 @@ def test_onnxruntime_is_imported_where_it_may_not_call_out(tmp_path: Path) -> No
     (tmp_path / "onnxruntime.py").write_text("import os; print(os.environ['ORT_DISABLE_TELEMETRY'])")
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     found = subprocess.run(
-        [sys.executable, "-c", "import perf.ceiling"],
+        [sys.executable, "-c", "import perf.ceiling.ceiling"],
         env=environment | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.running.environment import Environment, run
+from perf.compare.systems.environment import Environment, run
 from perf.compare.systems.server import free_port, serving
 from perf.compare.systems.system import Model, Peer, Serving
 

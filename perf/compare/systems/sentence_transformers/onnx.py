@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from perf.compare.running.environment import Environment, run
+from perf.compare.systems.environment import Environment, run
 from perf.compare.systems.sentence_transformers.torch import BATCH_SIZE, Client
 from perf.compare.systems.server import environment_variables
 from perf.compare.systems.system import InProcess, Model

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.running.environment import Environment
+from perf.compare.systems.environment import Environment
 from perf.compare.systems.system import InProcess, Model
 
 ENVIRONMENT = Environment(

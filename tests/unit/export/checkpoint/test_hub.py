@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import sys
 import time
-from export import hub
+from export.checkpoint import hub
 from export.errors import ExportError
 sleep, pauses = time.sleep, []
 time.sleep = lambda seconds: (pauses.append(seconds), sleep(seconds))

@@ -16,6 +16,9 @@ from perf.failure import Failure
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / ".venv-peers"
 
+# What the worker needs beside them, in every environment.
+_OF_THE_WORKER = ("psutil==7.2.2",)
+
 _STAMP = "installed"
 _LOG_LINES = 5
 
@@ -74,7 +77,7 @@ class Environment:
         self.folder.parent.mkdir(exist_ok=True)
         run([python, "-m", "venv", self.folder])
         pip = [self.python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-        run([*pip, *self.requirements])
+        run([*pip, *self.requirements, *_OF_THE_WORKER])
         if self.no_deps:
             run([*pip, "--no-deps", *self.no_deps])
         (self.folder / _STAMP).write_text(self._fingerprint())
@@ -91,7 +94,15 @@ class Environment:
         return {name.lower().replace("_", "-"): version for name, version in (line.split() for line in lines)}
 
     def _fingerprint(self) -> str:
-        wanted = "\n".join([self.version or sys.version.split()[0], *self.requirements, "--no-deps", *self.no_deps])
+        wanted = "\n".join(
+            [
+                self.version or sys.version.split()[0],
+                *self.requirements,
+                *_OF_THE_WORKER,
+                "--no-deps",
+                *self.no_deps,
+            ]
+        )
         return hashlib.sha256(wanted.encode()).hexdigest()
 
 

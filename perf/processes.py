@@ -1,0 +1,110 @@
+"""The processes of a measurement: which belong together, what they hold and what they use. Linux."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+MIB = 2**20
+
+_SHARED = ("/dev/shm/", "/memfd:", "/dev/zero", "/SYSV")
+"""How the maps of memory begin that processes share without a file on a disk."""
+
+
+def descendants(ancestor: int) -> list[int]:
+    """All processes below `ancestor`, the nearest first; none if it has ended."""
+    try:
+        return [process.pid for process in psutil.Process(ancestor).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def server_processes(process: int) -> dict[int, str]:
+    """The tritonserver and Python-backend stubs at or below `process`, by id, with a name for a table."""
+    named = {}
+    for candidate in [process, *descendants(process)]:
+        name = _server_name(_command(candidate))
+        if name:
+            named[candidate] = name
+    return named
+
+
+def own_bytes(process: int) -> int:
+    """Resident bytes of a process, 0 if it has ended.
+
+    Without its shared memory, which would be counted once for each process that maps it.
+    """
+    try:
+        found = psutil.Process(process)
+        shared = sum(mapped.rss for mapped in found.memory_maps() if mapped.path.startswith(_SHARED))
+        return int(found.memory_info().rss - shared)
+    except psutil.Error:
+        return 0
+
+
+def proportional_bytes(process: int) -> int:
+    """Bytes of a process and its descendants; what they share is counted once."""
+    total = 0
+    for member in [process, *descendants(process)]:
+        try:
+            total += psutil.Process(member).memory_full_info().pss
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return total
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor time that a process and its descendants have used, in seconds, over all cores."""
+    total = 0.0
+    for member in [process, *descendants(process)]:
+        try:
+            times = psutil.Process(member).cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def shared_files(processes: Iterable[int]) -> int:
+    """The number of shared-memory files that the processes map."""
+    return len(set().union(*map(_mapped_shared_memory, processes)))
+
+
+def shared_bytes(processes: Iterable[int]) -> int:
+    """Bytes of the shared-memory files that the processes map, each file counted once, as much as is in use."""
+    used: dict[tuple[int, int], int] = {}
+    for process in processes:
+        for path in _mapped_shared_memory(process):
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            used[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(used.values())
+
+
+def _server_name(command: list[str]) -> str | None:
+    program = Path(command[0]).name if command else ""
+    if program == "tritonserver":
+        return "tritonserver"
+    if program == "triton_python_backend_stub":
+        # Its first argument is .../MODEL/VERSION/model.py.
+        return Path(command[1]).parent.parent.name if len(command) > 1 else program
+    return None
+
+
+def _command(process: int) -> list[str]:
+    try:
+        return psutil.Process(process).cmdline()
+    except psutil.Error:
+        return []
+
+
+def _mapped_shared_memory(process: int) -> set[str]:
+    try:
+        return {mapped.path for mapped in psutil.Process(process).memory_maps() if "/dev/shm/" in mapped.path}
+    except psutil.Error:
+        return set()
