@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
-from client_sdk._errors import ClientError, DeadlineExceeded, ServerBusy, ServerUnreachable, VersionChanged
+from client_sdk._errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidArgument,
+    ServerBusy,
+    ServerUnreachable,
+    VersionChanged,
+)
 from client_sdk._transport.base import InferRequest, Query, Reach
 from client_sdk._transport.retry import PASSED_OVER, Silent
 
@@ -204,6 +211,8 @@ class Pool(Generic[T]):
             member.answered_at = self._clock()
         expired = isinstance(error, DeadlineExceeded) and member.answered_at <= turn.started
         if not isinstance(error, PASSED_OVER) and not expired:
+            if isinstance(error, (InvalidArgument, VersionChanged)):  # which a server says that works
+                self.succeeded(turn)
             return error
         self._pass_over(member, turn.failures, error)
         if all(isinstance(other.error, ServerUnreachable) for other in self._members):

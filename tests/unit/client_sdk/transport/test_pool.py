@@ -106,6 +106,16 @@ def test_a_server_that_is_back_has_its_share_again(make, clock):
     assert sorted(servers.next(6)) == [0, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("refusal", [VersionChanged("another model"), InvalidArgument("no")])
+def test_a_server_that_is_back_and_refuses_a_request_has_its_share_again(make, clock, refusal):
+    servers = make(failing(ServerUnreachable("gone")), numbers)
+    servers.send()
+    servers.transports[0].answer = failing(refusal)
+    clock.now += 1.1
+    assert sorted(servers.next(6)) == [0, 0, 0, 1, 1, 1]
+    assert servers.pool._members[0].error is None
+
+
 def test_the_server_that_was_tried_for_all_is_waited_for(make, clock):
     servers = make(failing(ServerUnreachable("gone")), numbers)
     servers.send()
