@@ -118,7 +118,7 @@ class Client(Reconnecting):
         pair_truncation: str | None = None,
         is_tokenized: bool = False,
         add_special_tokens: bool = True,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
@@ -147,7 +147,7 @@ class Client(Reconnecting):
             is_tokenized: Each text is a list of tokens, taken as they stand and [UNK] if the model does not know them;
                 `"|||"` stands between those of a pair.
             add_special_tokens: False leaves [CLS] and [SEP] out, only with `is_tokenized`; a pair always has them.
-            split_special_tokens: A special token written in a text, such as "[MASK]", is cut up like any word.
+            split_special_tokens: Whether a special token written in a text, such as "[MASK]", is cut up like any word.
             mask_cls_sep: [CLS] and [SEP] are neither attended to nor pooled.
             prompt: Put before each text.
             prompt_name: The same, by the name of one of the model's prompts. Not together with `prompt`.
@@ -201,7 +201,7 @@ class Client(Reconnecting):
         pair_truncation: str | None = None,
         is_tokenized: bool = False,
         add_special_tokens: bool = True,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
         mask_cls_sep: bool = False,
         prompt: str | None = None,
         prompt_name: str | None = None,
@@ -248,7 +248,7 @@ class Client(Reconnecting):
         *,
         is_tokenized: bool = False,
         add_special_tokens: bool = True,
-        split_special_tokens: bool = False,
+        split_special_tokens: bool | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,

@@ -29,7 +29,7 @@ def encode(
     pair_truncation: str | None = None,
     is_tokenized: bool = False,
     add_special_tokens: bool = True,
-    split_special_tokens: bool = False,
+    split_special_tokens: bool | None = None,
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,

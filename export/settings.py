@@ -139,6 +139,8 @@ def settled(request: Request, source: Checkpoint) -> Family:
         gpus=_gpus_of_encoder(request),
         profiles=_profiles(request, max_seq_len),
         pad_to_multiple_of=_pad_to_multiple_of(request),
+        truncation_side=source.truncation_side,
+        split_special_tokens=source.split_special_tokens,
     )
 
 

@@ -24,7 +24,7 @@ class CountOptions(TypedDict, total=False):
 
     is_tokenized: bool
     add_special_tokens: bool
-    split_special_tokens: bool
+    split_special_tokens: bool | None
     prompt: str | None
     prompt_name: str | None
     model_version: int | None
@@ -53,7 +53,7 @@ def request_parameters(
     pair_truncation: str | None = None,
     is_tokenized: bool = False,
     add_special_tokens: bool = True,
-    split_special_tokens: bool = False,
+    split_special_tokens: bool | None = None,
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
@@ -67,7 +67,8 @@ def request_parameters(
     truncate = _bool("truncate", truncate)
     is_tokenized = _bool("is_tokenized", is_tokenized)
     add_special_tokens = _bool("add_special_tokens", add_special_tokens)
-    split_special_tokens = _bool("split_special_tokens", split_special_tokens)
+    if split_special_tokens is not None:
+        split_special_tokens = _bool("split_special_tokens", split_special_tokens, "bool or None")
     mask_cls_sep = _bool("mask_cls_sep", mask_cls_sep)
     prompt = _string("prompt", prompt)
     prompt_name = _string("prompt_name", prompt_name)
@@ -86,7 +87,7 @@ def request_parameters(
         "pair_truncation": pair_truncation,
         "is_tokenized": is_tokenized or None,
         "add_special_tokens": None if add_special_tokens else False,
-        "split_special_tokens": split_special_tokens or None,
+        "split_special_tokens": split_special_tokens,
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,

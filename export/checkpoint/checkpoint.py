@@ -78,6 +78,8 @@ class Checkpoint:
         tokenizer_json: The text of a tokenizer.json, without truncation or padding.
         weights: The weights, by the names of transformers' BertModel.
         defaults: How texts are encoded when a request does not say.
+        truncation_side: Where a text that is too long loses tokens, `right` or `left`.
+        split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
         notes: What the user should know, a line each.
     """
 
@@ -87,6 +89,8 @@ class Checkpoint:
     tokenizer_json: str
     weights: Weights
     defaults: Defaults
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -128,7 +132,7 @@ def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoi
             vocab_size=config.vocab_size,
             max_seq_len=config.max_position_embeddings,
             lowercase=not options.cased,
-        ),
+        ).json,
         weights=GoogleWeights(options.prefix(folder)),
         defaults=Defaults(max_seq_len=config.max_position_embeddings),
         notes=() if options.cased else google.lower_casing_notes(vocabulary),
@@ -150,20 +154,23 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
         root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
     )
     settings = sentence_transformers.loading(modules)
+    tokens = conversion.read(
+        folder,
+        vocab_size=config.vocab_size,
+        max_seq_len=defaults.max_seq_len,
+        max_positions=config.max_position_embeddings,
+        lowercase=settings.lowercase,
+        arguments=settings.arguments,
+    )
     return Checkpoint(
         source=source,
         folder=folder,
         config=config,
-        tokenizer_json=conversion.read(
-            folder,
-            vocab_size=config.vocab_size,
-            max_seq_len=defaults.max_seq_len,
-            max_positions=config.max_position_embeddings,
-            lowercase=settings.lowercase,
-            arguments=settings.arguments,
-        ),
+        tokenizer_json=tokens.json,
         weights=SafetensorsWeights(folder, anchor=_ANCHOR),
         defaults=defaults,
+        truncation_side=tokens.truncation_side,
+        split_special_tokens=tokens.split_special_tokens,
     )
 
 

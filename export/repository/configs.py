@@ -106,9 +106,14 @@ def _tokenizer(config: ModelConfig, family: Family) -> None:
         prompts=json.dumps(family.prompts, ensure_ascii=False),
         default_prompt_name=family.default_prompt_name or "",
     )
-    config.parameters.pop("pad_to_multiple_of", None)
-    if family.pad_to_multiple_of > 1:
-        set_parameters(config.parameters, pad_to_multiple_of=str(family.pad_to_multiple_of))
+    for name, value, usual in (
+        ("pad_to_multiple_of", str(family.pad_to_multiple_of), "1"),
+        ("truncation_side", family.truncation_side, "right"),
+        ("split_special_tokens", json.dumps(family.split_special_tokens), "false"),
+    ):
+        config.parameters.pop(name, None)
+        if value != usual:
+            set_parameters(config.parameters, **{name: value})
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:

@@ -39,6 +39,8 @@ class Family:
         profiles: Of the TensorRT engine, by index.
         pad_to_multiple_of: To what the tokenizer rounds a request's length S up, so that equal shapes share a batch;
             never above max_seq_len.
+        truncation_side: Where a text that is too long loses tokens, `right` or `left`.
+        split_special_tokens: Whether special tokens that are written in a text are cut up where a request does not say.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Family:
     gpus: tuple[int, ...] | None = None
     profiles: tuple[Profile, ...] = ()
     pad_to_multiple_of: int = 1
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
 
     @property
     def token_size(self) -> int:

@@ -37,7 +37,7 @@ class _Row(NamedTuple):
     special: list[int]
 
 
-def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int) -> None:
+def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int, truncation_side: str = "right") -> None:
     """Encodes some hundred texts and pairs with both, cut as a server and as sentence-transformers cut them.
 
     Args:
@@ -45,12 +45,13 @@ def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int) -> Non
         ours: What will be served; its truncation is changed.
         theirs: AutoTokenizer of the checkpoint; it cuts at its model_max_length.
         max_seq_len: Where the server cuts, in tokens.
+        truncation_side: Where a text that is too long loses tokens.
 
     Raises:
         ExportError: ids, token types or special tokens differ.
     """
     texts, pairs = odd_inputs(ours, max_seq_len)
-    ours.enable_truncation(max_seq_len)
+    ours.enable_truncation(max_seq_len, direction=truncation_side)
     inputs: list[Any] = [*texts, *pairs]
     expected = [*_their_rows(theirs(texts, truncation=True, return_special_tokens_mask=True))]
     if pairs:

@@ -10,10 +10,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, normalizers
+from tokenizers import Tokenizer, normalizers
 
 from export import json_files, regular_files
 from export.errors import ExportError
@@ -42,6 +43,21 @@ _ELSEWHERE = (
 _FILES = ("tokenizer_file", "vocab_file", "spm_file")
 
 
+@dataclass(frozen=True)
+class TokenizerSource:
+    """A tokenizer, and what it does that its tokenizer.json does not say.
+
+    Attributes:
+        json: The text of a tokenizer.json, without truncation or padding.
+        truncation_side: Where a text that is too long loses tokens, `right` or `left`.
+        split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
+    """
+
+    json: str
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
+
+
 def read(
     folder: Path,
     *,
@@ -50,8 +66,8 @@ def read(
     max_positions: int,
     lowercase: bool = False,
     arguments: Mapping[str, Any] | None = None,
-) -> str:
-    """Return the tokenizer in `folder` as JSON, without truncation or padding.
+) -> TokenizerSource:
+    """Return the tokenizer in `folder`.
 
     Args:
         folder: Where the tokenizer's files are.
@@ -96,8 +112,8 @@ def read(
     return _written(source, theirs, vocab_size, max_seq_len, max_positions)
 
 
-def from_vocabulary(path: Path, *, vocab_size: int, max_seq_len: int, lowercase: bool) -> str:
-    """Return BERT's WordPiece tokenizer of a vocab.txt as JSON, whatever other files are beside it.
+def from_vocabulary(path: Path, *, vocab_size: int, max_seq_len: int, lowercase: bool) -> TokenizerSource:
+    """Return BERT's WordPiece tokenizer of a vocab.txt, whatever other files are beside it.
 
     Args:
         path: The vocabulary; the id of a token is its line.
@@ -168,9 +184,8 @@ def _load(
     return theirs
 
 
-def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_positions: int) -> str:
-    """Return the tokenizer that transformers made as JSON, checked."""
-    _check_settings(source, theirs)
+def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_positions: int) -> TokenizerSource:
+    """Return the tokenizer that transformers made, checked."""
     if source.name == _VOCABULARY:
         _check_vocabulary(source, theirs)
     values = json.loads(theirs.backend_tokenizer.to_str())
@@ -179,39 +194,17 @@ def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_p
         values["post_processor"] = _without_token_types(values["post_processor"])
     with _refusing(source, "not a tokenizer that the tokenizers library reads"):
         tokenizer = Tokenizer.from_str(json.dumps(values))
-    _check_model(source, tokenizer)
+    # Neither is in a tokenizer.json; the first, from 'truncation' there, only until transformers cuts a text.
+    truncation_side, split_special_tokens = str(theirs.truncation_side), bool(theirs.split_special_tokens)
+    tokenizer.encode_special_tokens = split_special_tokens
     _check_ids(source, tokenizer, vocab_size)
     with _refusing(source, "its tokenizer fails on an ordinary text"):
         _check_special_tokens(source, tokenizer)
         # As sentence-transformers cuts.
         theirs.model_max_length = min(theirs.model_max_length, max_positions)
-        check.compare(source.parent, tokenizer, theirs, max_seq_len)
+        check.compare(source.parent, tokenizer, theirs, max_seq_len, truncation_side)
     tokenizer.no_truncation()
-    return str(tokenizer.to_str())
-
-
-def _check_settings(source: Path, theirs: Any) -> None:
-    """Refuse what a tokenizer does outside of its tokenizer.json, where the server does not do it too."""
-    for value, usual, key, advice in (
-        (
-            theirs.truncation_side,
-            "right",
-            "truncation_side",
-            "the server keeps the beginning of a text that is too long; set it to 'right' if that will do, and cut "
-            "such texts yourself if not",
-        ),
-        (
-            theirs.split_special_tokens,
-            False,
-            "split_special_tokens",
-            "remove it there, and set the parameter split_special_tokens in requests",
-        ),
-    ):
-        if value != usual:
-            raise ExportError(
-                f"{source.parent}: its tokenizer has {key} {json_files.shown(value)} (tokenizer_config.json, or what "
-                f"sentence_bert_config.json sets for it); {advice}"
-            )
+    return TokenizerSource(tokenizer.to_str(), truncation_side, split_special_tokens)
 
 
 def _check_vocabulary(source: Path, theirs: Any) -> None:
@@ -228,19 +221,6 @@ def _check_places(path: Path, tokenizer: Tokenizer, added: Mapping[str, Any]) ->
         given = tokenizer.token_to_id(token)
         if given != index:
             raise ExportError(f"{path}: gives {token!r} the id {index}, but its place is {given}")
-
-
-def _check_model(source: Path, tokenizer: Tokenizer) -> None:
-    """Refuse a model that the tokenizer step cannot run: it needs the id of an unknown token."""
-    model = tokenizer.model
-    unknown = getattr(model, "unk_token", None)
-    if unknown is None or tokenizer.token_to_id(unknown) is None:
-        kind = type(model).__name__
-        about = " (SentencePiece)" if isinstance(model, models.Unigram) else ""
-        raise ExportError(
-            f"{source}: its tokenizer is a {kind}{about} model without an unk_token; export works for WordPiece, and "
-            "for WordLevel and BPE with an unk_token that is in the vocabulary"
-        )
 
 
 def _without_token_types(processor: Any) -> Any:

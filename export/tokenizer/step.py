@@ -39,6 +39,7 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
     singles, pairs = odd_inputs(tokenizer, limit)
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit, direction=settings.get("truncation_side", "right"))
+    tokenizer.encode_special_tokens = settings.get("split_special_tokens") == "true"
     with _modules_of(directory) as (token_rows, tokenizer_file):
         try:
             tokenizer_file.TokenizerFile(tokenizer_json, settings)
@@ -63,7 +64,7 @@ def _rows(token_rows: Any, step: Any, inputs: Sequence[tuple[str, ...]]) -> list
     job.start()
     while not job.is_done:
         if job.pieces or job.go_on(_PIECES):
-            job.take(step.encode([piece for _, piece in job.pieces]))
+            job.take(step.encode([piece for _, piece in job.pieces], job.split_special_tokens))
     outputs, _ = token_rows.outputs(job)
     lengths = outputs["attention_mask"].sum(axis=1)
     return [

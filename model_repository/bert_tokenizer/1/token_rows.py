@@ -56,7 +56,7 @@ class Job:
         self.request = None  # whose it is, where the caller has to know that later
         self.is_tokenized = options.get("is_tokenized", False)
         self.truncate = options.get("truncate", True)
-        self.split_special_tokens = options.get("split_special_tokens", False)
+        self.split_special_tokens = options.get("split_special_tokens", tokenizer.splits_special_tokens)
         self.mask_cls_sep = options.get("mask_cls_sep", False)
         self.add_special_tokens = options.get("add_special_tokens", True)
         if not (self.add_special_tokens or self.is_tokenized):

@@ -59,6 +59,7 @@ class TokenizerFile:
         # For a network whose requests share a batch only if S is equal.
         self._multiple = int(settings.get("pad_to_multiple_of", "1"))
         self.truncates_left = settings.get("truncation_side", "right") == "left"
+        self.splits_special_tokens = settings.get("split_special_tokens") == "true"  # where a request does not say
         self._prompts = json.loads(settings["prompts"])
         self._default_prompt = self._prompts.get(settings["default_prompt_name"], "")
 

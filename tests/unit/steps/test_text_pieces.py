@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from tests.support import reference
 from tests.support.tokenizer_step import text_pieces
+from tests.support.trained_tokenizers import byte_level_bpe, unigram
 
 ODD = [
     *" \t\n\r.,;:!?[]()<>=_-~^`´'\"。、！…\u3000\u00a0\u2028\u0085\x0b\x01\u200b\ufeff\ufffd",
@@ -104,6 +105,8 @@ def test_words_apart_by_blanks_alone_are_cut_there_only():
         tokenizer(bert(), pre_tokenizers.Metaspace()),
         tokenizer(bert(), pre_tokenizers.Sequence([BERT, pre_tokenizers.Digits()])),
         tokenizer(bert(), None),
+        unigram(),
+        byte_level_bpe(),
         tokenizer(bert(), added=[AddedToken(" word", single_word=True)]),
         tokenizer(bert(), added=[AddedToken("word\u3000", single_word=True, normalized=True)]),
     ],

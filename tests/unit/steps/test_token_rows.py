@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tests.support import reference
 from tests.support.tokenizer_step import request_parameters, token_rows, tokenizer_file
+from tests.support.trained_tokenizers import byte_level_bpe, unigram
 
 Refused = request_parameters.Refused
 ALL = ["input_ids", "attention_mask", "token_type_ids", "pooling_mask", "TOKENS", "TOKEN_COUNT"]
@@ -92,6 +93,33 @@ def test_texts_and_pairs_are_what_the_library_makes_of_them(side, limit, wanted)
             if "TOKEN_COUNT" in wanted:
                 whole = by_the_library(given, 1 << 20)
                 assert found["TOKEN_COUNT"].tolist() == [[len(e.ids)] for e in whole]
+
+
+@pytest.mark.parametrize("kind", [unigram, byte_level_bpe])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_rows_of_tokenizers_of_other_kinds_are_what_the_library_makes_of_them(kind, side):
+    text = kind().to_str()
+    made, rng = load(text, truncation_side=side), random.Random(1)
+    texts = [*random_texts(rng, 23), "<mask> a <mask>  b</s>"]
+    for given, special in ((texts, 2), (list(zip(texts[::2], texts[1::2], strict=True)), 4)):
+        found = run(made, given)
+        for row, expected in enumerate(by_the_library(given, 32, side, text)):
+            length = len(expected.ids)
+            assert found["input_ids"][row, :length].tolist() == expected.ids
+            assert found["TOKENS"][row, :length].tolist() == [made.vocabulary[i] for i in expected.ids]
+            assert found["attention_mask"][row].sum() == length and not found["input_ids"][row, length:].any()
+        whole = by_the_library(given, 1 << 20, text=text)
+        assert found["TOKEN_COUNT"].tolist() == [[len(e.ids)] for e in whole]
+        bare = run(made, given, mask_cls_sep=True)["pooling_mask"]
+        assert ((found["pooling_mask"] - bare).sum(axis=1) == special).all()
+
+
+def test_whether_special_tokens_are_words_is_the_familys_to_say_where_a_request_does_not():
+    for made, default in ((load(), False), (load(split_special_tokens="true"), True)):
+        for given, split in ((None, default), (True, True), (False, False)):
+            options = {} if given is None else {"split_special_tokens": given}
+            tokens = run(made, ["a [MASK]"], **options)["TOKENS"][0].tolist()
+            assert (tokens != [b"[CLS]", b"a", b"[MASK]", b"[SEP]"]) == split
 
 
 def test_a_long_text_is_read_no_further_than_its_tokens_are_kept(made):

@@ -33,6 +33,13 @@ def test_an_unknown_pooling_is_refused_with_those_that_are_allowed():
         request_parameters(pooling="average")
 
 
+@pytest.mark.parametrize("name", ["normalize", "split_special_tokens"])
+def test_what_is_the_models_to_decide_is_sent_as_it_is_given(name):
+    assert request_parameters(**{name: None}) == {}
+    for value in (True, False):
+        assert request_parameters(**{name: value}) == {name: value}
+
+
 @pytest.mark.parametrize("name", ["truncate_dim", "max_seq_len"])
 def test_a_size_is_a_positive_int(name):
     assert request_parameters(**{name: np.int64(3)}) == {name: 3}
@@ -55,7 +62,7 @@ def test_a_size_is_a_positive_int(name):
         ("pair_truncation", True, "str or None"),
         ("is_tokenized", None, "bool"),
         ("add_special_tokens", 0, "bool"),
-        ("split_special_tokens", "yes", "bool"),
+        ("split_special_tokens", "yes", "bool or None"),
         ("mask_cls_sep", 1, "bool"),
         ("priority", 1, "str or None"),
     ],

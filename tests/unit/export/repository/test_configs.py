@@ -7,7 +7,7 @@ from tritonclient.grpc.model_config_pb2 import TYPE_INT32, BatchInput, BatchOutp
 
 from export.errors import ExportError
 from export.network.layout import INPUTS, shape_of
-from export.repository.configs import TEMPLATE, configs
+from export.repository.configs import TEMPLATE, configs, step_settings
 from export.repository.family import Family
 from tests.support.checkpoints.families import MINILM
 
@@ -82,6 +82,14 @@ def test_what_the_checkpoint_decides_is_set():
     assert dims == {"token_embeddings": [-1, 64], "pooled": [4, 64]}
     assert list(models["other_tokens"].output[0].dims) == [-1, 64]
     assert [list(tensor.dims) for tensor in models["other_pooling"].input] == [[4, 64]]
+
+
+def test_how_a_tokenizer_cuts_is_written_where_it_is_not_the_usual_way():
+    usual = parameters(parsed(OTHER)["other_tokenizer"])
+    cut = replace(OTHER, truncation_side="left", split_special_tokens=True)
+    more = {"truncation_side": "left", "split_special_tokens": "true"}
+    assert parameters(parsed(cut)["other_tokenizer"]) == {**usual, **more}
+    assert step_settings(cut) == {**step_settings(OTHER), **more}
 
 
 def test_the_pooler_is_mapped_only_where_there_is_one():

@@ -9,6 +9,7 @@ from export.errors import ExportError
 from export.repository.configs import TEMPLATE
 from export.tokenizer import step as tokenizer_step
 from tests.support import reference
+from tests.support.trained_tokenizers import byte_level_bpe, unigram
 
 SETTINGS = {"max_seq_len": "16", "prompts": '{"query": "find: "}', "default_prompt_name": "query"}
 
@@ -28,7 +29,8 @@ def tokenizer_json():
 def test_the_step_gives_the_rows_of_the_tokenizer_and_its_modules_are_forgotten(directory, tokenizer_json):
     before = dict(sys.modules)
     tokenizer_step.check(directory, tokenizer_json, SETTINGS)
-    tokenizer_step.check(directory, tokenizer_json, {**SETTINGS, "truncation_side": "left"})
+    for more in ({"truncation_side": "left"}, {"split_special_tokens": "true"}):
+        tokenizer_step.check(directory, tokenizer_json, {**SETTINGS, **more})
     for name in ("token_rows", "tokenizer_file", "request_parameters", "text_pieces"):
         assert sys.modules.get(name) is before.get(name)
     assert str(directory) not in sys.path
@@ -38,6 +40,7 @@ def test_the_step_gives_the_rows_of_the_tokenizer_and_its_modules_are_forgotten(
     ("module", "right", "wrong", "message"),
     [
         ("token_rows.py", "else ids[:room]", "else ids[1:room]", "other ids"),
+        ("token_rows.py", "tokenizer.splits_special_tokens", "False", "other ids or token types of .*MASK"),
         ("token_rows.py", "token_type_ids[index, :length] = types", "pass", "other ids or token types of"),
         ("tokenizer_file.py", "spec = json.loads(text)", "raise ValueError('no such kind')", "no such kind"),
     ],
@@ -47,4 +50,10 @@ def test_a_step_that_does_something_else_is_not_exported(directory, tokenizer_js
     assert right in text
     (directory / module).write_text(text.replace(right, wrong))
     with pytest.raises(ExportError, match=message):
-        tokenizer_step.check(directory, tokenizer_json, SETTINGS)
+        tokenizer_step.check(directory, tokenizer_json, {**SETTINGS, "split_special_tokens": "true"})
+
+
+@pytest.mark.parametrize("made", [unigram, byte_level_bpe])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_step_gives_the_rows_of_tokenizers_of_other_kinds(directory, made, side):
+    tokenizer_step.check(directory, made().to_str(), {**SETTINGS, "truncation_side": side})

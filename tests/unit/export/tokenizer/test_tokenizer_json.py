@@ -1,6 +1,7 @@
 """The reference is transformers' own tokenizer of the same folder."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tokenizers.implementations import BertWordPieceTokenizer
 from export.errors import ExportError
 from export.tokenizer import check, conversion
 from tests.support.checkpoints.folders import VOCABULARY, write_json, write_tokenizer
+from tests.support.trained_tokenizers import SIZE as TRAINED
+from tests.support.trained_tokenizers import byte_level_bpe, unigram, write_trained
 
 SIZE = len(VOCABULARY)
 AWKWARD = [
@@ -28,8 +31,12 @@ AWKWARD = [
 ]
 
 
-def read(folder: Path, *, vocab_size: int, max_seq_len: int = 64, **options: Any) -> str:
+def read_all(folder: Path, *, vocab_size: int, max_seq_len: int = 64, **options: Any) -> conversion.TokenizerSource:
     return conversion.read(folder, vocab_size=vocab_size, max_seq_len=max_seq_len, **{"max_positions": 64, **options})
+
+
+def read(folder: Path, **options: Any) -> str:
+    return read_all(folder, **options).json
 
 
 def reference(folder: Path) -> Any:
@@ -299,8 +306,7 @@ def test_ids_are_the_lines_of_a_vocabulary_with_a_hole(tmp_path: Path, changes: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"truncation_side": "left"}, "truncation_side 'left' .*keeps the beginning of a text"),
-        ({"split_special_tokens": True}, "split_special_tokens True .*set the parameter split_special_tokens"),
+        ({"truncation_side": "middle"}, "transformers cannot load its tokenizer .*side should be .*middle"),
         ({"fast_tokenizer_files": ["tokenizer.9.0.0.json"]}, "fast_tokenizer_files is .*only"),
         (
             {"vocab": "/etc/passwd"},
@@ -309,7 +315,7 @@ def test_ids_are_the_lines_of_a_vocabulary_with_a_hole(tmp_path: Path, changes: 
         ({"do_lower_case": None}, "transformers cannot load its tokenizer .*TypeError"),
         ({"cls_token": 5}, "transformers cannot load its tokenizer .*cls_token"),
         ({"model_input_names": 7}, "transformers cannot load its tokenizer"),
-        ({"unk_token": None}, "without an unk_token"),
+        ({"unk_token": None}, "its tokenizer fails on an ordinary text .*UNK"),
         ({"additional_special_tokens": [7]}, "transformers cannot load its tokenizer"),
         ({"added_tokens_decoder": {"0": {}}}, "added_tokens_decoder is damaged"),
         ({"tokenizer_class": "AutoModel"}, "transformers cannot load its tokenizer"),
@@ -327,29 +333,71 @@ def test_settings_that_would_be_lost_or_make_no_sense_are_refused(
     assert "\n" not in str(error.value)
 
 
-def test_a_tokenizer_json_that_keeps_the_end_of_texts_is_refused(tmp_path: Path) -> None:
+def left_of(folder: Path) -> conversion.TokenizerSource:
+    write_tokenizer(folder)
+    write_json(folder / "tokenizer_config.json", {"truncation_side": "left"})
+    return read_all(folder, vocab_size=SIZE)
+
+
+def test_the_side_on_which_texts_are_cut_is_told(tmp_path: Path) -> None:
+    assert left_of(tmp_path / "config").truncation_side == "left"
     truncation = {"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
-    edit_tokenizer_json(tmp_path, truncation=truncation)
-    with pytest.raises(ExportError, match="truncation_side 'left'"):
-        read(tmp_path, vocab_size=SIZE)
+    (tmp_path / "json").mkdir()
+    edit_tokenizer_json(tmp_path / "json", truncation=truncation)
+    assert read_all(tmp_path / "json", vocab_size=SIZE).truncation_side == "left"
+    write_tokenizer(tmp_path / "arguments")
+    found = read_all(tmp_path / "arguments", vocab_size=SIZE, arguments={"truncation_side": "left"})
+    assert found == conversion.TokenizerSource(found.json, "left", False)
 
 
-UNIGRAM = {"type": "Unigram", "unk_id": 0, "vocab": [[token, -1.0] for token in VOCABULARY], "byte_fallback": False}
-BPE = {"type": "BPE", "vocab": {token: index for index, token in enumerate(VOCABULARY)}, "merges": []}
+def test_texts_cut_on_the_other_side_are_a_difference(tmp_path: Path) -> None:
+    ours, theirs = Tokenizer.from_str(left_of(tmp_path).json), reference(tmp_path)
+    theirs.model_max_length = 32
+    check.compare(tmp_path, ours, theirs, 32, "left")
+    with pytest.raises(ExportError, match="from token 0 on"):
+        check.compare(tmp_path, ours, theirs, 32)
+
+
+def test_special_tokens_in_a_text_may_be_words(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"split_special_tokens": True})
+    found = read_all(tmp_path, vocab_size=SIZE)
+    assert found.split_special_tokens
+    ours = Tokenizer.from_str(found.json)
+    ours.encode_special_tokens = True
+    for text in AWKWARD:
+        assert ours.encode(text).ids == reference(tmp_path)(text)["input_ids"], text
+    assert ours.encode("[MASK]").tokens[1:3] == ["[", "m"]
+    ours.encode_special_tokens = False
+    with pytest.raises(ExportError, match="[MASK]"):
+        check.compare(tmp_path, ours, reference(tmp_path), 64)
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"),
+    ("made", "of_class"),
     [
-        (UNIGRAM, r"Unigram \(SentencePiece\)"),
-        (BPE, "BPE"),
-        (BPE | {"unk_token": "[GONE]"}, "BPE"),
+        (unigram, "XLMRobertaTokenizer"),
+        (unigram, "PreTrainedTokenizerFast"),
+        (byte_level_bpe, "RobertaTokenizer"),
+        (byte_level_bpe, "PreTrainedTokenizerFast"),
     ],
 )
-def test_a_tokenizer_without_an_unknown_token_is_refused(tmp_path: Path, model: dict[str, Any], kind: str) -> None:
-    edit_tokenizer_json(tmp_path, model=model)
-    with pytest.raises(ExportError, match=f"its tokenizer is a {kind} model without an unk_token; export works for"):
-        read(tmp_path, vocab_size=SIZE)
+def test_tokenizers_of_other_kinds_give_the_ids_of_transformers(
+    tmp_path: Path, made: Callable[[], Tokenizer], of_class: str
+) -> None:
+    write_trained(tmp_path, made(), of_class=of_class)
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"not read where there is a tokenizer.json")
+    ours = assert_equal_to_transformers(tmp_path, [*AWKWARD, "a <mask> b</s>"], vocab_size=TRAINED)
+    assert ours.encode("the", "fox").tokens[::3][:2] == ["<s>", "</s>"]
+
+
+def test_a_tokenizer_that_gives_other_ids_each_time_is_refused(tmp_path: Path) -> None:
+    write_trained(tmp_path, byte_level_bpe(), of_class="PreTrainedTokenizerFast")
+    values = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    values["model"]["dropout"] = 0.5
+    write_json(tmp_path / "tokenizer.json", values)
+    with pytest.raises(ExportError, match="as exported and .* in transformers"):
+        read(tmp_path, vocab_size=TRAINED)
 
 
 def test_a_difference_to_transformers_is_shown_with_both_tokenizations(tmp_path: Path) -> None:
