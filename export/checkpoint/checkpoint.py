@@ -29,6 +29,7 @@ _OTHER_NETWORKS = (
     ("quantization_config", "has quantized weights"),
     ("pruned_heads", "has lost some of its heads"),
     ("per_layer_config", "has layers of different settings"),
+    ("attribute_map", "has its settings under other names"),
 )
 """Of the keys that change the network of transformers' BertModel, those that make it another than export writes.
 

@@ -165,9 +165,11 @@ def _bert(source: Checkpoint) -> Any:
     from transformers import AutoModel, BertConfig
 
     weights = source.weights
+    # Of config.json, what BertModel reads: other keys may make transformers fail, or answer in another form.
+    config = BertConfig(**vars(source.config))
     if isinstance(weights, GoogleWeights):  # a format that transformers no longer reads
         bert = AutoModel.from_config(  # type: ignore[no-untyped-call]
-            BertConfig(**vars(source.config)),
+            config,
             attn_implementation="eager",
             add_pooling_layer=weights.has("pooler.dense.weight"),
         )
@@ -175,7 +177,12 @@ def _bert(source: Checkpoint) -> Any:
         bert.load_state_dict({name: torch.from_numpy(weights.take(name, shape)) for name, shape in shapes.items()})
         return bert.eval()
     return AutoModel.from_pretrained(
-        source.folder, attn_implementation="eager", dtype="float32", use_safetensors=True, trust_remote_code=False
+        source.folder,
+        config=config,
+        attn_implementation="eager",
+        dtype="float32",
+        use_safetensors=True,
+        trust_remote_code=False,
     ).eval()
 
 

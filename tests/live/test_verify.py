@@ -19,6 +19,18 @@ CHECKPOINTS = [
     {"gamma_beta": True, "dtype": "float16"},
     {"lower_case": False},
     {"types": 2, "positions": 512},
+    {"config": {"use_return_dict": False, "return_dict": False, "torchscript": True}},
+    {
+        "config": {
+            "attribute_map": {},
+            "num_labels": 3,
+            "dtype": "bfloat16",
+            "output_attentions": True,
+            "_attn_implementation": "x",
+        }
+    },
+    {"config": {"pad_token_id": -7, "chunk_size_feed_forward": 3, "rope_scaling": 5, "name_or_path": 7}},
+    {"config": {"id2label": [], "problem_type": "none", "to_dict": 5, "output_hidden_states": False}},
 ]
 
 

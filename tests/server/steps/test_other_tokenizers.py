@@ -1,4 +1,4 @@
-"""Families whose tokenizer is not BERT's own, or works otherwise, beside transformers' tokenizer of their files."""
+"""Families with another tokenizer than BERT's, or one set to work otherwise, beside AutoTokenizer of their files."""
 
 from __future__ import annotations
 

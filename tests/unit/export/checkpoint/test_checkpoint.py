@@ -1,4 +1,6 @@
 import importlib.util
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,10 @@ def test_code_named_by_the_checkpoint_is_not_run(tmp_path: Path) -> None:
         ({"quantization_config": {"bits": 8}}, "quantization_config is {'bits': 8}"),
         ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),
         ({"per_layer_config": {"1": {"intermediate_size": 8}}}, "per_layer_config is"),
+        (
+            {"attribute_map": {"num_hidden_layers": "n_layer"}, "n_layer": 2},
+            "attribute_map is {'num_hidden_layers': 'n_",
+        ),
         ({"num_attention_heads": 5}, "hidden_size 32 cannot be shared equally by num_attention_heads 5"),
         ({"hidden_act": "mish"}, "hidden_act is 'mish'; export works for gelu, gelu_new, "),
         ({"hidden_act": None}, "hidden_act is None; text is expected"),
@@ -135,6 +141,29 @@ def test_a_network_that_export_does_not_write_is_refused(tmp_path: Path, changes
     write_bert(tmp_path, config=changes)
     with pytest.raises(ExportError, match=f"config.json: {message}"):
         checkpoint.load(str(tmp_path))
+
+
+def test_every_key_that_transformers_reads_for_its_network_is_known() -> None:
+    """So that what --verify compares with, made of what export honours, is the network that transformers loads."""
+    spec = importlib.util.find_spec("transformers")
+    assert spec is not None and spec.origin is not None
+    source = (Path(spec.origin).parent / "models/bert/modeling_bert.py").read_text("utf-8")
+    network = source[: source.index("class BertPredictionHeadTransform")] + source[source.index("class BertModel(") :]
+    network = network[: network.index("class BertForPreTraining(")]
+    honoured = {field.name for field in fields(BertConfig)}
+    refused = {key for key, _ in checkpoint._OTHER_NETWORKS}
+    # Dropout is off, the padding row of the embeddings is what the weights say, and the rest is how it is computed.
+    without_effect = {
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "pad_token_id",
+        "chunk_size_feed_forward",
+        "_attn_implementation",
+    }
+    of_decoders = {"use_cache", "is_encoder_decoder"}
+    read = {*re.findall(r"\bconfig\.(\w+)", network)}
+    assert read >= honoured
+    assert read <= honoured | refused | without_effect | of_decoders
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
