@@ -1,4 +1,4 @@
-"""The command line: `python -m export CHECKPOINT`."""
+"""The command line: `python -m export CHECKPOINT`, or `bert-on-triton export CHECKPOINT`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from export.errors import ExportError
+from export.repository.template import IN_CHECKOUT, REPOSITORY
 
 
 def _missing(error: ModuleNotFoundError) -> str:
     """Return what to do where a package is not installed."""
-    return (
-        f"error: {sys.executable} has no {error.name}, which export needs: run the Python of the environment that has "
-        "it (.venv/bin/python, which `make serve` makes), or pip install -e '.[export,server]' in the project's folder"
+    install = (
+        "run the Python of the environment that has it (.venv/bin/python, which `make serve` makes), or "
+        "pip install -e '.[export,server]' in the project's folder"
+        if IN_CHECKOUT
+        else "pip install 'bert-on-triton[export]'"
     )
+    return f"error: {sys.executable} has no {error.name}, which export needs: {install}"
 
 
 try:
-    from export.repository.configs import TEMPLATE
     from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS
     from export.settings import PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
@@ -31,6 +34,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(_missing(error))
 
+_PROG = "python -m export"
 _POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 _MOST_VERSIONS = 2**63 - 1  # Triton ends itself at a higher one
 _MOST_THREADS = 1024  # or instances: with thousands a server does not become ready
@@ -38,12 +42,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 _EPILOG = """\
 examples:
-  python -m export sentence-transformers/all-MiniLM-L6-v2      from the Hugging Face hub, as the family "bert"
-  python -m export ./my-bert --name support --verify           a folder, as "support", compared with PyTorch
-  python -m export ./my-bert --name old --layers -2 --pooling mean --no-normalize    as bert-as-service does
-  python -m export ./my-bert --layers -4 -3 -2 -1              the last four layers, concatenated
-  python -m export ./my-bert --backend tensorrt --precision fp16    an engine, in NVIDIA's TensorRT container
-  python -m export ./chinese_L-12_H-768_A-12 --layers -2       Google's original format (bert_config.json, ...)
+  {prog} sentence-transformers/all-MiniLM-L6-v2      from the Hugging Face hub, as the family "bert"
+  {prog} ./my-bert --name support --verify           a folder, as "support", compared with PyTorch
+  {prog} ./my-bert --name old --layers -2 --pooling mean --no-normalize    as bert-as-service does
+  {prog} ./my-bert --layers -4 -3 -2 -1              the last four layers, concatenated
+  {prog} ./my-bert --backend tensorrt --precision fp16    an engine, in NVIDIA's TensorRT container
+  {prog} ./chinese_L-12_H-768_A-12 --layers -2       Google's original format (bert_config.json, ...)
 
 Pooling, normalisation, prompts and max_seq_len are the checkpoint's own (sentence-transformers' files) unless given;
 a plain BERT gets mean pooling, not normalised. Requests can choose others.
@@ -52,12 +56,12 @@ exit status: 0 exported, 1 refused or failed (the repository is as it was), 2 wr
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describes the command line."""
+def parser(prog: str = _PROG) -> argparse.ArgumentParser:
+    """Describes the command line of a program called `prog`."""
     p = argparse.ArgumentParser(
-        prog="python -m export",
+        prog=prog,
         description="Puts a BERT checkpoint into a Triton model repository.",
-        epilog=_EPILOG,
+        epilog=_EPILOG.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -67,7 +71,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--name", type=_name, default="bert", help="of the model family (default: %(default)s)")
     p.add_argument(
-        "--repository", type=Path, default=TEMPLATE, metavar="DIR", help="model repository (default: model_repository)"
+        "--repository",
+        type=Path,
+        default=REPOSITORY,
+        metavar="DIR",
+        help="model repository (default: model_repository)",
     )
     p.add_argument("--version", type=_version, default=1, help="version directory to write (default: %(default)s)")
     p.add_argument(
@@ -173,11 +181,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit status."""
+def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
+    """Runs the command line of a program called `prog`; returns its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     # argparse takes "-2,-1" for an option unless there is a space in it.
-    args = parser().parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
+    args = parser(prog).parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])
     try:
         from export.checkpoint.google import Options  # after argparse, so that --help is quick
         from export.pipeline import export

@@ -116,7 +116,7 @@ def require_reference() -> None:
     except ImportError as error:
         raise ExportError(
             f"--verify compares with transformers' BertModel and needs PyTorch ({error}): "
-            "pip install 'bert-on-triton[export,verify]', or export without --verify"
+            "pip install torch, or export without --verify"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """The config.pbtxt of each model of a family.
 
-The committed `model_repository/bert*` is the template. Its configs are parsed, the fields that the checkpoint or the
-command line decides are set, whatever they were, and the result is written. A config that comes out equal to the
-template's keeps the template's text, comments included.
+The committed `model_repository/bert*` is the template (see `template`). Its configs are parsed, the fields that the
+checkpoint or the command line decides are set, whatever they were, and the result is written. A config that comes out
+equal to the template's keeps the template's text, comments included.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from export.network.layout import REDUCTIONS
 from export.repository import encoder_config
 from export.repository.encoder_config import set_parameters, set_tensors
 from export.repository.family import TEMPLATE_NAME, Family
+from export.repository.template import TEMPLATE
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "model_repository"
 _FP32 = model_config_pb2.TYPE_FP32
 
 IDENTITY = "identity."

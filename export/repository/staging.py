@@ -21,8 +21,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
-from export.repository.configs import IDENTITY, TEMPLATE, configs, step_settings
+from export.repository.configs import IDENTITY, configs, step_settings
 from export.repository.family import Family
+from export.repository.template import IN_CHECKOUT, TEMPLATE
 
 # What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
 # one in git.
@@ -272,7 +273,8 @@ def _changed(old: ModelConfig, new: ModelConfig) -> list[str]:
 def _tracked(texts: Mapping[str, str], repository: Path) -> list[str]:
     """A note where the export rewrites the committed template itself."""
     paths = {TEMPLATE / name / "config.pbtxt": text for name, text in texts.items()}
-    if repository.resolve() == TEMPLATE and any(p.exists() and p.read_text() != text for p, text in paths.items()):
+    at_home = IN_CHECKOUT and repository.resolve() == TEMPLATE
+    if at_home and any(p.exists() and p.read_text() != text for p, text in paths.items()):
         return ["this replaces the default model, whose configuration git tracks: `make model` brings it back"]
     return []
 

@@ -1,5 +1,4 @@
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -70,11 +69,11 @@ def test_the_line_that_serves_works_from_any_folder(checkpoint, tmp_path, capsys
 
 
 def test_a_missing_package_is_named_with_what_to_install():
-    code = "import runpy, sys; sys.modules['google.protobuf'] = None; runpy.run_module('export', run_name='__main__')"
+    code = "import runpy, sys; sys.modules['onnx'] = None; runpy.run_module('export', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {sys.executable} has no google.protobuf, which export needs: ")
+    assert line.startswith(f"error: {sys.executable} has no onnx, which export needs: ")
     assert "pip install -e '.[export,server]'" in line
 
 
@@ -278,7 +277,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_repository_stays(run, t
 def test_verify_without_pytorch_says_so_before_anything_is_done(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     status, out, err = run("--verify")
-    assert status == 1 and "--verify" in err and re.search(r"pip install 'bert-on-triton\[.*verify\]'", err)
+    assert status == 1 and "--verify" in err and "pip install torch" in err
     assert out == "" and not (tmp_path / "repository").exists()
 
 
