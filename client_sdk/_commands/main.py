@@ -7,7 +7,10 @@ import io
 import json
 import os
 import sys
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 
 from client_sdk._commands import connection_arguments, encode, health, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
@@ -20,17 +23,23 @@ TRY_LATER = 3
 INTERRUPTED = 130  # 128 + SIGINT
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 
-_EXAMPLES = """\
-examples:
-  python -m client_sdk serve --model-repository model_repository
-  python -m client_sdk info
-  echo "First do it, then do it right" | python -m client_sdk encode
-  python -m client_sdk encode sentences.txt -o vectors.npy
-  python -m client_sdk encode queries.txt -o queries.jsonl --prompt "query: " --url http://localhost:8000
-  python -m client_sdk encode pairs.tsv --pairs -o vectors.npy --on-error skip
-  python -m client_sdk encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001
-  python -m client_sdk health
-
+_PROG = "python -m client_sdk"
+_EXAMPLES = {
+    "serve": (
+        "serve --model-repository model_repository",
+        "serve --model-repository model_repository --grpc-port 9001 --api-key-file key",
+    ),
+    "info": ("info", "info --model support --url https://bert.example.com"),
+    "encode": (
+        "encode sentences.txt -o vectors.npy",
+        "encode < sentences.txt > vectors.jsonl",
+        'encode queries.txt -o queries.jsonl --prompt "query: " --url http://localhost:8000',
+        "encode pairs.tsv --pairs -o vectors.npy --on-error skip",
+        "encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001",
+    ),
+    "health": ("health", "health --url gpu-1:8001,gpu-2:8001 --timeout 40"),
+}
+_EPILOG = """\
 environment:
   CLIENT_SDK_URL, CLIENT_SDK_MODEL   defaults of --url and --model
   CLIENT_SDK_API_KEY                 the key of a restricted server, if --api-key-file is not given
@@ -42,12 +51,18 @@ exit codes:
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command and give its exit code; errors are one line on standard error, and all output is UTF-8."""
+def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Run one command and give its exit code; errors are one line on standard error, and all output is UTF-8.
+
+    Args:
+        argv: The arguments; None: those of the process.
+        prog: What the program is called.
+        others: Further commands that the program has, which are not run here, each with its line of help.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog, others).parse_args(argv)
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -82,32 +97,45 @@ def _complain(error: object) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m client_sdk",
+        prog=prog,
         description="BERT embeddings from a Triton Inference Server.",
-        epilog=_EXAMPLES,
+        epilog=f"{_examples(prog, *_EXAMPLES)}\n{_EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serving = commands.add_parser("serve", help="run a server on this machine", description=serve.__doc__)
+
+    def add(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=textwrap.fill(description, 100),
+            epilog=_examples(prog, name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    serving = add("serve", "run a server on this machine", "Serve a model repository on this machine until Ctrl-C.")
     serve.add_arguments(serving)
-    encoding = commands.add_parser(
-        "encode", help="encode a file, one text a line", description="Encode texts, one a line."
-    )
+    encoding = add("encode", "encode a file, one text a line", "Encode texts, one a line.")
     encode.add_arguments(encoding)
     connection_arguments.add_arguments(encoding, None, "for all of it")
-    info = commands.add_parser(
-        "info", help="say what a server's model is", description="Say, as JSON, what a server's model is."
-    )
+    info = add("info", "say what a server's model is", "Say, as JSON, what a server's model is.")
     connection_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
-    checking = commands.add_parser(
+    checking = add(
         "health",
-        help="make one request, and say whether the server serves",
-        description="Make one real request of each server, and say whether a vector came: for health checks. A server "
-        "that answers that it is busy is healthy; one that does not answer in time is not, so let the request wait "
-        "longer than the server's queue may (30 s).",
+        "make one request, and say whether the server serves",
+        "Make one real request of each server, and say whether a vector came: for health checks. A server that answers "
+        "that it is busy is healthy; one that does not answer in time is not, so let the request wait longer than the "
+        "server's queue may (30 s).",
     )
     connection_arguments.add_arguments(checking, health.DEFAULT_TIMEOUT, "to wait for each server")
+    for name, summary in others.items():
+        commands.add_parser(name, help=summary, add_help=False)
     return parser
+
+
+def _examples(prog: str, *commands: str) -> str:
+    lines = [f"  {prog} {example}\n" for command in commands for example in _EXAMPLES[command]]
+    return f"examples:\n{''.join(lines)}"
