@@ -11,7 +11,7 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.sentence_transformers import Dense
 from export.errors import ExportError
 from export.network import network
-from export.repository.family import LEAST_COSINE, Family
+from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
 
@@ -146,7 +146,7 @@ def settled(request: Request, source: Checkpoint) -> Family:
 
 def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers: int) -> None:
     """Refuses Dense layers that the pooling step could not compute behind `pooling`: it would end with the server."""
-    size = hidden_size if pooling == "pooler" else hidden_size * layers * (1 + (pooling == "mean_max"))
+    size = pooled_size(pooling, hidden_size, layers)
     for number, layer in enumerate(dense, start=1):
         outputs, inputs = layer.weight.shape
         if inputs != size:

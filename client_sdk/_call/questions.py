@@ -68,7 +68,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             model=model,
             version=versions[-1],
             versions=versions,
-            dimension=_dimension(parameters),
+            dimension=int(parameters["dimension"]),
             max_seq_len=int(parameters["max_seq_len"]),
             pooling=parameters["pooling"],
             normalize=parameters["normalize"] == "true",
@@ -84,7 +84,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
         raise ServerError(
             f"the configuration of model {model!r} and its steps does not describe a text encoder "
-            f"({reason}): was it written by this project's export?"
+            f"({reason}): was it written by this project's export, and by no older one?"
         ) from None
 
 
@@ -129,17 +129,6 @@ def missing_model(
     there = ", ".join(families or sorted(names)) or "none"
     missing = wanted if family in names else family
     return ModelNotFound(f"there is no model {missing!r} at {address}; there: {there}")
-
-
-def _dimension(parameters: dict[str, str]) -> int:
-    pooling = parameters["pooling"]
-    if parameters.get("dense_size"):
-        return int(parameters["dense_size"])
-    hidden = int(parameters["hidden_size"])
-    if pooling == "pooler":
-        return hidden
-    width = hidden * len(json.loads(parameters["layers"]))
-    return 2 * width if pooling == "mean_max" else width
 
 
 def _backend(config: dict[str, Any]) -> str:

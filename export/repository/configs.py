@@ -134,14 +134,10 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
     config.parameters.clear()
     set_parameters(
         config.parameters,
-        hidden_size=str(family.hidden_size),
+        dimension=str(family.dimension),
         layers=json.dumps(family.layers),
         pooling=family.pooling,
         normalize=json.dumps(family.normalize),
     )
     if family.dense_activations:
-        set_parameters(
-            config.parameters,
-            dense_activations=json.dumps(family.dense_activations),
-            dense_size=str(family.dense_size),
-        )
+        set_parameters(config.parameters, dense_activations=json.dumps(family.dense_activations))

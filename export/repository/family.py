@@ -69,6 +69,11 @@ class Family:
         """Length of a token vector, D."""
         return self.hidden_size * len(self.layers)
 
+    @property
+    def dimension(self) -> int:
+        """Length of the vector of a text, with the family's own pooling."""
+        return self.dense_size or pooled_size(self.pooling, self.hidden_size, len(self.layers))
+
     def lengths(self) -> list[int]:
         """Every S that the tokenizer can make, in tokens."""
         step = self.pad_to_multiple_of
@@ -77,3 +82,10 @@ class Family:
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
         return {self.name + role: TEMPLATE_NAME + role for role in ROLES}
+
+
+def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:
+    """Length of the vector that `pooling` makes of a network's outputs of so many layers."""
+    if pooling == "pooler":
+        return hidden_size
+    return hidden_size * layers * (2 if pooling == "mean_max" else 1)

@@ -24,7 +24,7 @@ def family(**parameters):
         "default_prompt_name": "",
         "pooling": "mean",
         "normalize": "true",
-        "hidden_size": "384",
+        "dimension": "384",
         "layers": "[-1]",
     }
     values = {name: {"string_value": value} for name, value in (defaults | parameters).items()}
@@ -54,20 +54,6 @@ def test_the_identity_is_that_of_the_version_that_answers():
         f"identity.{version}": {"string_value": f"of {version}"} for version in (2, 10, 11)
     }
     assert ask(model_info("bert"), answers).identity == "of 10"
-
-
-@pytest.mark.parametrize(
-    ("parameters", "dimension"),
-    [
-        ({"layers": "[-1, -2]"}, 768),
-        ({"pooling": "mean_max"}, 768),
-        ({"pooling": "mean_max", "layers": "[-1, -2]"}, 1536),
-        ({"pooling": "pooler", "layers": "[-1, -2]"}, 384),
-        ({"dense_size": "512"}, 512),
-    ],
-)
-def test_the_dimension_follows_from_pooling_and_layers(parameters, dimension):
-    assert ask(model_info("bert"), family(**parameters)).dimension == dimension
 
 
 def test_a_model_that_is_no_text_encoder_is_said_to_be_none():

@@ -55,6 +55,22 @@ def test_models_of_another_family_name_each_other():
     assert {config.max_batch_size for config in models.values()} == {16}
 
 
+@pytest.mark.parametrize(
+    ("settings", "dimension"),
+    [
+        ({"layers": (-1,)}, 32),
+        ({"layers": (-2, -1)}, 64),
+        ({"layers": (-1,), "pooling": "mean_max"}, 64),
+        ({"layers": (-2, -1), "pooling": "mean_max"}, 128),
+        ({"layers": (-2, -1), "pooling": "pooler"}, 32),
+        ({"layers": (-1,), "dense_activations": ("tanh",), "dense_size": 8}, 8),
+    ],
+)
+def test_the_length_of_a_vector_is_said(settings, dimension):
+    models = parsed(replace(OTHER, **settings))
+    assert parameters(models["other_pooling"])["dimension"] == str(dimension)
+
+
 def test_what_the_checkpoint_decides_is_set():
     models = parsed(OTHER)
     assert parameters(models["other_tokenizer"]) == {
@@ -64,7 +80,7 @@ def test_what_the_checkpoint_decides_is_set():
         "default_prompt_name": "query",
     }
     assert parameters(models["other_pooling"]) == {
-        "hidden_size": "32",
+        "dimension": "64",
         "layers": "[-2, -1]",
         "pooling": "cls",
         "normalize": "false",
