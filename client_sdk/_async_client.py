@@ -37,9 +37,10 @@ R = TypeVar("R")
 class AsyncClient(Reconnecting):
     """`Client`, to be awaited: the same arguments, methods, results and errors.
 
-    It belongs to the event loop in which it is first used; any number of its tasks may share it. Texts may also come
-    from an asynchronous iterable. A generator is read in a thread of its own, so that one that blocks does not block
-    the loop; what must stay in the loop's thread is given as an asynchronous one.
+    It belongs to the event loop in which it is first used; any number of its tasks may share it. Its connections end
+    with the loop, if it is not closed before (by asyncio.run; one who closes a loop by hand closes the client first).
+    Texts may also come from an asynchronous iterable. A generator is read in a thread of its own, so that one that
+    blocks does not block the loop; what must stay in the loop's thread is given as an asynchronous one.
     """
 
     @named

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ class AsyncHttpTransport:
         self._ssl = _ssl_context(connection)
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: AsyncGenerator[None, None] | None = None
         self._closed = False
 
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
@@ -89,14 +90,14 @@ class AsyncHttpTransport:
             await self._session.close()
 
     def drop(self) -> None:
-        """Drop the connections, without waiting. After the end of the loop only the garbage collector can."""
+        """Drop the connections, without waiting."""
         self._closed = True
-        if self._session is None or self._loop is None or self._loop.is_closed():
+        if self._end is None or self._loop is None:
             return
         if self._loop.is_running() and not _is_running_here(self._loop):
-            self._loop.call_soon_threadsafe(_close_now, self._session)
+            self._loop.call_soon_threadsafe(_finish, self._end)
         else:
-            _close_now(self._session)
+            _finish(self._end)
 
     async def _call(
         self, method: str, path: str, timeout: float, headers: dict[str, str] | None = None, body: bytes | None = None
@@ -130,6 +131,8 @@ class AsyncHttpTransport:
                 # Each call has a timeout of its own.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             )
+            self._end = _closing_with_its_loop(self._session)
+            await anext(self._end)
         async with self._session.request(
             method,
             f"{self._root}/{path}" if path else self._root,
@@ -207,14 +210,24 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _close_now(session: aiohttp.ClientSession) -> None:
-    if session.connector is not None:
-        # Its first step closes the sockets; only the end of that is what it would be awaited for.
-        closing = session.connector.close().__await__()
-        with suppress(StopIteration):
-            next(closing)
-        with suppress(AttributeError):  # in older releases of aiohttp it is no coroutine
-            closing.close()
+async def _closing_with_its_loop(session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
+    """Begun, it closes the session at its end, and a loop that ends (as by asyncio.run) ends what was begun in it."""
+    try:
+        yield
+    finally:
+        if session.connector is not None:
+            # Its first step closes the sockets; only the end of that is what it would be awaited for.
+            closing = session.connector.close().__await__()
+            with suppress(StopIteration):
+                next(closing)
+            with suppress(AttributeError):  # in older releases of aiohttp it is no coroutine
+                closing.close()
+
+
+def _finish(generator: AsyncGenerator[None, None]) -> None:
+    """End what was begun, and awaits nothing at its end."""
+    with suppress(StopIteration):
+        generator.aclose().__await__().__next__()
 
 
 def _ssl_context(connection: Connection) -> ssl.SSLContext | None:

@@ -1,7 +1,9 @@
 """Every call of the asynchronous client, over both protocols, against the real model."""
 
 import asyncio
+import gc
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -116,3 +118,15 @@ def test_a_client_belongs_to_its_event_loop(url):
         await client.close()
 
     asyncio.run(both())
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_client_that_outlives_its_event_loop_is_dropped_in_silence(url, servers, caplog, capfd):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        client = AsyncClient([url, url.replace("127.0.0.1", "localhost")][:servers])
+        assert asyncio.run(client.encode(["one", "two"])).shape[0] == 2
+        del client
+        gc.collect()
+    assert [str(warning.message) for warning in seen] == [] and caplog.records == []
+    assert capfd.readouterr().err == ""
