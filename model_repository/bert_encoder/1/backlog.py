@@ -25,9 +25,6 @@ GATHER_SECONDS = 0.02
 # unless it says that it is none: a short text should not wait until sixteen long ones are computed.
 LONG_ROUNDS = 2
 
-# One slice in so many is of bulk rows while others wait too, so that these are late and not for ever.
-BULK_TURN = 8
-
 # Bytes of the outputs of all jobs that are not answered yet. Vectors of tokens are large: 64 texts of 512 tokens have
 # 100 MB of 768 numbers each, and they are made faster than they are sent.
 MAX_OUTPUT_BYTES = 1 << 30
@@ -54,7 +51,6 @@ class Backlog:
         self.size = 0  # rows in all of these
         self.taken = 0  # rows that are being computed
         self.held = 0  # bytes of the outputs of jobs that are not answered
-        self.turns = 0
         self.refused = 0  # rows, in all
         self.waited = 0.0  # seconds that jobs have waited, in all
         self.ended = False
@@ -97,24 +93,25 @@ class Backlog:
         self.earliest = min(self.earliest, job.deadline)
 
     def gather(self):
-        """Waits until a core has taken the last row, or for GATHER_SECONDS."""
+        """Waits until the last row that makes no way is taken, or for GATHER_SECONDS."""
         with self.emptied:
-            self.emptied.wait_for(lambda: not self.size, GATHER_SECONDS)
+            self.emptied.wait_for(lambda: not self._has(False), GATHER_SECONDS)
 
-    def take(self):
-        """Waits for a slice; None at the end. Rows are cut only now, so that those of several batches go together.
+    def take(self, bulk=False):
+        """Waits for a slice of the rows that make way, or of the others; None at the end.
+
+        Rows are cut only now, so that those of several batches go together.
 
         The rows of a job that has waited too long come first, since there is nothing to compute: its `failure` says so.
         """
         with self.filled:
-            self.filled.wait_for(lambda: self.size or self.ended)
-            if not self.size:
+            self.filled.wait_for(lambda: self._has(bulk) or self.ended)
+            if not self._has(bulk):
                 return None
             now = self.clock()
-            slices = self._next(now)
+            slices = self._next(now, bulk)
             rows = slices[0]
-            if self.size == len(rows):
-                self.emptied.notify_all()
+            self.emptied.notify_all()
             for row in rows:
                 if not row.job.started:
                     row.job.started = True
@@ -141,24 +138,18 @@ class Backlog:
             self.ended = True
             self.filled.notify_all()
 
-    def _next(self, now):
+    def _has(self, bulk):
+        return bool(self.rows[bulk] or self.slices[bulk])
+
+    def _next(self, now, bulk):
         """The slices whose turn it is."""
         if not self.overdue and now >= self.earliest:
             self._sort_out(now)
         if self.overdue:
             return self.overdue
-        bulk = self._is_turn_of_bulk()
         if not self.slices[bulk]:
             self._cut_some(bulk)
         return self.slices[bulk]
-
-    def _is_turn_of_bulk(self):
-        if not (self.rows[True] or self.slices[True]):
-            return False
-        if not (self.rows[False] or self.slices[False]):
-            return True
-        self.turns += 1
-        return self.turns % BULK_TURN == 0
 
     def _cut_some(self, bulk):
         waiting = self.rows[bulk]

@@ -30,6 +30,11 @@ from reading import Reader
 # as an answer does.
 GIVEN_UP_AFTER = 1.0
 
+# What makes way is computed by threads of its own, which the system gives a core to when nobody else asks for one, and
+# a tenth of it (with this niceness) when others do: no short text waits for the end of a long slice, and none of these
+# for ever.
+MORE_NICE = 10
+
 
 class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
@@ -56,8 +61,8 @@ class TritonPythonModel:
         self.backlog = Backlog(threads, int(settings["token_budget"]), int(settings["max_queue_size"]))
         self.meters = Meters(pb_utils, settings["family"], self.backlog)
         self.finished = queue.SimpleQueue()  # jobs to be answered
-        steps = [*[self._work] * threads, self._send, self.meters.tell]
-        self.threads = [threading.Thread(target=self._go_on, args=(step,), daemon=True) for step in steps]
+        steps = [*[(self._work,), (self._work_on_bulk, MORE_NICE)] * threads, (self._send,), (self.meters.tell,)]
+        self.threads = [threading.Thread(target=self._go_on, args=step, daemon=True) for step in steps]
         for thread in self.threads:
             thread.start()
 
@@ -120,11 +125,13 @@ class TritonPythonModel:
             self._report("a request failed", error)
         return answers.refusal(error)
 
-    def _go_on(self, step):
+    def _go_on(self, step, more_nice=0):
         """Calls a step again and again until it returns False. Whatever it raises, its thread goes on.
 
-        So no step may leave a row or a job behind when it raises.
+        So no step may leave a row or a job behind when it raises. `more_nice` lowers the thread's priority.
         """
+        with suppress(OSError):  # a container may forbid it; a thread without is served too
+            os.nice(more_nice)  # of this thread alone, as Linux has it
         going = True
         while going:
             try:
@@ -138,8 +145,11 @@ class TritonPythonModel:
         with suppress(BaseException):  # no memory, say; whoever it was has an answer to give
             self.meters.failed(what, error)
 
-    def _work(self):
-        rows = self.backlog.take()
+    def _work_on_bulk(self):
+        return self._work(bulk=True)
+
+    def _work(self, bulk=False):
+        rows = self.backlog.take(bulk)
         if rows is None:
             return False
         try:

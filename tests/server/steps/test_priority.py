@@ -1,6 +1,8 @@
 """Interactive requests overtake those of a bulk call that wait in the encoder."""
 
+import os
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from client_sdk import Client
 from tests.support.patience import PATIENCE
+from tests.support.servers.local_servers import command_of, processes_of
 
 
 @pytest.mark.parametrize("protocol", ["grpc_url", "http_url"])
@@ -28,3 +31,13 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
             assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
         assert took["bulk"] < took["interactive"] / 3, took
         assert took[None] < took["interactive"] / 3, took
+
+
+def test_threads_that_compute_bulk_texts_leave_the_cores_to_all_others(server, repository):
+    """One of each kind a core; the system tells them apart by their niceness."""
+    [step] = [pid for pid in processes_of(repository) if b"/bert_encoder/1/model.py" in command_of(pid)]
+    own = os.getpriority(os.PRIO_PROCESS, step)
+    niceness = Counter(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in os.listdir(f"/proc/{step}/task"))
+    cores = len(os.sched_getaffinity(0))
+    assert niceness.pop(min(own + 10, 19)) == cores
+    assert set(niceness) == {own} and niceness[own] > cores

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.encoder_step import load
+from tests.support.patience import PATIENCE
 from tests.unit.conftest import Clock
 
 backlogs, jobs = load("backlog", "jobs")
@@ -29,18 +30,16 @@ def make_backlog(cores: int = 2, max_rows: int = 4096, **options: Any) -> Any:
     return backlogs.Backlog(cores, BUDGET, max_rows, **options)
 
 
-def take_all(backlog: Any) -> list[list[Any]]:
-    """The slices of all that waits, in their order."""
-    slices = []
-    while backlog.size:
-        slices.append(backlog.take())
-    return slices
+def take_all(backlog: Any, bulk: bool = False) -> list[list[Any]]:
+    """The slices of all the rows that make way, or of the others, in their order."""
+    backlog.end()
+    return list(iter(lambda: backlog.take(bulk), None))
 
 
 def test_slices_keep_to_the_budget_and_hold_every_row_once():
     chance = random.Random(0)
     backlog = make_backlog(cores=4)
-    batch = [make_job([chance.randint(1, 256) for _ in range(chance.randint(1, 20))]) for _ in range(40)]
+    batch = [make_job([chance.randint(1, 256) for _ in range(chance.randint(1, 20))], bulk=False) for _ in range(40)]
     assert backlog.add(batch) == {}
     slices = take_all(backlog)
     assert all(sum(row.length for row in rows) <= BUDGET for rows in slices)
@@ -65,35 +64,40 @@ def test_rows_without_a_token_never_wait():
     assert [row.index for row in job.rows()] == [1] and job.missing == 1 and job.uncomputed == {1}
 
 
-def test_bulk_goes_after_the_others_and_still_gets_a_turn():
+def test_bulk_rows_and_the_others_never_wait_for_each_other():
     backlog = make_backlog(cores=1)
-    backlog.add([make_job([BUDGET] * 40, bulk=True), make_job([BUDGET] * 40, bulk=False)])
-    turns = [rows[0].job.bulk for rows in take_all(backlog)]
-    first = turns[: backlogs.BULK_TURN]
-    assert first == [False] * (backlogs.BULK_TURN - 1) + [True]
-    assert sum(turns[:40]) == 40 // backlogs.BULK_TURN  # one in eight while others wait
-    assert turns[-20:] == [True] * 20
+    bulk, other, late = make_job([BUDGET] * 8, bulk=True), make_job([BUDGET] * 3, bulk=False), make_job([5])
+    backlog.add([bulk, other])
+    assert [backlog.take(kind)[0].job for kind in (True, False, True)] == [bulk, other, bulk]
+    backlog.add([late])  # behind bulk rows that are cut already
+    assert [rows[0].job for rows in take_all(backlog)] == [other, other, late]
+    assert [rows[0].job for rows in take_all(backlog, bulk=True)] == [bulk] * 6
 
 
 def test_a_long_request_makes_way_unless_it_says_otherwise():
     rounds = [BUDGET] * 2 * backlogs.LONG_ROUNDS  # of two cores
-    for long, first in (({}, False), ({"bulk": False}, True), ({"bulk": True}, False)):
+    for lengths, options, makes_way in (
+        ([*rounds, 1], {}, True),
+        ([*rounds, 1], {"bulk": False}, False),
+        ([*rounds, 1], {"bulk": True}, True),
+        (rounds, {}, False),
+    ):
         backlog = make_backlog()
-        job = make_job([*rounds, 1], **long)
-        backlog.add([job, make_job([5])])
-        assert any(row.job is job for row in backlog.take()) is first
+        job = make_job(lengths, **options)
+        backlog.add([job])
+        assert sum(map(len, take_all(backlog, bulk=makes_way))) == len(lengths)
+        assert backlog.size == 0
+
+
+def test_the_next_batch_is_not_gathered_for_while_only_bulk_rows_wait(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backlogs, "GATHER_SECONDS", 1e6)
     backlog = make_backlog()
-    job = make_job(rounds)
-    backlog.add([job, make_job([5])])
-    assert backlog.take()[0].job is job
-
-
-def test_a_late_request_overtakes_bulk_rows_that_are_cut_already():
-    backlog = make_backlog(cores=1)
-    backlog.add([make_job([BUDGET] * 8, bulk=True)])
-    assert backlog.take()[0].job.bulk
-    backlog.add([make_job([5])])
-    assert not backlog.take()[0].job.bulk
+    backlog.add([make_job([BUDGET] * 8, bulk=True), make_job([5])])
+    gathering = threading.Thread(target=backlog.gather, daemon=True)
+    gathering.start()
+    assert len(backlog.take()) == 1
+    gathering.join(PATIENCE)
+    assert not gathering.is_alive() and backlog.size == 8
 
 
 def test_what_waits_too_long_is_handed_out_first_with_its_failure_and_is_not_computed(clock: Clock):
@@ -112,7 +116,7 @@ def test_what_waits_too_long_is_handed_out_first_with_its_failure_and_is_not_com
 
 def test_a_job_that_has_begun_is_finished_however_late_it_is(clock: Clock):
     backlog = make_backlog(cores=1, clock=clock)
-    job = make_job([BUDGET] * 3, patience=0.2, clock=clock)
+    job = make_job([BUDGET] * 3, bulk=False, patience=0.2, clock=clock)
     backlog.add([job])
     backlog.take()
     clock.now += 60
@@ -135,7 +139,7 @@ def test_the_outputs_of_all_jobs_are_bounded_in_bytes():
     batch = [make_job([100] * 64, ("token_embeddings",)) for _ in range(3)]
     failures = backlog.add(batch)
     assert list(failures) == [batch[2]] and "MB of vectors are being made" in str(failures[batch[2]])
-    take_all(backlog)  # computed, and not sent yet
+    assert sum(map(len, take_all(backlog, bulk=True))) == 128  # computed, and not sent yet
     assert list(backlog.add([batch[2]])) == [batch[2]]
     backlog.release(batch[0])
     assert backlog.add([batch[2]]) == {}
@@ -148,7 +152,7 @@ def test_one_request_larger_than_the_bound_is_served_when_nothing_else_is_held()
 
 def test_a_job_is_settled_by_its_last_row_and_only_then():
     backlog = make_backlog(cores=1)
-    job = make_job([BUDGET] * 3)
+    job = make_job([BUDGET] * 3, bulk=False)
     backlog.add([job])
     rows = [row for part in take_all(backlog) for row in part]
     assert not backlog.idle
@@ -186,11 +190,12 @@ def test_many_threads_take_every_row_once():
     batch = [make_job([chance.randint(1, 99) for _ in range(9)], bulk=chance.random() < 0.5) for _ in range(200)]
     finished: list[Any] = []
 
-    def work() -> None:
-        while (rows := backlog.take()) is not None:
+    def work(bulk: bool) -> None:
+        while (rows := backlog.take(bulk)) is not None:
+            assert {row.job.bulk for row in rows} == {bulk}
             finished.extend(row.job for row in rows if backlog.settle(row))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in (False, True) * 2]
     for thread in threads:
         thread.start()
     for start in range(0, 200, 10):
