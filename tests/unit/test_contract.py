@@ -1,0 +1,286 @@
+"""What the SDK, export and the steps each say for themselves, since none imports another, they say alike."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+import client_sdk
+import export
+import export.__main__
+import perf
+from client_sdk import _settings
+from client_sdk.__main__ import _parser as sdk_parser
+from client_sdk._transport.address import DEFAULT_PORTS
+from client_sdk._transport.base import InferRequest
+from client_sdk.bert_as_service import _arguments as bert_as_service
+from export.checkpoint import sentence_transformers
+from export.network import layout
+from export.repository import family
+from perf import serving, texts
+from perf.soak import malformed
+from tests.support.checkpoints.families import MINILM
+from tests.unit import step_models
+
+ROOT = Path(export.__file__).parent.parent
+SDK, EXPORT, PERF = (Path(package.__file__).parent for package in (client_sdk, export, perf))
+
+
+@cache
+def step(name: str) -> dict[str, ModuleType]:
+    """The modules of a step, by name."""
+    return step_models.load(name)
+
+
+def strings(*folders: Path) -> Iterator[str]:
+    """All string literals of Python files, or of those in folders; the parts of f-strings each."""
+    for folder in folders:
+        for path in folder.rglob("*.py") if folder.is_dir() else [folder]:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+def keys_read(folder: Path, name: str) -> set[str]:
+    """The literal keys with which a mapping of this name is read, by `name["key"]` or `name.get("key")`."""
+    found = set()
+    for path in folder.glob("*.py"):
+        found |= {*re.findall(rf'\b{name}(?:\[|\.get\()"(\w+)"', path.read_text("utf-8"))}
+    return found
+
+
+def config_of(role: str, of: family.Family = MINILM) -> ModelConfig:
+    return text_format.Parse(family.configs(of)[f"{of.name}{role}"], ModelConfig())
+
+
+# names
+
+
+def test_a_family_has_the_same_models_everywhere():
+    committed = {path.parent.name.removeprefix(family.TEMPLATE_NAME) for path in family.TEMPLATE.glob("*/config.pbtxt")}
+    assert {*family.ROLES} <= committed
+    assert {family.TEMPLATE_NAME + role for role in family.ROLES} == {*malformed.FAMILY}
+    for folder in (SDK, EXPORT, PERF, family.TEMPLATE):
+        roles = {text for text in strings(folder) if re.fullmatch(r"_(tok|enc|pool)[a-z]*", text)}
+        assert roles <= {*family.ROLES}, folder
+    kinds = {kind.role for kind in vars(client_sdk._job).values() if isinstance(kind, client_sdk._job.AnswerKind)}
+    assert kinds == {"", "_tokens", "_tokenizer"} <= {*family.ROLES}
+
+
+def test_a_family_that_nobody_names_is_the_same_everywhere():
+    export_default = export.__main__.parser().get_default("name")
+    names = {family.TEMPLATE_NAME, export_default, _settings.DEFAULT_MODEL, _serve._DEFAULT_MODEL}
+    names |= {inspect.signature(texts.load_tokenizer).parameters["model"].default}
+    assert names == {"bert"}
+
+
+def test_an_identity_is_read_where_it_is_written():
+    assert _known._IDENTITY == family.IDENTITY
+    for name in step_models.STEPS:
+        assert family.IDENTITY in {*strings(family.TEMPLATE / f"bert_{name}" / "1")}
+    assert _known.identities({"parameters": {f"{family.IDENTITY}3": {"string_value": "abc"}}}) == {"3": "abc"}
+
+
+def test_ports_are_tritons_own_everywhere():
+    http, grpc, metrics = 8000, 8001, 8002
+    assert {"grpc": grpc, "grpcs": grpc, "http": http, "https": http} == DEFAULT_PORTS
+    assert {"grpc": grpc, "http": http} == serving.PORTS
+    assert f"localhost:{grpc}" == _settings.DEFAULT_URL
+    assert bert_as_service.server_url("elsewhere", None) == f"grpc://elsewhere:{grpc}"
+    serve = sdk_parser().parse_args(["serve", "--model-repository", "models"])
+    assert (serve.http_port, serve.grpc_port, serve.metrics_port) == (http, grpc, metrics)
+    container = (ROOT / "docker/serve.py").read_text("utf-8")
+    ports = dict(re.findall(r"(http|grpc|metrics)_port=(\d+)", container))
+    assert ports == {"http": str(http), "grpc": str(grpc), "metrics": str(metrics)}
+    for dockerfile in ("Dockerfile", "Dockerfile.cpu"):
+        assert f"EXPOSE {http} {grpc} {metrics}" in (ROOT / "docker" / dockerfile).read_text("utf-8")
+    assert f'"server:{metrics}"' in (ROOT / "docker/prometheus/prometheus.yaml").read_text("utf-8")
+
+
+# vectors
+
+
+def test_poolings_are_the_same_in_the_same_order():
+    served = (*step("pooling")["model"].PLACES, "pooler")
+    assert _options.POOLINGS == export.__main__._POOLINGS == served
+    assert {*sentence_transformers._POOLINGS.values()} <= {*served}
+    assert {*bert_as_service.POOLINGS.values()} == {None, *served}
+    assert {*bert_as_service.POOLING_NUMBERS} == {None, *served}
+
+
+def test_a_pooling_takes_the_reductions_that_the_network_puts_there():
+    of_bert = {"mean": ["mean"], "max": ["max"], "mean_max": ["mean", "max"], "cls": ["first"], "last": ["last"]}
+    assert {name: [*layout.REDUCTIONS[place]] for name, place in step("pooling")["model"].PLACES.items()} == of_bert
+    assert {*step("pooling")["model"].ACTIVATIONS} == {*sentence_transformers._ACTIVATIONS.values()}
+
+
+def test_inputs_of_the_network_are_the_same_in_the_same_order():
+    assert step("encoder")["jobs"].INPUTS == layout.INPUTS
+    assert tuple(tensor.name for tensor in config_of("_encoder").input) == layout.INPUTS
+    assert tuple(tensor.name for tensor in config_of("_tokenizer").output)[: len(layout.INPUTS)] == layout.INPUTS
+
+
+def test_limits_of_the_network_are_read_where_they_are_written():
+    read = keys_read(family.TEMPLATE / "bert_encoder" / "1", "limits")
+    assert read == {"vocab_size", "type_vocab_size", "max_position_embeddings"} <= {*strings(EXPORT / "network.py")}
+
+
+# settings
+
+
+EVERYTHING = replace(
+    MINILM,
+    default_prompt_name="query",
+    prompts={"query": "find "},
+    dense_activations=("tanh",),
+    dense_size=8,
+    pad_to_multiple_of=8,
+    truncation_side="left",
+    split_special_tokens=True,
+)
+
+
+@pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
+def test_a_step_reads_the_settings_that_export_writes(role):
+    written = {*config_of(role, EVERYTHING).parameters}
+    read = keys_read(family.TEMPLATE / f"bert{role}" / "1", "settings")
+    # The client reads these, of the pooling's, for the length of a vector.
+    of_clients = {"hidden_size", "layers", "dense_size"} if role == "_pooling" else set()
+    assert read | of_clients == written
+
+
+def test_a_client_reads_settings_that_export_writes():
+    written = {name for role in ("_tokenizer", "_pooling") for name in config_of(role, EVERYTHING).parameters}
+    read = keys_read(SDK, "parameters") | keys_read(SDK / "_call", "parameters")
+    assert {"hidden_size", "layers", "dense_size", "max_seq_len", "prompts", "default_prompt_name"} <= read
+    assert read <= written | {*step("tokenizer")["request_parameters"].TYPES}  # a request's are read too
+
+
+# parameters of a request
+
+
+def of_the_sdk() -> dict[str, Any]:
+    """Every parameter that a client can send, with a value."""
+    found = _options.request_parameters(
+        pooling="mean",
+        normalize=True,
+        truncate_dim=1,
+        max_seq_len=3,
+        truncate=False,
+        pair_truncation="longest_first",
+        split_special_tokens=True,
+        mask_cls_sep=True,
+        prompt="a",
+        priority="bulk",
+    )
+    found |= _options.request_parameters(is_tokenized=True, add_special_tokens=False)
+    found |= _options.request_parameters(prompt_name="a")
+    return dict(InferRequest("bert", [], (), found, identity="x").sent_parameters())
+
+
+def test_parameters_of_a_request_have_the_same_names_and_types():
+    types = step("tokenizer")["request_parameters"].TYPES
+    assert {name: type(value) for name, value in of_the_sdk().items()} == types
+    assert {*types} <= {*malformed.PARAMETERS}
+    for name in ("encoder", "pooling"):
+        read = keys_read(family.TEMPLATE / f"bert_{name}" / "1", "parameters")
+        assert "identity" in read and read <= {*types}
+    documented = {
+        *re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| (`[^|]*) \|", readme("| parameter | values |"))))
+    }
+    assert documented - {"timeout"} == {*types}  # which is Triton's own
+
+
+def readme(header: str) -> str:
+    """The table in README that begins so."""
+    return (ROOT / "README.md").read_text("utf-8").partition(header)[2].partition("\n\n")[0]
+
+
+def test_pairs_are_cut_in_the_same_ways():
+    assert step("tokenizer")["token_rows"].PAIR_TRUNCATIONS == _options.PAIR_TRUNCATIONS
+
+
+# what the steps say each for itself
+
+
+def test_each_step_compares_the_identity_of_its_files_with_the_configs_in_the_same_way():
+    sources = {inspect.getsource(step(name)["model"]._identity) for name in step_models.STEPS}
+    assert len(sources) == 1
+
+
+IDENTITY = "0123456789abcdef" * 2
+REQUESTS = [
+    "",
+    "{}",
+    '{"pooling": "mean"}',
+    f'{{"identity": "{IDENTITY}"}}',
+    '{"identity": ""}',
+    '{"identity": "\\ud800"}',
+]
+REQUESTS += [f'{{"identity": "{other}"}}' for other in (IDENTITY[:-1], IDENTITY.upper(), "é", "0" * 32)]
+DAMAGED = [
+    '{"identity": 5}',
+    '{"identity": null}',
+    '{"identity": true}',
+    f'{{"identity": "{"x" * 999}"}}',
+    "{",
+    "x",
+    "\0",
+]
+
+
+def outcome(call: Any, *arguments: Any) -> tuple[str, ...]:
+    """How a step ends with a request: it goes on to the tensors, or with an error of this code and text."""
+    try:
+        call(*arguments)
+    except step_models.TensorWanted:
+        return ("goes on",)
+    except Exception as error:
+        return getattr(error, "code", type(error).__name__), str(error)
+    return ("goes on",)
+
+
+def by_the_encoder(raw: Any, identity: str | None) -> tuple[str, ...]:
+    reader = object.__new__(step("encoder")["reading"].Reader)
+    reader.identity = identity
+    return outcome(reader.read, SimpleNamespace(parameters=raw))
+
+
+def by_the_pooling(raw: Any, identity: str | None) -> tuple[str, ...]:
+    model = step("pooling")["model"].TritonPythonModel()
+    model.identity, model.default_pooling, model.default_normalize, model.poolings = identity, "mean", True, ["mean"]
+    return outcome(model._embed, SimpleNamespace(parameters=raw))
+
+
+def by_the_tokenizer(raw: Any, identity: str | None) -> tuple[str, ...]:
+    return outcome(step("tokenizer")["request_parameters"].read, raw(), identity)
+
+
+@pytest.mark.parametrize("identity", [IDENTITY, None])
+@pytest.mark.parametrize("raw", [*REQUESTS, *DAMAGED], ids=lambda raw: ascii(raw)[:40])
+def test_the_encoder_and_the_pooling_read_parameters_in_the_same_way(raw, identity):
+    found = by_the_encoder(lambda: raw, identity)
+    assert found == by_the_pooling(lambda: raw, identity)
+    if raw in REQUESTS and "\\ud800" not in raw:
+        assert found == by_the_tokenizer(lambda: raw, identity)
+    assert found[0] in ("goes on", "NOT_FOUND", "INVALID_ARG")
+    assert ("goes on" in found) or len(found[1]) < 300
+
+
+def test_parameters_that_are_no_utf8_are_refused_in_the_same_way():
+    def raw() -> str:
+        return b"\xff".decode()
+
+    found = by_the_encoder(raw, IDENTITY)
+    assert found == by_the_pooling(raw, IDENTITY) and found[0] == "INVALID_ARG"
