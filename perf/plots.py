@@ -67,7 +67,7 @@ def style() -> AbstractContextManager[None]:
     try:
         import matplotlib
     except ModuleNotFoundError:
-        raise PlotsMissing("pictures need matplotlib: pip install --editable '.[perf]'") from None
+        raise PlotsMissing("pictures need matplotlib: pip install matplotlib") from None
     matplotlib.use("agg")
     from cycler import cycler
 
