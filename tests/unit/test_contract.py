@@ -21,19 +21,22 @@ import export
 import export.__main__
 import perf
 from client_sdk import _settings
-from client_sdk.__main__ import _parser as sdk_parser
+from client_sdk._call import job, options
+from client_sdk._commands import serve
+from client_sdk._commands.main import _parser as sdk_parser
+from client_sdk._transport import known
 from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest
 from client_sdk.bert_as_service import _arguments as bert_as_service
 from export.checkpoint import sentence_transformers
 from export.network import layout
-from export.repository import family
+from export.repository import configs, family
 from perf import serving, texts
 from perf.soak import malformed
+from tests.support import step_models
 from tests.support.checkpoints.families import MINILM
-from tests.unit import step_models
+from tests.support.places import ROOT
 
-ROOT = Path(export.__file__).parent.parent
 SDK, EXPORT, PERF = (Path(package.__file__).parent for package in (client_sdk, export, perf))
 
 
@@ -61,35 +64,37 @@ def keys_read(folder: Path, name: str) -> set[str]:
 
 
 def config_of(role: str, of: family.Family = MINILM) -> ModelConfig:
-    return text_format.Parse(family.configs(of)[f"{of.name}{role}"], ModelConfig())
+    return text_format.Parse(configs.configs(of)[f"{of.name}{role}"], ModelConfig())
 
 
 # names
 
 
 def test_a_family_has_the_same_models_everywhere():
-    committed = {path.parent.name.removeprefix(family.TEMPLATE_NAME) for path in family.TEMPLATE.glob("*/config.pbtxt")}
+    committed = {
+        path.parent.name.removeprefix(family.TEMPLATE_NAME) for path in configs.TEMPLATE.glob("*/config.pbtxt")
+    }
     assert {*family.ROLES} <= committed
     assert {family.TEMPLATE_NAME + role for role in family.ROLES} == {*malformed.FAMILY}
-    for folder in (SDK, EXPORT, PERF, family.TEMPLATE):
+    for folder in (SDK, EXPORT, PERF, configs.TEMPLATE):
         roles = {text for text in strings(folder) if re.fullmatch(r"_(tok|enc|pool)[a-z]*", text)}
         assert roles <= {*family.ROLES}, folder
-    kinds = {kind.role for kind in vars(client_sdk._job).values() if isinstance(kind, client_sdk._job.AnswerKind)}
+    kinds = {kind.role for kind in vars(job).values() if isinstance(kind, job.AnswerKind)}
     assert kinds == {"", "_tokens", "_tokenizer"} <= {*family.ROLES}
 
 
 def test_a_family_that_nobody_names_is_the_same_everywhere():
     export_default = export.__main__.parser().get_default("name")
-    names = {family.TEMPLATE_NAME, export_default, _settings.DEFAULT_MODEL, _serve._DEFAULT_MODEL}
+    names = {family.TEMPLATE_NAME, export_default, _settings.DEFAULT_MODEL, serve._DEFAULT_MODEL}
     names |= {inspect.signature(texts.load_tokenizer).parameters["model"].default}
     assert names == {"bert"}
 
 
 def test_an_identity_is_read_where_it_is_written():
-    assert _known._IDENTITY == family.IDENTITY
+    assert known._IDENTITY == configs.IDENTITY
     for name in step_models.STEPS:
-        assert family.IDENTITY in {*strings(family.TEMPLATE / f"bert_{name}" / "1")}
-    assert _known.identities({"parameters": {f"{family.IDENTITY}3": {"string_value": "abc"}}}) == {"3": "abc"}
+        assert configs.IDENTITY in {*strings(configs.TEMPLATE / f"bert_{name}" / "1")}
+    assert known.identities({"parameters": {f"{configs.IDENTITY}3": {"string_value": "abc"}}}) == {"3": "abc"}
 
 
 def test_ports_are_tritons_own_everywhere():
@@ -98,8 +103,8 @@ def test_ports_are_tritons_own_everywhere():
     assert {"grpc": grpc, "http": http} == serving.PORTS
     assert f"localhost:{grpc}" == _settings.DEFAULT_URL
     assert bert_as_service.server_url("elsewhere", None) == f"grpc://elsewhere:{grpc}"
-    serve = sdk_parser().parse_args(["serve", "--model-repository", "models"])
-    assert (serve.http_port, serve.grpc_port, serve.metrics_port) == (http, grpc, metrics)
+    serving_here = sdk_parser("client_sdk", {}).parse_args(["serve", "--model-repository", "models"])
+    assert (serving_here.http_port, serving_here.grpc_port, serving_here.metrics_port) == (http, grpc, metrics)
     container = (ROOT / "docker/serve.py").read_text("utf-8")
     ports = dict(re.findall(r"(http|grpc|metrics)_port=(\d+)", container))
     assert ports == {"http": str(http), "grpc": str(grpc), "metrics": str(metrics)}
@@ -113,7 +118,7 @@ def test_ports_are_tritons_own_everywhere():
 
 def test_poolings_are_the_same_in_the_same_order():
     served = (*step("pooling")["model"].PLACES, "pooler")
-    assert _options.POOLINGS == export.__main__._POOLINGS == served
+    assert options.POOLINGS == export.__main__._POOLINGS == served
     assert {*sentence_transformers._POOLINGS.values()} <= {*served}
     assert {*bert_as_service.POOLINGS.values()} == {None, *served}
     assert {*bert_as_service.POOLING_NUMBERS} == {None, *served}
@@ -132,8 +137,8 @@ def test_inputs_of_the_network_are_the_same_in_the_same_order():
 
 
 def test_limits_of_the_network_are_read_where_they_are_written():
-    read = keys_read(family.TEMPLATE / "bert_encoder" / "1", "limits")
-    assert read == {"vocab_size", "type_vocab_size", "max_position_embeddings"} <= {*strings(EXPORT / "network.py")}
+    read = keys_read(configs.TEMPLATE / "bert_encoder" / "1", "limits")
+    assert read == {"vocab_size", "type_vocab_size", "max_position_embeddings"} <= {*strings(EXPORT / "network")}
 
 
 # settings
@@ -154,16 +159,15 @@ EVERYTHING = replace(
 @pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
 def test_a_step_reads_the_settings_that_export_writes(role):
     written = {*config_of(role, EVERYTHING).parameters}
-    read = keys_read(family.TEMPLATE / f"bert{role}" / "1", "settings")
-    # The client reads these, of the pooling's, for the length of a vector.
-    of_clients = {"hidden_size", "layers", "dense_size"} if role == "_pooling" else set()
+    read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
+    of_clients = {"dimension", "layers"} if role == "_pooling" else set()
     assert read | of_clients == written
 
 
 def test_a_client_reads_settings_that_export_writes():
     written = {name for role in ("_tokenizer", "_pooling") for name in config_of(role, EVERYTHING).parameters}
     read = keys_read(SDK, "parameters") | keys_read(SDK / "_call", "parameters")
-    assert {"hidden_size", "layers", "dense_size", "max_seq_len", "prompts", "default_prompt_name"} <= read
+    assert {"dimension", "layers", "max_seq_len", "prompts", "default_prompt_name"} <= read
     assert read <= written | {*step("tokenizer")["request_parameters"].TYPES}  # a request's are read too
 
 
@@ -172,7 +176,7 @@ def test_a_client_reads_settings_that_export_writes():
 
 def of_the_sdk() -> dict[str, Any]:
     """Every parameter that a client can send, with a value."""
-    found = _options.request_parameters(
+    found = options.request_parameters(
         pooling="mean",
         normalize=True,
         truncate_dim=1,
@@ -184,8 +188,8 @@ def of_the_sdk() -> dict[str, Any]:
         prompt="a",
         priority="bulk",
     )
-    found |= _options.request_parameters(is_tokenized=True, add_special_tokens=False)
-    found |= _options.request_parameters(prompt_name="a")
+    found |= options.request_parameters(is_tokenized=True, add_special_tokens=False)
+    found |= options.request_parameters(prompt_name="a")
     return dict(InferRequest("bert", [], (), found, identity="x").sent_parameters())
 
 
@@ -194,7 +198,7 @@ def test_parameters_of_a_request_have_the_same_names_and_types():
     assert {name: type(value) for name, value in of_the_sdk().items()} == types
     assert {*types} <= {*malformed.PARAMETERS}
     for name in ("encoder", "pooling"):
-        read = keys_read(family.TEMPLATE / f"bert_{name}" / "1", "parameters")
+        read = keys_read(configs.TEMPLATE / f"bert_{name}" / "1", "parameters")
         assert "identity" in read and read <= {*types}
     documented = {
         *re.findall(r"`(\w+)`", "".join(re.findall(r"(?m)^\| (`[^|]*) \|", readme("| parameter | values |"))))
@@ -208,7 +212,7 @@ def readme(header: str) -> str:
 
 
 def test_pairs_are_cut_in_the_same_ways():
-    assert step("tokenizer")["token_rows"].PAIR_TRUNCATIONS == _options.PAIR_TRUNCATIONS
+    assert step("tokenizer")["token_rows"].PAIR_TRUNCATIONS == options.PAIR_TRUNCATIONS
 
 
 # what the steps say each for itself
