@@ -12,7 +12,13 @@ from types import TracebackType
 from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._server.listen import Host, Ports, choose_ports
 from client_sdk._server.log import ServerLog, failure_reasons
-from client_sdk._server.repository.families import ModelRepository, local_directory, read_repository, repository_state
+from client_sdk._server.repository.families import (
+    ModelRepository,
+    local_directory,
+    read_repository,
+    replaced_since,
+    repository_state,
+)
 from client_sdk._server.repository.unfinished_export import finish_exports
 from client_sdk._server.run import ServerRun, logger
 from client_sdk._server.settings import (
@@ -152,6 +158,7 @@ class LocalServer:
             try:
                 run = self._launch(server, repository)
                 run.wait_until_ready(repository.names, self.startup_timeout, deadline)
+                _check_still_there(repository)
                 if self._supervise:
                     self._supervisor = Supervisor(
                         run, repository.families, self._start_again, lambda: repository_state(self.model_repository)
@@ -274,11 +281,24 @@ class LocalServer:
         deadline = time.monotonic() + self.startup_timeout
         try:
             run = self._launch(find_tritonserver(self._executable), repository)
-            return run if run.wait_until_ready(repository.names, self.startup_timeout, deadline, cancelled) else None
+            if not run.wait_until_ready(repository.names, self.startup_timeout, deadline, cancelled):
+                return None
+            _check_still_there(repository)
+            return run
         except (ServerStartError, OSError):
             if self._run is not None:
                 self._run.end(at_once=True)
             raise
+
+
+def _check_still_there(repository: ModelRepository) -> None:
+    """Raises ServerStartError if a network may be of another export than the steps beside it."""
+    replaced = replaced_since(repository)
+    if replaced:
+        raise ServerStartError(
+            f"{', '.join(replaced)} of {str(repository.path)!r} was exported again while tritonserver loaded it: "
+            "start the server again"
+        )
 
 
 def _check_ports(ports: dict[str, int | None]) -> None:

@@ -24,6 +24,7 @@ from client_sdk import _settings
 from client_sdk._call import job, options
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
+from client_sdk._server.repository import families
 from client_sdk._transport import known
 from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest
@@ -91,7 +92,9 @@ def test_a_family_that_nobody_names_is_the_same_everywhere():
 
 
 def test_an_identity_is_read_where_it_is_written():
-    assert known._IDENTITY == configs.IDENTITY
+    assert known._IDENTITY == families._IDENTITY == configs.IDENTITY
+    for folder in (EXPORT, *(configs.TEMPLATE / f"bert_{name}" / "1" for name in step_models.STEPS)):
+        assert families._IDENTITY_FILE in {*strings(folder)}
     for name in step_models.STEPS:
         assert configs.IDENTITY in {*strings(configs.TEMPLATE / f"bert_{name}" / "1")}
     assert known.identities({"parameters": {f"{configs.IDENTITY}3": {"string_value": "abc"}}}) == {"3": "abc"}

@@ -19,6 +19,9 @@ _VERSION = re.compile(r"0|[1-9][0-9]*")
 _STORAGE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # The file without which a version cannot be loaded, by backend.
 _NETWORK_FILES = {"python": "model.py", "onnxruntime": "model.onnx", "tensorrt": "model.plan"}
+# Where export writes the identity of a version: into the config, with its number, and beside the files of a step.
+_IDENTITY = "identity."
+_IDENTITY_FILE = "identity"
 _HOW_TO_FILL = "python -m export CHECKPOINT --repository DIR"
 
 
@@ -34,6 +37,7 @@ class Model:
         versions: The versions that can be loaded, ascending.
         left_out: Names in the directory that tritonserver stumbles over: links that lead nowhere, and version
             directories that lack what their backend loads, such as a copy that was broken off leaves.
+        unmarked: The identities in its config, by parameter, unless it is a step that compares them with its files.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Model:
     config: Any
     versions: tuple[int, ...]
     left_out: tuple[str, ...]
+    unmarked: Mapping[str, str]
 
     @property
     def is_ensemble(self) -> bool:
@@ -138,6 +143,18 @@ def repository_state(path: Path) -> object:
     return sorted(state)
 
 
+def replaced_since(repository: ModelRepository) -> list[str]:
+    """The models of which nobody can tell whether their files were loaded before or after an export replaced them.
+
+    tritonserver reads all configs first. So a model of which the config still says what it said before is whole.
+    """
+    return [
+        model.name
+        for model in repository.models
+        if model.unmarked and _identities(_read_config(model.path / "config.pbtxt")) != model.unmarked
+    ]
+
+
 def _entries(directory: Path) -> list[Path]:
     try:
         return sorted(directory.iterdir())
@@ -180,7 +197,22 @@ def _read_model(path: Path) -> Model:
     # Where no version is finished, tritonserver says what is wrong with the last one.
     unfinished = [str(version) for version in versions if finished and version not in finished]
     dangling = [entry.name for entry in entries if not os.path.exists(entry)]
-    return Model(path.name, path, config, tuple(finished or versions), (*unfinished, *dangling))
+    marks = [os.path.exists(path / str(version) / _IDENTITY_FILE) for version in finished or versions]
+    compares = config is not None and config.backend == "python" and any(marks)
+    is_ensemble = config is not None and bool(config.ensemble_scheduling.step)  # which has no files
+    return Model(
+        name=path.name,
+        path=path,
+        config=config,
+        versions=tuple(finished or versions),
+        left_out=(*unfinished, *dangling),
+        unmarked={} if compares or is_ensemble else _identities(config),
+    )
+
+
+def _identities(config: Any) -> dict[str, str]:
+    parameters = config.parameters if config is not None else {}
+    return {key: parameters[key].string_value for key in parameters if key.startswith(_IDENTITY)}
 
 
 def _read_config(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from client_sdk import Client, InvalidArgument, LocalServer
+from client_sdk import Client, InvalidArgument, LocalServer, ServerStartError
+from tests.support.patience import wait_for
 from tests.support.servers.local_servers import (
     BROKEN,
     UPPER,
@@ -193,3 +195,53 @@ def test_an_export_that_was_killed_is_ended_before_it_is_served(tmp_path: Path, 
     with LocalServer(repository) as server:
         assert upper_by_http(server, "text") == "TEXT"
     assert not staging.exists()
+
+
+LOADS_WHEN_TOLD = UPPER.replace(
+    "class TritonPythonModel:",
+    """import os
+import time
+
+class TritonPythonModel:
+    def initialize(self, args):
+        here = os.path.dirname(__file__)
+        open(os.path.join(here, "loading"), "w").close()
+        while not os.path.exists(os.path.join(here, "go")):
+            time.sleep(0.01)
+""",
+)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("after", ["one", "two"])
+def test_a_network_that_was_exported_again_while_it_was_loaded_is_not_served(tmp_path: Path, marked: bool, after: str):
+    """As a native backend's, whose files do not say of which export they are; a step with such a file looks itself."""
+    repository = tmp_path / "models"
+    make_model(repository, "upper", LOADS_WHEN_TOLD)
+    config, version = repository / "upper/config.pbtxt", repository / "upper/1"
+    text = config.read_text() + 'parameters { key: "identity.1" value { string_value: "one" } }\n'
+    config.write_text(text)
+    if marked:
+        (version / "identity").write_text("one")
+
+    def export_again() -> None:
+        wait_for((version / "loading").exists)
+        config.write_text(text.replace('"one"', f'"{after}"'))
+        (version / "go").touch()
+
+    server = LocalServer(repository)
+    with ThreadPoolExecutor() as pool:
+        exporting = pool.submit(export_again)
+        try:
+            if after == "one" or marked:
+                server.start()
+                assert upper_by_http(server, "text") == "TEXT"
+            else:
+                with pytest.raises(ServerStartError, match="upper of .* was exported again while tritonserver loaded"):
+                    server.start()
+                server.start()
+                assert upper_by_http(server, "text") == "TEXT"
+            exporting.result()
+        finally:
+            (version / "go").touch()
+            server.stop()

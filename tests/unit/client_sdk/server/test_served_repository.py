@@ -11,8 +11,10 @@ import pytest
 
 from client_sdk._errors import InvalidArgument
 from client_sdk._server.own_files import is_plain, temporary_directory
-from client_sdk._server.repository.families import local_directory, read_repository, repository_state
+from client_sdk._server.repository.families import local_directory, read_repository, replaced_since, repository_state
 from client_sdk._server.repository.view import served_path
+from tests.conftest import fill
+from tests.support.checkpoints.folders import write_bert
 
 PYTHON = 'backend: "python"\n'
 ENSEMBLE = 'platform: "ensemble"\nensemble_scheduling {{ step {{ model_name: "{0}" model_version: -1 }} }}\n'
@@ -236,3 +238,20 @@ def test_what_is_put_into_a_repository_or_edited_there_changes_its_state(tmp_pat
         change()
         states.append(repository_state(tmp_path))
         assert states[-1] not in states[:-1]
+
+
+@pytest.mark.parametrize(("backend", "unmarked"), [("python", []), ("onnxruntime", ["bert_encoder"])])
+def test_another_export_is_noticed_where_nobody_compares_a_network_with_its_config(
+    tmp_path: Path, backend: str, unmarked: list[str]
+):
+    for name, seed in (("one", 1), ("two", 2)):
+        write_bert(tmp_path / name, seed=seed)
+    models = tmp_path / "models"
+    fill(models, tmp_path / "one", "bert", backend=backend)
+    before = read_repository(models)
+    fill(models, tmp_path / "one", "bert", backend=backend)
+    assert replaced_since(before) == []
+    fill(models, tmp_path / "two", "bert", backend=backend)
+    assert replaced_since(before) == unmarked
+    shutil.rmtree(models)
+    assert replaced_since(before) == unmarked
