@@ -22,6 +22,7 @@ from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, Vers
 from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Reach, Transport
 from client_sdk._transport.peer import TooManyTexts
 from client_sdk._transport.retry import GRACE, Deadline, Retry
+from client_sdk._unbroken import get
 
 T = TypeVar("T")
 
@@ -178,7 +179,7 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
             if not flying and not again:
                 return
             try:
-                pending = landed.get(timeout=_patience(len(flying) < room, again, deadline))
+                pending = get(landed, _patience(len(flying) < room, again, deadline))
             except queue.Empty:
                 if deadline.left() < -GRACE:
                     deadline.remaining()  # raises

@@ -9,7 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 # Its C core would write to the user's standard error what is raised, or retried, anyway. It reads this when imported.
@@ -25,6 +28,7 @@ from client_sdk._transport.base import InferRequest, Query, Reply
 from client_sdk._transport.connection import Connection
 from client_sdk._transport.grpc.messages import infer_message, query_message, read_answer, read_reply
 from client_sdk._transport.peer import Peer
+from client_sdk._unbroken import Unbroken
 
 CONNECT_TIMEOUT = 5.0  # seconds for TCP, TLS and HTTP/2 together
 
@@ -65,6 +69,7 @@ class GrpcTransport:
         else:
             self._channel = grpc.secure_channel(target, credentials, options=options)
         self._stub = GRPCInferenceServiceStub(self._channel)
+        self._unbroken = Unbroken("client_sdk-grpc")
 
     def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
@@ -75,11 +80,8 @@ class GrpcTransport:
     def start(self, request: InferRequest, timeout: float) -> _PendingCall:
         """Send without waiting."""
         request = self.peer.addressed(request)
-        try:
-            call = self._stub.ModelInfer.future(infer_message(request), timeout=timeout, metadata=self._metadata)
-        except ValueError as error:
-            raise _closed(error) from None
-        return _PendingCall(call, self.peer, request.identity)
+        begin = partial(self._stub.ModelInfer.future, infer_message(request), timeout=timeout, metadata=self._metadata)
+        return _PendingCall(begin, self._unbroken, self.peer, request.identity)
 
     def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
@@ -88,8 +90,8 @@ class GrpcTransport:
             return noted(read_answer(query, self._call(getattr(self._stub, procedure), message, timeout)))
 
     def close(self) -> None:
-        """Drop the connection."""
-        self._channel.close()
+        """Drop the connection, within a second; also called by the garbage collector, in any thread."""
+        self._unbroken.wait_for(self._channel.close, seconds=1.0)
 
     def _call(self, procedure: Any, message: Any, timeout: float) -> Any:
         try:
@@ -103,12 +105,28 @@ class GrpcTransport:
 
 
 class _PendingCall:
-    def __init__(self, call: Any, peer: Peer, identity: str | None) -> None:
-        self._call = call
+    """A request on its way; its call is begun, and given up, in a thread that is not interrupted."""
+
+    def __init__(self, begin: Callable[[], Any], unbroken: Unbroken, peer: Peer, identity: str | None) -> None:
+        self._call: Any = None
+        self._unbroken = unbroken
         self._peer = peer
         self._identity = identity
+        self._flying = threading.Lock()
+        self._flying.acquire()
+        unbroken.do(partial(self._begin, begin))
+
+    def _begin(self, begin: Callable[[], Any]) -> None:
+        try:
+            self._call = begin()
+        except Exception as error:
+            self._call = Future()
+            self._call.set_exception(_closed(error) if isinstance(error, ValueError) else error)
+        self._call.add_done_callback(lambda _: self._flying.release())
 
     def result(self) -> Reply:
+        with self._flying:
+            pass
         try:
             reply = self._call.result()
         except grpc.RpcError as error:
@@ -118,11 +136,11 @@ class _PendingCall:
         self._peer.reached = True
         return Reply(read_reply(reply), reply.model_version, self._identity)
 
-    def cancel(self) -> object:
-        return self._call.cancel()
+    def cancel(self) -> None:
+        self._unbroken.do(lambda: self._call.cancel())
 
-    def add_done_callback(self, callback: Callable[[Any], object]) -> object:
-        return self._call.add_done_callback(lambda _: callback(self))
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self._unbroken.do(lambda: self._call.add_done_callback(lambda _: callback(self)))
 
 
 class AsyncGrpcTransport:

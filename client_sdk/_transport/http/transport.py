@@ -8,6 +8,7 @@ on a background event loop.
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import CancelledError, Future, wait
@@ -23,6 +24,7 @@ from client_sdk._transport.http.loop_thread import in_loop_thread, submit
 from client_sdk._transport.http.messages import infer_body, query_path, read_error, read_json, read_reply
 from client_sdk._transport.peer import Peer
 from client_sdk._transport.retry import GRACE
+from client_sdk._unbroken import get
 
 T = TypeVar("T")
 
@@ -191,12 +193,14 @@ class HttpTransport:
 
     def _wait(self, future: Future[T], timeout: float) -> T:
         try:
+            done: queue.SimpleQueue[Future[T]] = queue.SimpleQueue()
+            future.add_done_callback(done.put)
             # The call ends itself in time; the grace is for a machine that is too busy to run the loop.
-            done, _ = wait([future], timeout + GRACE)
+            get(done, timeout + GRACE)
+        except queue.Empty:
+            raise self.peer.too_late() from None
         finally:
             future.cancel()  # what Ctrl-C interrupts is given up; a future that is done stays as it is
-        if not done:
-            raise self.peer.too_late()
         try:
             return future.result()
         except CancelledError:

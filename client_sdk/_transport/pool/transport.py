@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
@@ -13,6 +13,7 @@ from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Qu
 from client_sdk._transport.pool.members import Pool, Turn
 from client_sdk._transport.pool.watch import AsyncWatch, Watch
 from client_sdk._transport.retry import GRACE, Silent
+from client_sdk._unbroken import get
 
 
 class PoolTransport:
@@ -30,12 +31,13 @@ class PoolTransport:
 
     def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send to the server whose turn it is, and wait."""
-        done = threading.Event()
+        done: queue.SimpleQueue[Pending] = queue.SimpleQueue()  # which Ctrl-C leaves whole
         pending = self.start(request, timeout)
-        pending.add_done_callback(lambda _: done.set())
+        pending.add_done_callback(done.put)
         try:
-            if not done.wait(timeout + GRACE):
-                raise DeadlineExceeded(f"{self._pool.name} did not answer in time")
+            get(done, timeout + GRACE)
+        except queue.Empty:
+            raise DeadlineExceeded(f"{self._pool.name} did not answer in time") from None
         finally:
             pending.cancel()  # what Ctrl-C interrupts is given up; what is done stays as it is
         return pending.result()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import queue
 import select
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 import pytest
@@ -24,6 +26,10 @@ from client_sdk import (
     ServerError,
     ServerUnreachable,
 )
+from client_sdk._transport.address import parse_addresses
+from client_sdk._transport.base import InferRequest
+from client_sdk._transport.connection import Connection
+from client_sdk._transport.grpc.transport import GrpcTransport
 from tests.support.patience import PATIENCE, taking_at_least
 from tests.support.servers.local_servers import ending, free_ports, tritonserver_of, wait_for
 from tests.support.servers.moody_model import make_moody_repository
@@ -223,3 +229,35 @@ def test_ctrl_c_ends_a_call_promptly(url, texts, never):
             assert child.stdout.readline() == "ended\n"
         _, errors = child.communicate(timeout=PATIENCE)
     assert errors.rstrip().endswith("KeyboardInterrupt") and child.returncode != 0
+
+
+def test_an_interrupt_at_any_step_of_what_the_main_thread_does_over_grpc_holds_up_no_other_call(moody):
+    """Python may raise KeyboardInterrupt wherever a function is called or returns."""
+    transport = GrpcTransport(Connection(parse_addresses(moody.grpc_url)[0]))
+    request = InferRequest("bert", ["text"], ("EMBEDDING",))
+
+    def call():
+        pending = transport.start(request, 10 * PATIENCE)
+        pending.add_done_callback(str)
+        pending.cancel()
+
+    for steps in count():
+        left = iter(range(steps))
+
+        def interrupt(frame, event, argument, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        sys.setprofile(interrupt)
+        try:
+            call()
+            sys.setprofile(None)
+            break
+        except KeyboardInterrupt:  # which ended the profile, too
+            pass
+        landed = queue.SimpleQueue()
+        transport.start(request, 10 * PATIENCE).add_done_callback(landed.put)
+        assert landed.get(timeout=PATIENCE).result().arrays["EMBEDDING"].shape[0] == 1
+    assert steps > 10
+    with taking_at_least(0):
+        transport.close()
