@@ -6,13 +6,16 @@ Written as generators, which both clients run (`_call.drive.ask`): each yields a
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from client_sdk._errors import ModelNotFound, ServerError
 from client_sdk._transport.base import Query
 from client_sdk._transport.known import Known
+from client_sdk._errors import ModelNotFound, ServerError, VersionChanged
+from client_sdk._transport.known import Known, identities
+from client_sdk._transport.base import Query
 
 EXPLAIN_TIMEOUT = 5.0
 """Seconds for finding out which models there are, when one is not."""
@@ -48,12 +51,24 @@ class ModelInfo:
 
 
 def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
-    """Ask for the ensemble, its steps and the server."""
+    """Ask for the ensemble, its steps and the server.
+
+    Raises:
+        VersionChanged: The answers are of two models; each may have come from another server.
+    """
     config = yield Query("config", model)
+    expected = identities(config)
     parameters: dict[str, str] = {}
     backend = ""
     for step in config.get("ensemble_scheduling", {}).get("step", []):
         step_config = yield Query("config", step["model_name"])
+        found = identities(step_config)
+        if expected and found and found != expected:
+            raise VersionChanged(
+                f"{step['model_name']!r} is of another model {model!r} ({_listed(found)}) than was asked about first "
+                f"({_listed(expected)}): it was replaced meanwhile, so ask again; or several servers have different "
+                "ones, so ask one of them"
+            )
         for name, value in step_config.get("parameters", {}).items():
             parameters[name] = value.get("string_value", "")
         if step["model_name"].endswith("_encoder"):
@@ -129,6 +144,10 @@ def missing_model(
     there = ", ".join(families or sorted(names)) or "none"
     missing = wanted if family in names else family
     return ModelNotFound(f"there is no model {missing!r} at {address}; there: {there}")
+
+
+def _listed(found: Mapping[str, str]) -> str:
+    return ", ".join(f"version {version}: {identity}" for version, identity in sorted(found.items()))
 
 
 def _backend(config: dict[str, Any]) -> str:

@@ -5,6 +5,11 @@ from client_sdk._call.questions import missing_model, model_info
 from client_sdk._transport.address import parse_address
 from client_sdk._transport.base import Query
 from client_sdk._transport.peer import Peer
+from client_sdk import ServerError, VersionChanged
+from client_sdk._transport.address import parse_address
+from client_sdk._call.questions import missing_model, model_info
+from client_sdk._transport.peer import Peer
+from client_sdk._transport.base import Query
 
 
 def ask(questions, answers):
@@ -54,6 +59,15 @@ def test_the_identity_is_that_of_the_version_that_answers():
         f"identity.{version}": {"string_value": f"of {version}"} for version in (2, 10, 11)
     }
     assert ask(model_info("bert"), answers).identity == "of 10"
+
+
+def test_answers_of_two_models_are_no_answer():
+    answers = family(**{"identity.1": "x" * 32})
+    answers[Query("config", "bert")]["parameters"] = {"identity.1": {"string_value": "y" * 32}}
+    with pytest.raises(VersionChanged, match=r"'bert_pooling' is of another model 'bert' \(version 1: x+\).*: y+\)"):
+        ask(model_info("bert"), answers)
+    answers[Query("config", "bert")]["parameters"] = {"identity.1": {"string_value": "x" * 32}}
+    assert ask(model_info("bert"), answers).dimension == 384
 
 
 def test_a_model_that_is_no_text_encoder_is_said_to_be_none():
