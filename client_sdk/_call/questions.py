@@ -10,12 +10,9 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from client_sdk._errors import ModelNotFound, ServerError
-from client_sdk._transport.base import Query
-from client_sdk._transport.known import Known
 from client_sdk._errors import ModelNotFound, ServerError, VersionChanged
-from client_sdk._transport.known import Known, identities
 from client_sdk._transport.base import Query
+from client_sdk._transport.known import Known, identities
 
 EXPLAIN_TIMEOUT = 5.0
 """Seconds for finding out which models there are, when one is not."""

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import threading
 import time
 
 import pytest
@@ -104,3 +106,47 @@ def test_if_both_are_frozen_it_is_the_deadline_that_ends_a_call(pair, urls, tmp_
                 with pytest.raises(DeadlineExceeded, match="timeout of 4 s passed"):
                     client.encode("text")
                 assert time.monotonic() - started >= 3.9
+
+
+class Line:
+    """Passes on what it hears, until it is cut: what was connected before hears nothing any more, not even the end."""
+
+    def __init__(self, port):
+        self._port = port
+        self._cut = threading.Event()
+        self._open = contextlib.ExitStack()
+        self._listening = self._open.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        self._cut.set()
+        self._cut = threading.Event()
+
+    def close(self):
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._open.close()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                ends = self._listening.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                for source, target in (ends, ends[::-1]):
+                    self._open.enter_context(source)
+                    threading.Thread(target=self._copy, args=(source, target, self._cut), daemon=True).start()
+
+    def _copy(self, source, target, cut):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not cut.is_set():
+                    target.sendall(data)
+            if not cut.is_set():
+                target.shutdown(socket.SHUT_WR)
+
+
+def test_over_grpc_a_connection_that_fell_silent_is_made_anew_within_a_call(pair):
+    line = Line(int(pair[0].grpc_url.rpartition(":")[2]))
+    with contextlib.closing(line), Client(f"grpc://127.0.0.1:{line.port}") as client:
+        assert client.encode("text").tolist() == [1.0]
+        line.cut()
+        assert client.encode("text").tolist() == [1.0]

@@ -43,6 +43,7 @@ _CHANNEL_OPTIONS = [
     # without data as abuse, and gRPC sends no more than two.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # or it is a minute, after which a call has failed
     ("grpc.enable_http_proxy", 0),  # as over HTTP: what the URL says is where we connect
     ("grpc.use_local_subchannel_pool", 1),  # clients do not inherit each other's back-off
 ]

@@ -1,15 +1,10 @@
 import pytest
 
-from client_sdk import ServerError
-from client_sdk._call.questions import missing_model, model_info
-from client_sdk._transport.address import parse_address
-from client_sdk._transport.base import Query
-from client_sdk._transport.peer import Peer
 from client_sdk import ServerError, VersionChanged
-from client_sdk._transport.address import parse_address
 from client_sdk._call.questions import missing_model, model_info
-from client_sdk._transport.peer import Peer
+from client_sdk._transport.address import parse_address
 from client_sdk._transport.base import Query
+from client_sdk._transport.peer import Peer
 
 
 def ask(questions, answers):
