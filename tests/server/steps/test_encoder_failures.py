@@ -199,7 +199,7 @@ def test_a_request_is_refused_when_its_timeout_has_passed_in_the_queue(server, t
         try:
             wait_for(lambda: metric(server, "bert_waiting_texts") > 64)
             refused = metric(server, "bert_refused_texts_total")
-            body = body_of(ids_of([[101, 2000, 102]]), "pooled", timeout=1000)
+            body = body_of(ids_of([[101, 2000, 102]]), "pooled", bulk=True, timeout=1000)  # behind them
             status, answer = post(server, "bert_encoder", body)
         finally:
             stop.set()
