@@ -7,7 +7,9 @@ the header's name.
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from client_sdk._errors import InvalidArgument, InvalidType
 
@@ -25,6 +27,27 @@ def checked_api_key(key: str) -> str:
         reason = "has a character that is not printable ASCII, or a space" if key else "is empty"
         raise InvalidArgument(f"the api_key {reason}: it must be one word of printable ASCII")
     return key
+
+
+def read_api_key(path: str | os.PathLike[str]) -> str:
+    """The key in a file: its one line, without the space around it.
+
+    Raises:
+        InvalidArgument: it holds something else, which is not shown.
+        OSError: it cannot be read.
+    """
+    file = f"the key file {str(path)!r}"
+    try:
+        lines = Path(path).read_text("utf-8").strip().splitlines()
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{file} is not text: it must hold the key, one word of printable ASCII") from None
+    if len(lines) != 1:
+        found = f"has {len(lines)} lines" if lines else "is empty"
+        raise InvalidArgument(f"{file} {found}: it must hold the key, in one line")
+    try:
+        return checked_api_key(lines[0])
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{file}: {error}") from None
 
 
 def bearer(key: str) -> str:

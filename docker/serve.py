@@ -18,10 +18,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import FrameType
 
 from client_sdk import ClientError, LocalServer
+from client_sdk._api_key import read_api_key
 
 METRICS = (
     "--metrics-config=summary_latencies=true",
@@ -34,7 +34,7 @@ def make_server(options: Sequence[str], environment: Mapping[str, str]) -> Local
     """The server that the environment and the options describe, not started yet.
 
     Raises:
-        ClientError: one of them is not allowed.
+        ClientError: one of them is not allowed, or the file of the key holds none.
         OSError: the file of the key cannot be read.
         ValueError: STARTUP_SECONDS is not a number.
     """
@@ -46,7 +46,7 @@ def make_server(options: Sequence[str], environment: Mapping[str, str]) -> Local
         grpc_port=8001,
         metrics_port=8002,
         startup_timeout=float(environment.get("STARTUP_SECONDS", "600")),
-        api_key=Path(key_file).read_text().strip() if key_file else None,
+        api_key=read_api_key(key_file) if key_file else None,
         supervise=True,
         log="/dev/stderr",
         extra_args=(*METRICS, *options),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from client_sdk._api_key import read_api_key
 from client_sdk._client import Client
-from client_sdk._errors import InvalidArgument
 from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url
 from client_sdk._transport.address import parse_addresses
 
@@ -25,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser, timeout: float | None, what_f
     )
     parser.add_argument(
         "--api-key-file",
-        type=Path,
         metavar="FILE",
         help="holds the key of a restricted server; default: CLIENT_SDK_API_KEY, or none",
     )
@@ -43,16 +41,11 @@ def addresses(arguments: argparse.Namespace) -> list[str]:
 
 def open_client(arguments: argparse.Namespace, url: str | None = None) -> Client:
     """A client of the servers, or of the one at `url`; raises InvalidArgument, or OSError for the key's file."""
-    key_file: Path | None = arguments.api_key_file
-    try:
-        key = key_file.read_text("utf-8").strip() if key_file else None
-    except UnicodeDecodeError:
-        raise InvalidArgument(f"{key_file}: a key is one word of printable ASCII, and this is no text") from None
     return Client(
         url or arguments.url,
         arguments.model,
         timeout=arguments.timeout,
-        api_key=key,
+        api_key=read_api_key(arguments.api_key_file) if arguments.api_key_file else None,
         root_certificates=arguments.root_certificates,
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from client_sdk._errors import ClientError, InvalidArgument
+from client_sdk._api_key import read_api_key
+from client_sdk._errors import ClientError
 from client_sdk._server.local_server import LocalServer
 from client_sdk._server.repository.families import read_repository
 from client_sdk._server.run import logger
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key-file",
         metavar="FILE",
-        help="clients must send the key in its first line, of at least "
+        help="clients must send the key that it holds, of at least "
         f"{SHORTEST_API_KEY} characters; default: the environment's CLIENT_SDK_API_KEY, if it is set",
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="PEM: encrypt gRPC, and keep HTTP on this machine")
@@ -77,7 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until Ctrl-C or SIGTERM (0); 1 if the server does not start, or ends and is not to be started again."""
+    """Serves until Ctrl-C or SIGTERM (0); 1 if the server does not start, or ends and is not to be started again.
+
+    Raises:
+        OSError: the key's file cannot be read.
+    """
     try:
         with _sigterm_as_ctrl_c(), _restarts_shown():
             return _serve(args)
@@ -98,7 +103,7 @@ def _serve(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         startup_timeout=args.startup_timeout,
         open_endpoints=[name.strip() for name in args.open.split(",") if name.strip()],
-        api_key=default_api_key() if args.api_key_file is None else _read_key(Path(args.api_key_file)),
+        api_key=default_api_key() if args.api_key_file is None else read_api_key(args.api_key_file),
         tls_certificate=args.tls_cert,
         tls_key=args.tls_key,
         tls_client_ca=args.tls_client_ca,
@@ -122,17 +127,6 @@ def _serve(args: argparse.Namespace) -> int:
 def _shown(path: Path) -> str:
     """The path, quoted where a terminal would not show it as it is."""
     return str(path) if str(path).isprintable() else repr(str(path))
-
-
-def _read_key(path: Path) -> str:
-    """The first line of a file. Raises InvalidArgument if there is none."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"--api-key-file {path}: {error}") from None
-    if not lines or not lines[0].strip():
-        raise InvalidArgument(f"--api-key-file {path}: its first line is empty, and should be the key")
-    return lines[0].strip()
 
 
 def _greeting(server: LocalServer, args: argparse.Namespace) -> str:

@@ -209,7 +209,12 @@ def test_serve_takes_the_key_from_a_file_or_from_the_environment(moody_repositor
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), ("", "its first line is empty"), ("short\n", "at least 16 characters")],
+    [
+        (None, "No such file"),
+        ("", "is empty"),
+        (f"{KEY}\nshort\n", "has 2 lines"),
+        ("short\n", "at least 16 characters"),
+    ],
 )
 def test_serve_refuses_a_key_file_that_holds_no_key(
     moody_repository: Path, tmp_path: Path, content: str | None, message: str
