@@ -28,6 +28,7 @@ _EXAMPLES = {
     "serve": (
         "serve --model-repository model_repository",
         "serve --model-repository model_repository --grpc-port 9001 --api-key-file key",
+        "serve --model-repository model_repository -- --http-thread-count=16",
     ),
     "info": ("info", "info --model support --url https://bert.example.com"),
     "encode": (
@@ -62,7 +63,12 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[s
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    arguments = _parser(prog, others).parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    triton_options: list[str] = []
+    if given[:1] == ["serve"] and "--" in given:
+        end = given.index("--")
+        given, triton_options = given[:end], given[end + 1 :]
+    arguments = _parser(prog, others).parse_args(given, argparse.Namespace(triton_options=triton_options))
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -116,7 +122,12 @@ def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
-    serving = add("serve", "run a server on this machine", "Serve a model repository on this machine until Ctrl-C.")
+    serving = add(
+        "serve",
+        "run a server on this machine",
+        "Serve a model repository on this machine until Ctrl-C. Behind -- stand options of tritonserver; those that "
+        "decide what is served, and to whom, are refused, with what to use instead.",
+    )
     serve.add_arguments(serving)
     encoding = add("encode", "encode a file, one text a line", "Encode texts, one a line.")
     encode.add_arguments(encoding)

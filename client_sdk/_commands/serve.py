@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grpc-port", type=int, default=_DEFAULT_GRPC_PORT, metavar="PORT", help="default: 8001")
     parser.add_argument("--metrics-port", type=int, default=8002, metavar="PORT", help="default: 8002")
     parser.add_argument(
-        "--listen",
+        *("--listen", "--host"),
         default="127.0.0.1",
         metavar="ADDRESS",
         help="the address to listen on; default: 127.0.0.1, this machine alone. 0.0.0.0 opens inference, "
@@ -74,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end when tritonserver ends; otherwise it is started again then, and when it no longer serves",
     )
     parser.add_argument("--startup-timeout", type=float, default=120.0, metavar="SECONDS", help="default: 120")
+    parser.add_argument(
+        "--log", metavar="FILE", help="append tritonserver's log to it; or a pipe or terminal, such as /dev/stderr"
+    )
     parser.add_argument("--verbose", action="store_true", help="show tritonserver's log")
 
 
@@ -110,6 +113,8 @@ def _serve(args: argparse.Namespace) -> int:
         trace=args.trace,
         trace_rate=args.trace_rate,
         supervise=not args.no_restart,
+        log=args.log,
+        extra_args=args.triton_options,
     )
     print(f"starting tritonserver on {_shown(server.model_repository)} ...", flush=True)
     with _log_shown(server) if args.verbose else contextlib.nullcontext(), server:
@@ -208,7 +213,9 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restarts_shown() -> Iterator[None]:
-    """Prints what the supervisor says to standard error, with the time."""
+    """Prints what the supervisor says, also of a check that failed, to standard error, with the time."""
+    level = logger.level
+    logger.setLevel(logging.INFO)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
@@ -216,6 +223,7 @@ def _restarts_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

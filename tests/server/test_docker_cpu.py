@@ -19,20 +19,14 @@ from tests.support.servers.local_servers import free_ports
 
 # As docker/serve.py, but on loopback and on ports that are free; the ports of a container are its own.
 SERVE = """
-import importlib.util, sys
+import importlib.util, os, sys
 spec = importlib.util.spec_from_file_location("serve", sys.argv[1])
 serve = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(serve)
-
-class LocalServer(serve.LocalServer):
-    def __init__(self, repository, **options):
-        http, grpc, metrics = map(int, sys.argv[2:])
-        super().__init__(
-            repository, **options | dict(host="127.0.0.1", http_port=http, grpc_port=grpc, metrics_port=metrics)
-        )
-
-serve.LocalServer = LocalServer
-sys.exit(serve.main([]))
+arguments = serve.command([], os.environ)
+end = arguments.index("--")
+arguments[end:end] = ["--listen=127.0.0.1", *sys.argv[2:]]
+os.execv(sys.executable, [sys.executable, "-m", "client_sdk", *arguments])
 """
 
 
@@ -61,8 +55,12 @@ def test_the_environment_of_the_image_serves_and_knows_that_it_is_healthy(reposi
     }
     health = ["sh", "-c", health_command()]
     server = subprocess.Popen(
-        [python, "-c", SERVE, DOCKER / "serve.py", *map(str, (http, grpc, metrics))],
+        [
+            *(python, "-c", SERVE, DOCKER / "serve.py"),
+            *(f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"),
+        ],
         env=inside,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     )

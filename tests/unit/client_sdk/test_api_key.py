@@ -9,7 +9,6 @@ import pytest
 from client_sdk import InvalidArgument
 from client_sdk._api_key import read_api_key
 from client_sdk._commands.main import main
-from tests.support.docker_files import serve_module
 
 KEY = "a-key-of-more-than-16-characters"
 NO_KEYS = [
@@ -50,9 +49,3 @@ def test_every_command_says_the_same_of_a_file(
     of_two_lines, missing = capsys.readouterr().err.splitlines()
     assert f"the key file '{tmp_path / 'key'}' has 2 lines: it must hold the key, in one line" in of_two_lines
     assert missing == f"error: {tmp_path / 'nowhere'}: No such file or directory"
-
-
-def test_a_container_reads_its_key_alike(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("one\ntwo\n")
-    with pytest.raises(InvalidArgument, match="has 2 lines"):
-        serve_module().make_server([], {"MODEL_REPOSITORY": str(tmp_path), "API_KEY_FILE": str(tmp_path / "key")})

@@ -17,6 +17,7 @@ import yaml
 from docker.utils.build import exclude_paths
 
 import client_sdk
+from client_sdk._commands.main import main
 from export.repository.encoder_config import QUEUE_TIMEOUT
 from tests.support.docker_files import DASHBOARD, DOCKER, ROOT, metrics_options, serve_module, versions
 from tests.support.patience import PATIENCE
@@ -298,15 +299,29 @@ def test_the_panels_of_the_dashboard_have_ids_of_their_own_and_do_not_overlap():
         )
 
 
-def test_a_container_serves_every_network_with_the_settings_of_its_environment(tmp_path):
+@pytest.mark.parametrize("with_key", [True, False])
+def test_a_container_serves_every_network_with_the_settings_of_its_environment(tmp_path, monkeypatch, with_key):
     key = tmp_path / "key"
     key.write_text("a-key-of-more-than-16-characters\n")
     (tmp_path / "models").mkdir()
-    environment = {"MODEL_REPOSITORY": str(tmp_path / "models"), "API_KEY_FILE": str(key), "STARTUP_SECONDS": "7"}
-    server = serve_module().make_server(["--log-verbose=1"], environment)
+    environment = {"MODEL_REPOSITORY": str(tmp_path / "models"), "STARTUP_SECONDS": "7"}
+    environment["API_KEY_FILE"] = str(key) if with_key else ""  # as compose sets it
+    made = []
+
+    def start(server: client_sdk.LocalServer) -> None:
+        made.append(server)
+        raise client_sdk.ServerStartError("not here")
+
+    monkeypatch.setattr(client_sdk.LocalServer, "start", start)
+    assert main(serve_module().command(["--log-verbose=1"], environment)) == 1
+    (server,) = made
     assert server.model_repository == tmp_path / "models"
     assert server.startup_timeout == 7
     assert not server.is_loopback
+    assert server.asks_for_key == with_key
+    assert server._supervise and server._log_path == Path("/dev/stderr")
+    assert server._wanted_ports == {"http": 8000, "grpc": 8001, "metrics": 8002}
+    assert server._settings.extra_args == (*metrics_options(), "--log-verbose=1")
     assert any("summary_latencies=true" in option for option in metrics_options())
 
 
@@ -315,7 +330,8 @@ def test_a_container_serves_every_network_with_the_settings_of_its_environment(t
     [
         (["--http-port=1"], {}, "--http-port"),
         ([], {"API_KEY_FILE": "/no/such/file"}, "/no/such/file"),
-        ([], {"STARTUP_SECONDS": "soon"}, "soon"),
+        (["--model-control-mode", "poll"], {}, "--model-control-mode"),
+        ([], {"STARTUP_SECONDS": "soon"}, "STARTUP_SECONDS is 'soon'"),
         ([], {"MODEL_REPOSITORY": "/no/such/directory"}, "/no/such/directory"),
     ],
 )
@@ -323,12 +339,14 @@ def test_a_wrong_setting_of_a_container_is_named(options, environment, reason):
     ended = subprocess.run(
         [sys.executable, DOCKER / "serve.py", *options],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"} | environment,
+        cwd="/",
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("error: ") and reason in ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ") and reason in line
 
 
 def test_the_chart_is_of_the_version_of_the_project():

@@ -1,0 +1,70 @@
+"""What `serve` makes of its arguments, without a server; tests/server has those with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client_sdk import LocalServer, ServerStartError
+from client_sdk._commands.main import main
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[LocalServer]:
+    """The servers that were to be started."""
+    servers: list[LocalServer] = []
+
+    def start(server: LocalServer) -> None:
+        servers.append(server)
+        raise ServerStartError("not here")
+
+    monkeypatch.setattr(LocalServer, "start", start)
+    return servers
+
+
+@pytest.mark.parametrize(
+    ("behind", "handed_on"),
+    [
+        ([], ()),
+        (["--"], ()),
+        (["--", "--http-thread-count=16", "--log-verbose", "1"], ("--http-thread-count=16", "--log-verbose", "1")),
+        (["--", "--log-verbose=1", "--help"], ("--log-verbose=1", "--help")),
+    ],
+)
+def test_what_stands_behind_two_dashes_is_tritonservers(
+    tmp_path: Path, made: list[LocalServer], behind: list[str], handed_on: tuple[str, ...]
+) -> None:
+    main(["serve", "--model-repository", str(tmp_path), "--log", "/dev/stderr", *behind])
+    assert made[0]._settings.extra_args == handed_on
+    assert made[0]._log_path == Path("/dev/stderr")
+
+
+def test_an_option_that_the_command_sets_itself_is_refused(
+    tmp_path: Path, made: list[LocalServer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model-repository", str(tmp_path), "--", "--http-address=0.0.0.0"]) == 1
+    assert "--http-address=0.0.0.0 is not for here: use host" in capsys.readouterr().err
+    assert not made
+
+
+def test_a_word_before_the_dashes_is_not_tritonservers(
+    tmp_path: Path, made: list[LocalServer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--model-repository", str(tmp_path), "--http-thread-count=16"])
+    assert "unrecognized arguments: --http-thread-count=16" in capsys.readouterr().err
+    assert not made
+
+
+@pytest.mark.parametrize("option", ["--listen", "--host"])
+def test_the_address_has_the_name_that_local_server_gives_it_too(
+    tmp_path: Path, made: list[LocalServer], option: str
+) -> None:
+    main(["serve", "--model-repository", str(tmp_path), option, "0.0.0.0"])
+    assert not made[0].is_loopback
+
+
+def test_two_dashes_mean_nothing_new_to_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", "--url", "127.0.0.1:1", "--", "--no-such-file"]) == 1
+    assert capsys.readouterr().err == "error: --no-such-file: No such file or directory\n"
