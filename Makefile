@@ -18,7 +18,7 @@ help:
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
-	@echo 'make lint     ruff, mypy, and who may import whom'
+	@echo 'make lint     ruff, mypy, who may import whom, and the schema of the workflows'
 	@echo 'make bench    beside bare ONNX Runtime, by step, and under perf_analyzer (minutes; more: python -m perf)'
 	@echo '              (writes to build/perf; ARGS="--output perf/results": over what README shows)'
 	@echo 'make record   record the vectors that make test compares with (installs PyTorch)'
@@ -48,6 +48,7 @@ lint: .venv/dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 bench: $(MODEL) .venv/perf
 	$(PY) -m perf ceiling $(ARGS)

@@ -30,7 +30,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import fcntl
 import glob
 import os
 import select
@@ -163,6 +162,8 @@ def _remove(pattern: str) -> None:
 
 def _locked(path: str) -> int:
     """A descriptor of a new file at `path`, which is locked from its first moment there."""
+    import fcntl  # here, since Windows has none, and clients run there
+
     unfinished = f"{path}.{os.getpid()}"
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -8,7 +8,6 @@ that share /dev/shm, where numbers of processes say nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -59,6 +58,8 @@ def _temporary_places() -> list[Path]:
 
 
 def _remove_if_dead(lock: Path) -> None:
+    import fcntl  # here, since Windows has none, and clients run there
+
     descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
         try:

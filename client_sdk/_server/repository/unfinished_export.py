@@ -8,7 +8,6 @@ first and come last, so that whoever is killed here leaves no mixture of two exp
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -41,6 +40,8 @@ def finish_exports(repository: Path) -> None:
 
 def _is_finished(staging: Path, repository: Path) -> bool:
     """Ends what has been left in `staging`; False if its own export is alive, and at it."""
+    import fcntl  # here, since Windows has none, and clients run there
+
     try:
         handle = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:  # gone, or no directory of an export

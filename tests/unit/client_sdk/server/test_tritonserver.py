@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def test_the_wheels_program_given_by_path_is_known_as_such(bare_machine: Path, t
     assert find_tritonserver(tmp_path / "link") == find_tritonserver()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("pytriton") is None, reason="nvidia-pytriton is not installed")
 def test_the_package_is_found_without_being_imported():
     code = (
         "import sys; from client_sdk._server.tritonserver import _wheel_executable; "
