@@ -1,4 +1,4 @@
-"""Question-answer search in three minutes: the README answers questions about itself.
+"""Question-answer search in three minutes: README and the guides answer questions about themselves.
 
 Each of its paragraphs becomes a vector, together with the heading above it. The answer to a question is the paragraph
 whose vector is nearest; vectors have length 1, so a product of matrices compares every question with every paragraph.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import client_sdk
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+GUIDES = ("export", "client", "protocol", "limits", "how-it-works")
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in GUIDES)]
 QUESTIONS = [
     "Do users have to log in with a password?",
     "How many requests may wait for their turn?",
@@ -24,14 +26,15 @@ BEST = 2
 
 
 def read_faq() -> list[tuple[str, str]]:
-    """Return (heading, text) for each paragraph, list item and table row of the README, code left out."""
-    prose = re.sub(r"^```.*?^```", "", README.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    """Return (heading, text) for each paragraph, list item and table row of the pages, code left out."""
     entries = []
-    for section in re.split(r"^## ", prose, flags=re.MULTILINE)[1:]:
-        heading, _, body = section.partition("\n")
-        for text in re.split(r"\n\s*\n|\n(?=\||- )", body):
-            if re.search(r"\w", text):
-                entries.append((heading, " ".join(text.strip("|- \n").split())))
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for section in re.split(r"^#+ ", prose, flags=re.MULTILINE)[1:]:
+            heading, _, body = section.partition("\n")
+            for text in re.split(r"\n\s*\n|\n(?=\||- )", body):
+                if re.search(r"\w", text):
+                    entries.append((heading, " ".join(text.strip("|- \n").split())))
     return entries
 
 
@@ -42,7 +45,7 @@ def main() -> None:
     with client_sdk.Client() as client:
         answers = client.encode([f"{heading}: {text}" for heading, text in entries])  # [entries, D]
         similarity = client.encode(questions) @ answers.T  # [questions, entries]
-    print(f"{len(entries)} entries of {README.name}")
+    print(f"{len(entries)} entries of {len(PAGES)} pages")
     for question, row in zip(questions, similarity, strict=True):
         print(f"\n{question}")
         for index in row.argsort()[::-1][:BEST]:

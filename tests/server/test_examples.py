@@ -15,10 +15,10 @@ from client_sdk import Client, LocalServer
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
 from examples.docstrings import first_paragraphs
+from examples.faq_search import PAGES
 from tests.support.patience import PATIENCE
 from tests.support.places import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOT_TUTORIALS = {"demo", "docstrings"}
 TUTORIALS = sorted({path.stem for path in (ROOT / "examples").glob("*.py")} - NOT_TUTORIALS)
 
@@ -46,8 +46,10 @@ def percentages(text: str) -> list[float]:
 
 
 def heading_of(phrase: str) -> str:
-    """The README's heading above a phrase in it."""
-    return README[: README.index(phrase)].rpartition("\n## ")[2].partition("\n")[0]
+    """The heading above a phrase, which one page has, and once."""
+    (page,) = (text for text in (path.read_text(encoding="utf-8") for path in PAGES) if phrase in text)
+    assert page.count(phrase) == 1
+    return re.findall(r"^#+ (.*)", page[: page.index(phrase)], re.MULTILINE)[-1]
 
 
 def test_every_example_is_short_and_listed_and_tested():

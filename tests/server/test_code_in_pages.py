@@ -1,0 +1,40 @@
+"""Every line of Python in the pages for users runs against the model that `make serve` serves."""
+
+import re
+
+import pytest
+
+from client_sdk import LocalServer
+from tests.support.places import ROOT
+
+LEAST = {"README.md": 3, "docs/client.md": 4, "docs/from-bert-as-service.md": 2}
+BLOCKS = {
+    page: re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for page in LEAST
+}
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What one block of a page defines is there for those after it, as for a reader who follows them."""
+    return {page: {"texts": ["First do it", "then do it right"] * 50} for page in LEAST}
+
+
+@pytest.mark.parametrize("page", LEAST)
+def test_there_are_blocks(page):
+    assert len(BLOCKS[page]) >= LEAST[page]
+
+
+@pytest.mark.parametrize(
+    ("page", "block"),
+    [
+        pytest.param(page, block, id=f"{page}: {block.strip().splitlines()[0][:40]}")
+        for page, blocks in BLOCKS.items()
+        for block in blocks
+    ],
+)
+def test_a_block_runs(page, block, names, server: LocalServer, bert_repository, monkeypatch):
+    monkeypatch.setenv("CLIENT_SDK_URL", server.grpc_url)
+    code = block.replace('"localhost:8001"', repr(server.grpc_url))
+    code = code.replace('"model_repository"', repr(str(bert_repository)))
+    exec(compile(code, page, "exec"), names[page])
