@@ -85,7 +85,7 @@ def test_there_is_one_place_for_the_versions():
     for name, version in versions().items():
         holders = [
             path.relative_to(ROOT)
-            for path in (*DOCKER.rglob("*"), ROOT / "docs" / "deploy.md", ROOT / "Makefile")
+            for path in (*DOCKER.rglob("*"), *ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "Makefile")
             if path.is_file() and "__pycache__" not in path.parts and version in path.read_text()
         ]
         assert holders == [Path("docker/.env")], name

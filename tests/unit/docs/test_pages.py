@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -55,8 +56,22 @@ def test_a_link_leads_to_a_file_and_a_heading(page):
 @pytest.mark.parametrize("page", OF_THE_HOUSE, ids=names(OF_THE_HOUSE))
 def test_a_path_that_is_named_is_there(page):
     """From the top, or from client_sdk, whose rooms may be named alone."""
-    named = set(NAMED.findall(prose(page))) - {"build/perf", ".ci/run"}
+    named = set(NAMED.findall(prose(page))) - {"build/perf", "build/site", ".ci/run"}
     assert len(named) > 5
     for name in named:
         places = {top / name.rstrip("/") for top in (ROOT, ROOT / "client_sdk")}
         assert places & (TRACKED | DIRECTORIES), name
+
+
+def test_a_result_of_perf_is_shown_with_the_commit_that_it_was_measured_at():
+    commits = {
+        path.stem: json.loads(path.read_text())["machine"]["commit"] for path in ROOT.glob("perf/results/*.json")
+    }
+    page = (ROOT / "perf" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \[([\w-]+)\]\(results/[\w.-]+\) \| (\w+\+?) \|", page, re.MULTILINE))
+    assert rows == commits
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"\(perf/results/([\w-]+)\.", readme))
+    assert "compare" in shown
+    for name in shown:
+        assert f"commit {commits[name].rstrip('+')}" in readme, name
