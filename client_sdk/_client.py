@@ -72,7 +72,9 @@ class Client(Reconnecting):
     A client is pickled and copied by its settings, its key and headers included, and connects anew where it lands: it
     may be given to other processes (multiprocessing, Spark, Ray, Dask), and its pickle is as secret as the key.
 
-    Every method that talks to the server raises, beside what it names:
+    Every method that talks to the server raises these, beside what it names.
+
+    Raises:
         ServerUnreachable: There is no connection, at once if there never was one; a lost one is retried for
             20 seconds, within the timeout.
         ServerBusy: The server kept answering that it cannot take the request, until the timeout: its queue is full,
