@@ -73,11 +73,12 @@ model: .venv/serve
 	@$(PY) -m export $(CHECKPOINT)
 
 $(MODEL): | .venv/serve
+	@echo "exporting all-MiniLM-L6-v2 into model_repository: some ten seconds ..."
 	@$(PY) -m export $(CHECKPOINT)
 
 .venv/serve: pyproject.toml
 	@test -n "$(PYTHON)" || { echo 'error: Python 3.10, 3.11 or 3.12 is needed (make PYTHON=/path/to/python ...)'; exit 1; }
-	@echo "installing into .venv ..."
+	@echo "installing client, export and a tritonserver into .venv, 750 MB: one to three minutes, silent ..."
 	@$(PYTHON) -m venv .venv
 	@$(PIP) 'pip>=25.1' # the first that knows --group
 	@$(PIP) --editable '.[export,server]'

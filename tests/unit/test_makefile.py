@@ -76,6 +76,12 @@ def test_serve_takes_ports_and_other_options(checkout: Path) -> None:
     ]
 
 
+def test_what_takes_long_is_announced(checkout: Path) -> None:
+    announced, exported, served = make(checkout, "serve", python="echo").splitlines()
+    assert "all-MiniLM-L6-v2" in announced and "seconds" in announced
+    assert exported.startswith("-m export") and served.startswith("-m client_sdk serve")
+
+
 def test_measurements_are_written_where_it_is_said(checkout: Path) -> None:
     old = ("--old-file=model_repository/bert_encoder/1/model.onnx", "--old-file=.venv/perf")
     printed = make(checkout, *old, "bench", "ARGS=--output perf/results", python="echo").splitlines()
