@@ -2,7 +2,7 @@
 
 README is the start page; every other page keeps its place in the repository, and those of docs/ are at the top. A link
 is written as GitHub wants it, relative to its file; here it becomes one to the page of the site, or to GitHub where the
-site has none.
+site has none. And no page may load anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -21,6 +22,7 @@ JOINED = (
     *("examples/*.md", "examples/*.png", "perf/*.md", "perf/results/*.md", "perf/results/*.png"),
 )
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+LOADED = re.compile(r"""<(?:iframe|img|link|script)\b[^>]*\b(?:href|src)=["']?((?:https?:)?//[^\s"'>]+)""")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -50,6 +52,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{address}{mark}{heading}{match[3]}"
 
     return LINK.sub(turned, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuses a page that would call out."""
+    if found := LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri} would load {found[1]}; the site loads only what is its own")
+    return output
 
 
 def _on_site(place: str) -> str:
