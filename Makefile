@@ -52,7 +52,7 @@ lint: .venv/dev
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 docs: .venv/docs
-	$(PY) -m mkdocs build --quiet --strict
+	$(PY) -m mkdocs build --strict # not --quiet, which takes warnings away from --strict
 
 bench: $(MODEL) .venv/perf
 	$(PY) -m perf ceiling $(ARGS)
