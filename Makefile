@@ -102,6 +102,5 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/docs: .venv/serve
-	@$(PIP) 'pip>=25.1' # the first that knows --group
 	@$(PIP) --group docs
 	@touch $@

@@ -22,7 +22,7 @@ from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, Vers
 from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Reach, Transport
 from client_sdk._transport.peer import TooManyTexts
 from client_sdk._transport.retry import GRACE, Deadline, Retry
-from client_sdk._unbroken import get
+from client_sdk._transport.unbroken import get
 
 T = TypeVar("T")
 

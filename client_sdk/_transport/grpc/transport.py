@@ -28,7 +28,7 @@ from client_sdk._transport.base import InferRequest, Query, Reply
 from client_sdk._transport.connection import Connection
 from client_sdk._transport.grpc.messages import infer_message, query_message, read_answer, read_reply
 from client_sdk._transport.peer import Peer
-from client_sdk._unbroken import Unbroken
+from client_sdk._transport.unbroken import Unbroken
 
 CONNECT_TIMEOUT = 5.0  # seconds for TCP, TLS and HTTP/2 together
 

@@ -24,7 +24,7 @@ from client_sdk._transport.http.loop_thread import in_loop_thread, submit
 from client_sdk._transport.http.messages import infer_body, query_path, read_error, read_json, read_reply
 from client_sdk._transport.peer import Peer
 from client_sdk._transport.retry import GRACE
-from client_sdk._unbroken import get
+from client_sdk._transport.unbroken import get
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Qu
 from client_sdk._transport.pool.members import Pool, Turn
 from client_sdk._transport.pool.watch import AsyncWatch, Watch
 from client_sdk._transport.retry import GRACE, Silent
-from client_sdk._unbroken import get
+from client_sdk._transport.unbroken import get
 
 
 class PoolTransport:
