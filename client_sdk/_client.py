@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.argument_names import named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.drive import ask, drive
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS, Job
-from client_sdk._call.options import CountOptions, TokenOptions, request_parameters
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
+from client_sdk._call.options import CountOptions, EncodeOptions, TokenOptions
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
-from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info
+from client_sdk._call.questions import ModelInfo, model_info
 from client_sdk._call.texts import Text, Texts, Tokens
-from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
+from client_sdk._session import Session
 from client_sdk._settings import make_settings
 from client_sdk._transport.address import Url
-from client_sdk._transport.base import Query, Transport
 from client_sdk._transport.connection import FilePath
-from client_sdk._transport.opening import open_transport
-from client_sdk._transport.retry import Deadline
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-R = TypeVar("R")
-
-_inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
 
 
 class Client(Reconnecting):
@@ -101,11 +90,17 @@ class Client(Reconnecting):
         client_certificate: FilePath | None = None,
         client_key: FilePath | None = None,
     ) -> None:
-        self._settings = make_settings(
-            url, model, timeout, headers, api_key, root_certificates, client_certificate, client_key
+        settings = make_settings(
+            url,
+            model,
+            timeout=timeout,
+            headers=headers,
+            api_key=api_key,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
         )
-        self._closed = False
-        self._start_unconnected()
+        self._session = Session(settings, "Client")
 
     @named
     def encode(
@@ -168,24 +163,26 @@ class Client(Reconnecting):
             InvalidArgument: No texts, a blank or too long one, or an option that is not allowed.
             InvalidType: A text that is not a str, or an option of the wrong type.
         """
-        deadline = self._settings.deadline(timeout)
-        parameters = request_parameters(
-            pooling=pooling,
-            normalize=normalize,
-            truncate_dim=truncate_dim,
-            max_seq_len=max_seq_len,
-            truncate=truncate,
-            pair_truncation=pair_truncation,
-            is_tokenized=is_tokenized,
-            add_special_tokens=add_special_tokens,
-            split_special_tokens=split_special_tokens,
-            mask_cls_sep=mask_cls_sep,
-            prompt=prompt,
-            prompt_name=prompt_name,
-            priority=priority,
-        )
-        job = VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
-        return self._run(job, deadline)
+        options: EncodeOptions = {
+            "pooling": pooling,
+            "normalize": normalize,
+            "truncate_dim": truncate_dim,
+            "max_seq_len": max_seq_len,
+            "truncate": truncate,
+            "pair_truncation": pair_truncation,
+            "is_tokenized": is_tokenized,
+            "add_special_tokens": add_special_tokens,
+            "split_special_tokens": split_special_tokens,
+            "mask_cls_sep": mask_cls_sep,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "priority": priority,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        return self._session.call(VECTORS, texts, options)
 
     @overload
     def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
@@ -219,21 +216,23 @@ class Client(Reconnecting):
             One `TokenVectors` a text, in the order of the texts: its T tokens and [T, D] float32, special
             tokens included and no padding. For a single str, that one item.
         """
-        deadline = self._settings.deadline(timeout)
-        parameters = request_parameters(
-            max_seq_len=max_seq_len,
-            truncate=truncate,
-            pair_truncation=pair_truncation,
-            is_tokenized=is_tokenized,
-            add_special_tokens=add_special_tokens,
-            split_special_tokens=split_special_tokens,
-            mask_cls_sep=mask_cls_sep,
-            prompt=prompt,
-            prompt_name=prompt_name,
-            priority=priority,
-        )
-        job = TOKEN_VECTORS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
-        return self._run(job, deadline)
+        options: TokenOptions = {
+            "max_seq_len": max_seq_len,
+            "truncate": truncate,
+            "pair_truncation": pair_truncation,
+            "is_tokenized": is_tokenized,
+            "add_special_tokens": add_special_tokens,
+            "split_special_tokens": split_special_tokens,
+            "mask_cls_sep": mask_cls_sep,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "priority": priority,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        return self._session.call(TOKEN_VECTORS, texts, options)
 
     @overload
     def count_tokens(self, texts: str, **options: Unpack[CountOptions]) -> int: ...  # type: ignore[overload-overlap]
@@ -265,40 +264,31 @@ class Client(Reconnecting):
         Returns:
             [N] int64 in the order of the texts, or an int for a single str.
         """
-        deadline = self._settings.deadline(timeout)
-        parameters = request_parameters(
-            is_tokenized=is_tokenized,
-            add_special_tokens=add_special_tokens,
-            split_special_tokens=split_special_tokens,
-            prompt=prompt,
-            prompt_name=prompt_name,
-        )
-        job = COUNTS.job(self._settings.model, texts, parameters, batch_size, show_progress, model_version)
-        return self._run(job, deadline)
+        options: CountOptions = {
+            "is_tokenized": is_tokenized,
+            "add_special_tokens": add_special_tokens,
+            "split_special_tokens": split_special_tokens,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        return self._session.call(COUNTS, texts, options)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""
-        return self._ask(model_info(self._settings.model), self._settings.deadline(timeout))
+        settings = self._session.settings
+        return self._session.ask(model_info(settings.model), settings.deadline(timeout))
 
     def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the server (of several, any) is there and can serve the model now; asked once, without retries."""
-        deadline = self._settings.deadline(timeout)
-        transport = self._open()
-        for _ in range(transport.peer.servers):
-            try:
-                answer = transport.query(Query("ready", self._settings.model), deadline.remaining())
-            except (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded):
-                continue
-            if answer.get("ready", False):
-                return True
-        return False
+        return self._session.is_ready(self._session.settings.deadline(timeout))
 
     def close(self) -> None:
         """Drop the connections. A call after this raises ClientError."""
-        with self._lock:
-            self._closed = True
-            if self._close_transport is not None:
-                self._close_transport()
+        self._session.close()
 
     def __enter__(self) -> Client:
         """The client itself."""
@@ -310,54 +300,4 @@ class Client(Reconnecting):
 
     def __repr__(self) -> str:
         """Addresses and model."""
-        return f"Client({self._settings.url!r}, model={self._settings.model!r})"
-
-    _left_behind = ("_lock", "_transport", "_close_transport", "_process")
-
-    def _start_unconnected(self) -> None:
-        self._lock = threading.Lock()
-        self._transport: Transport | None = None
-        self._close_transport: Callable[[], object] | None = None
-        self._process = os.getpid()  # whose the transport is
-
-    def _run(self, job: Job[R], deadline: Deadline) -> R:
-        try:
-            drive(job, self._open(), deadline)
-        except ModelNotFound as error:
-            raise self._missing(job.model, error, job.model_version) from None
-        finally:
-            job.close()
-        return job.result()
-
-    def _ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
-        try:
-            return ask(questions, self._open(), deadline)
-        except ModelNotFound as error:
-            raise self._missing(self._settings.model, error) from None
-
-    def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
-        questions = missing_model(self._settings.model, wanted, self._settings.url, version)
-        try:
-            return ask(questions, self._open(), Deadline(EXPLAIN_TIMEOUT))
-        except ClientError:
-            return error  # the statistics may be closed
-
-    def _open(self) -> Transport:
-        if self._transport is None or self._process != os.getpid() or self._closed:
-            with self._lock:
-                if self._closed:
-                    raise ClientError(f"{self!r} is closed")
-                if self._process != os.getpid():
-                    # A forked child must neither use nor close its parent's connections.
-                    _inherited.append(self._transport)
-                    self._transport = None
-                if self._transport is None:
-                    self._transport = open_transport(self._settings.connections)
-                    self._process = os.getpid()
-                    self._close_transport = weakref.finalize(self, _close, self._transport, self._process)
-        return self._transport
-
-
-def _close(transport: Transport, process: int) -> None:
-    if process == os.getpid():
-        transport.close()
+        return repr(self._session)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypedDict
 
 from client_sdk._checks import seconds, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._transport.address import Url
-from client_sdk._transport.connection import Connection, FilePath, make_connections
+from client_sdk._transport.connection import Connection, ConnectionOptions, FilePath, make_connections
 from client_sdk._transport.retry import Deadline
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"
@@ -51,15 +55,22 @@ class Settings:
         return Deadline(DEFAULT_TIMEOUT, renewable=True) if whole is None else Deadline(whole)
 
 
+class _Connecting(TypedDict, total=False):
+    headers: Mapping[str, str] | None
+    api_key: str | None
+    root_certificates: FilePath | None
+    client_certificate: FilePath | None
+    client_key: FilePath | None
+
+
+class ClientOptions(_Connecting, total=False):
+    """What a client is made with, beside url and model."""
+
+    timeout: float | None
+
+
 def make_settings(
-    url: Url | None,
-    model: str | None,
-    timeout: float | None,
-    headers: Mapping[str, str] | None,
-    api_key: str | None,
-    root_certificates: FilePath | None,
-    client_certificate: FilePath | None,
-    client_key: FilePath | None,
+    url: Url | None, model: str | None, timeout: float | None = None, **connection: Unpack[_Connecting]
 ) -> Settings:
     """Check a client's arguments; None for url, model and api_key means the environment's, or the default."""
     model = default_model() if model is None else model
@@ -68,12 +79,8 @@ def make_settings(
     if not model:
         raise InvalidArgument("model is empty; the default family is called 'bert'")
     model = sendable("model", model)
-    connections = make_connections(
-        default_url() if url is None else url,
-        headers,
-        default_api_key() if api_key is None else api_key,
-        root_certificates,
-        client_certificate,
-        client_key,
-    )
+    options = ConnectionOptions(**connection)
+    if options.api_key is None:
+        options = replace(options, api_key=default_api_key())
+    connections = make_connections(default_url() if url is None else url, options)
     return Settings(connections, model, None if timeout is None else seconds("timeout", timeout))

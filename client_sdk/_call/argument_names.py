@@ -41,8 +41,29 @@ _ADVICE = {
 
 def named(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, whose callers get an InvalidType that says what to write, rather than Python's own TypeError."""
-    signature = inspect.signature(function)
+    return _explained(function, inspect.signature(function))
+
+
+def as_in(model: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """As `named`, for a function whose `**options` are the keyword-only arguments of `model`; its signature says so."""
+    options = [option for option in inspect.signature(model).parameters.values() if option.kind is option.KEYWORD_ONLY]
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        first = [given for given in signature.parameters.values() if given.kind is not given.VAR_KEYWORD]
+        return _explained(function, signature.replace(parameters=[*first, *options]))
+
+    return decorate
+
+
+def _explained(function: Callable[P, R], signature: inspect.Signature) -> Callable[P, R]:
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    known = signature.parameters.keys()
+
+    def check(options: dict[str, Any]) -> None:
+        """Raise TypeError for what Python does not refuse itself, where the function takes any options."""
+        if not options.keys() <= known:
+            raise TypeError("got an unexpected keyword argument")
 
     def explain(args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Raise InvalidType if a TypeError came of the arguments, and not of what was done with them."""
@@ -56,22 +77,27 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         async def call_async(*args: P.args, **options: P.kwargs) -> Any:
             try:
+                check(options)
                 return await function(*args, **options)
             except TypeError:
                 explain(args, options)
                 raise
 
-        return cast(Callable[P, R], call_async)
+        explained = cast(Callable[P, R], call_async)
+    else:
 
-    @functools.wraps(function)
-    def call(*args: P.args, **options: P.kwargs) -> R:
-        try:
-            return function(*args, **options)
-        except TypeError:
-            explain(args, options)
-            raise
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            try:
+                check(options)
+                return function(*args, **options)
+            except TypeError:
+                explain(args, options)
+                raise
 
-    return call
+        explained = call
+    explained.__signature__ = signature  # type: ignore[attr-defined]
+    return explained
 
 
 def _complaint(

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
+from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE, Batch, batches, plan
 from client_sdk._call.progress import Progress
 from client_sdk._call.stream import stream_windows
@@ -223,6 +224,10 @@ class Job(Generic[R]):
         self._progress.close()
 
 
+# Options of a method that decide what is sent when, and not what is asked of a text.
+_OF_THE_CALL = ("batch_size", "show_progress", "model_version")
+
+
 @dataclass(frozen=True)
 class AnswerKind(Generic[R]):
     """What a call wants to know of each text.
@@ -254,6 +259,12 @@ class AnswerKind(Generic[R]):
         collector = self.collector(source.count)
         name = model + self.role
         return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
+
+    def asked(self, model: str, texts: AnyTexts, options: Mapping[str, Any], *, asynchronous: bool = False) -> Job[R]:
+        """A call to the family `model` with the options of a client's method, but for its timeout."""
+        of_the_call = {name: value for name, value in options.items() if name in _OF_THE_CALL}
+        of_the_texts = {name: value for name, value in options.items() if name not in _OF_THE_CALL}
+        return self.job(model, texts, request_parameters(**of_the_texts), **of_the_call, asynchronous=asynchronous)
 
 
 def _still() -> float:

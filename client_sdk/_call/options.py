@@ -43,6 +43,14 @@ class TokenOptions(CountOptions, total=False):
     priority: str | None
 
 
+class EncodeOptions(TokenOptions, total=False):
+    """The options of `encode`."""
+
+    pooling: str | None
+    normalize: bool | None
+    truncate_dim: int | None
+
+
 def request_parameters(
     *,
     pooling: str | None = None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from client_sdk._api_key import read_api_key
-from client_sdk._client import Client
-from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url
+from client_sdk._session import Session
+from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url, make_settings
 from client_sdk._transport.address import parse_addresses
 
 
@@ -39,9 +40,9 @@ def addresses(arguments: argparse.Namespace) -> list[str]:
     return [str(address) for address in parse_addresses(default_url() if arguments.url is None else arguments.url)]
 
 
-def open_client(arguments: argparse.Namespace, url: str | None = None) -> Client:
-    """A client of the servers, or of the one at `url`; raises InvalidArgument, or OSError for the key's file."""
-    return Client(
+def open_session(arguments: argparse.Namespace, url: str | None = None) -> contextlib.AbstractContextManager[Session]:
+    """A session with the servers, or the one at `url`; raises InvalidArgument, or OSError for the key's file."""
+    settings = make_settings(
         url or arguments.url,
         arguments.model,
         timeout=arguments.timeout,
@@ -50,3 +51,4 @@ def open_client(arguments: argparse.Namespace, url: str | None = None) -> Client
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,
     )
+    return contextlib.closing(Session(settings, "Client"))

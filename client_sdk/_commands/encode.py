@@ -20,10 +20,10 @@ from client_sdk._call.job import TEXT_INDEX, AnswerKind
 from client_sdk._call.options import POOLINGS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.progress import Progress
-from client_sdk._client import Client
 from client_sdk._commands.encode_input import Lines, WrongLine
 from client_sdk._commands.encode_output import Writer, open_writer
 from client_sdk._errors import InvalidArgument, ServerError
+from client_sdk._session import Session
 from client_sdk._transport.base import Arrays
 
 
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, client: Client) -> int:
+def run(arguments: argparse.Namespace, session: Session) -> int:
     """Encode and write, all in one call, so that all comes from one model; raises ClientError, or OSError for files."""
     output: Path | None = arguments.output
     if output is not None and output.suffix not in (".npy", ".jsonl"):
@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace, client: Client) -> int:
         open_things.callback(progress.close)
         rows = _RowsInOrder(lines, writer, progress)
         job = AnswerKind("", ("EMBEDDING",), lambda _: rows).job(
-            client._settings.model, lines, parameters, arguments.batch_size, model_version=arguments.model_version
+            session.settings.model, lines, parameters, arguments.batch_size, model_version=arguments.model_version
         )
         if skips:
             job.leave_out = lambda position, reason: rows.leave_out(position, reason, leave_out)
         try:
-            client._run(job, client._settings.deadline(None))
+            session.run(job, session.settings.deadline(None))
         except InvalidArgument as error:
             raise _with_line_number(error, lines) from None
         if lines.wrong is not None:

@@ -18,10 +18,11 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from client_sdk._client import Client
-from client_sdk._commands.connection_arguments import addresses, open_client
+from client_sdk._call.job import VECTORS
+from client_sdk._commands.connection_arguments import addresses, open_session
 from client_sdk._errors import AccessDenied, ClientError, ServerBusy
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY
+from client_sdk._session import Session
 from client_sdk._transport.address import parse_addresses
 from client_sdk._transport.base import Query
 
@@ -43,12 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, url: str) -> int:
-    with open_client(arguments, url) as client:
+    with open_session(arguments, url) as session:
         started = time.perf_counter()
         try:
-            vector = client.encode(_TEXT)
+            vector = session.call(VECTORS, _TEXT, {})
             milliseconds = 1000 * (time.perf_counter() - started)
-            problem = _cache_problem(client) or _memory_problem(url)
+            problem = _cache_problem(session) or _memory_problem(url)
         except ServerBusy as error:
             print(f"busy, but alive: {error}")
             return HEALTHY
@@ -60,9 +61,9 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
     return HEALTHY
 
 
-def _cache_problem(client: Client) -> str | None:
+def _cache_problem(session: Session) -> str | None:
     try:
-        cached = client._ask(_cached_models(client._settings.model), client._settings.deadline(None))
+        cached = session.ask(_cached_models(session.settings.model), session.settings.deadline(None))
     except AccessDenied:  # configurations may be closed where inference is open
         return None
     if not cached:

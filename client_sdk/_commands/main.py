@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 
+from client_sdk._call.questions import model_info
 from client_sdk._commands import connection_arguments, encode, health, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
@@ -92,10 +93,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return serve.run(arguments)
     if arguments.command == "health":
         return health.run(arguments)
-    with connection_arguments.open_client(arguments) as client:
+    with connection_arguments.open_session(arguments) as session:
         if arguments.command == "encode":
-            return encode.run(arguments, client)
-        print(json.dumps(asdict(client.info(timeout=arguments.timeout)), indent=2, ensure_ascii=False))
+            return encode.run(arguments, session)
+        info = session.ask(model_info(session.settings.model), session.settings.deadline(None))
+        print(json.dumps(asdict(info), indent=2, ensure_ascii=False))
         return 0
 
 

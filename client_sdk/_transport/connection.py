@@ -50,38 +50,37 @@ class Connection:
     has_api_key: bool = False  # which is among the headers
 
 
-def make_connections(
-    url: Url,
-    headers: Mapping[str, str] | None,
-    api_key: str | None,
-    root_certificates: FilePath | None,
-    client_certificate: FilePath | None,
-    client_key: FilePath | None,
-) -> tuple[Connection, ...]:
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """What a caller says about its connections, unchecked; None for what is not said."""
+
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    root_certificates: FilePath | None = None
+    client_certificate: FilePath | None = None
+    client_key: FilePath | None = None
+
+    def tls_files(self) -> dict[str, Path]:
+        """Those that are named, by the name of the option."""
+        files = {name: getattr(self, name) for name in Tls.__dataclass_fields__}
+        return {name: Path(path) for name, path in files.items() if path is not None}
+
+
+def make_connections(url: Url, options: ConnectionOptions) -> tuple[Connection, ...]:
     """Check what the user gave, and give a connection for each address; nothing is opened yet."""
     addresses = parse_addresses(url)
-    tls = _checked_tls(addresses[0], root_certificates, client_certificate, client_key)
-    sent = _checked_headers(headers or {}, uses_grpc=addresses[0].uses_grpc)
-    if api_key is not None:
-        shown = key_header(checked_api_key(api_key), uses_grpc=addresses[0].uses_grpc)
+    uses_grpc = addresses[0].uses_grpc
+    tls = _checked_tls(addresses[0], options.tls_files())
+    sent = _checked_headers(options.headers or {}, uses_grpc=uses_grpc)
+    if options.api_key is not None:
+        shown = key_header(checked_api_key(options.api_key), uses_grpc=uses_grpc)
         if shown.keys() & {name.lower() for name in sent}:
             raise InvalidArgument(f"headers and api_key both give the header {', '.join(shown)!r}: give one of them")
         sent.update(shown)
-    return tuple(Connection(address, sent, tls, api_key is not None) for address in addresses)
+    return tuple(Connection(address, sent, tls, options.api_key is not None) for address in addresses)
 
 
-def _checked_tls(
-    address: Address,
-    root_certificates: FilePath | None,
-    client_certificate: FilePath | None,
-    client_key: FilePath | None,
-) -> Tls:
-    files = {
-        "root_certificates": root_certificates,
-        "client_certificate": client_certificate,
-        "client_key": client_key,
-    }
-    given = {name: Path(path) for name, path in files.items() if path is not None}
+def _checked_tls(address: Address, given: Mapping[str, Path]) -> Tls:
     if given and not address.uses_tls:
         raise InvalidArgument(f"{', '.join(given)}: only for grpcs:// and https://, and the url is {address}")
     if ("client_certificate" in given) != ("client_key" in given):

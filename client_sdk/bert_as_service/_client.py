@@ -17,13 +17,13 @@ import numpy.typing as npt
 from client_sdk._call.job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS, one_model
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import IN_FLIGHT
-from client_sdk._call.questions import ModelInfo, served
+from client_sdk._call.questions import ModelInfo, model_info, served
 from client_sdk._call.texts import Texts
 from client_sdk._checks import positive_int
-from client_sdk._client import Client
 from client_sdk._errors import DeadlineExceeded, InvalidArgument
 from client_sdk._reconnecting import Reconnecting
-from client_sdk._settings import default_model
+from client_sdk._session import Session
+from client_sdk._settings import default_model, make_settings
 from client_sdk._transport.base import Parameters
 from client_sdk._transport.retry import Deadline
 from client_sdk._version import __version__
@@ -124,7 +124,7 @@ class BertClient(Reconnecting):
         self._for_texts = request_parameters(**rules, split_special_tokens=True, prompt="")
         self._for_tokens = request_parameters(**rules, is_tokenized=True, add_special_tokens=not no_special_token)
         self._start_unconnected()
-        self._client = Client(server_url(ip, port), self._model)
+        self._session = Session(make_settings(server_url(ip, port), self._model), type(self).__name__)
         self._deadline(1)  # refuses a timeout that is none
         if not ignore_all_checks and (check_version or check_length or check_token_info or show_server_config):
             info = self._info()
@@ -244,7 +244,7 @@ class BertClient(Reconnecting):
     def server_status(self) -> dict[str, Any]:
         """`server_config`, and what the family has answered so far as `statistic`."""
         with no_response():
-            counts = self._client._ask(served(self._model), self._deadline(1))
+            counts = self._session.ask(served(self._model), self._deadline(1))
         statistic = {
             "num_data_request": counts.requests,
             "num_total_request": counts.requests,
@@ -273,7 +273,7 @@ class BertClient(Reconnecting):
     def close(self) -> None:
         """Drop the connections; requests that were not waited for are given up."""
         self._backlog.close()
-        self._client.close()
+        self._session.close()
 
     def __enter__(self) -> BertClient:
         """The client itself."""
@@ -302,12 +302,12 @@ class BertClient(Reconnecting):
     ) -> tuple[Any, list[list[str]], npt.NDArray[np.int64]]:
         """Vectors, tokens (with `show_tokens`, or where they come for nothing) and token counts."""
         if self._strategy == "NONE":
-            items, counts = self._client._run(COUNTED_TOKEN_VECTORS.job(self._model, texts, parameters), deadline)
+            items, counts = self._session.run(COUNTED_TOKEN_VECTORS.job(self._model, texts, parameters), deadline)
             return padded(items, self._max_seq_len), [item.tokens for item in items], counts
         pooling = POOLINGS[self._strategy] if self._strategy else None
         pooled = {**parameters, **request_parameters(pooling=pooling, normalize=False)}
-        vectors, counts = self._client._run(COUNTED_VECTORS.job(self._model, texts, pooled), deadline)
-        tokens = self._client._run(TOKENS.job(self._model, texts, parameters), deadline) if show_tokens else []
+        vectors, counts = self._session.run(COUNTED_VECTORS.job(self._model, texts, pooled), deadline)
+        tokens = self._session.run(TOKENS.job(self._model, texts, parameters), deadline) if show_tokens else []
         return vectors, tokens, counts
 
     def _warning(self, counts: npt.NDArray[np.int64]) -> str:
@@ -327,7 +327,7 @@ class BertClient(Reconnecting):
 
     def _info(self) -> ModelInfo:
         with no_response():
-            return self._client.info(timeout=self._deadline(1).timeout)
+            return self._session.ask(model_info(self._model), self._deadline(1))
 
     def _config(self, info: ModelInfo) -> dict[str, Any]:
         pooling = POOLINGS[self._strategy] if self._strategy else info.pooling

@@ -244,7 +244,7 @@ def test_a_wrong_line_of_a_file_is_found_before_anything_is_sent(url, tmp_path, 
 
 def served(url):
     with Client(url) as client:
-        return client._ask(questions.served("bert"), Deadline(60)).texts
+        return client._session.ask(questions.served("bert"), Deadline(60)).texts
 
 
 def test_pairs_have_a_tab_between(url, tmp_path, capsys):

@@ -89,9 +89,9 @@ def test_a_frozen_server_fails_no_asynchronous_call(pair, urls):
 
 def test_a_server_that_is_slow_and_lives_is_waited_for(pair, urls):
     with Client(urls, timeout=30) as client:
-        before = [client._open().peer._members[i].failures for i in range(2)]
+        before = [client._session.open().peer._members[i].failures for i in range(2)]
         assert client.encode("sleep 4").tolist() == [1.0]
-        assert [client._open().peer._members[i].failures for i in range(2)] == before
+        assert [client._session.open().peer._members[i].failures for i in range(2)] == before
 
 
 def test_if_both_are_frozen_it_is_the_deadline_that_ends_a_call(pair, urls, tmp_path):

@@ -80,7 +80,7 @@ def count_tokens(client, texts):
 
 def asynchronously(client, texts):
     async def call():
-        async with AsyncClient(client._settings.url) as other:
+        async with AsyncClient(client._session.settings.url) as other:
             return await other.encode(texts, batch_size=16)
 
     return asyncio.run(call())
@@ -217,7 +217,7 @@ def test_bert_client_sends_the_identity_too(place):
     with BertClient("127.0.0.1", int(place.urls["grpc"].rpartition(":")[2]), ignore_all_checks=True) as client:
         assert client.encode(["one", "two"]).tolist() == [[1.0], [1.0]]
         place.start(B, (2.0,))
-        client._client._open().peer._models.update(known_before(A))
+        client._session.open().peer._models.update(known_before(A))
         assert client.encode(["one"]).tolist() == [[2.0]], "what had changed was noticed, and asked again"
 
 

@@ -38,7 +38,7 @@ def url(request, both):
 def version_that_answers(client, **options):
     """The version, as the transport's reply has it."""
     seen = []
-    transport = client._open()
+    transport = client._session.open()
     infer = transport.infer
     transport.infer = lambda *arguments: seen.append(infer(*arguments)) or seen[-1]
     client.encode("text", **options)

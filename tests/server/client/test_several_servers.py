@@ -34,7 +34,7 @@ def mortal(repository, tmp_path):
 
 def requests_to(server):
     with Client(server.grpc_url) as client:
-        return client._ask(served("bert"), Deadline(10)).requests
+        return client._session.ask(served("bert"), Deadline(10)).requests
 
 
 def urls(one, other):

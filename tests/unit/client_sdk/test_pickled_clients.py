@@ -19,8 +19,8 @@ SETTINGS = {"timeout": 5, "headers": {"x-tenant": "a"}, "api_key": "secret-key"}
 def test_a_client_travels_by_its_settings(travel, kind):
     client = kind(URL, "minilm", **SETTINGS)
     landed = travel(client)
-    assert type(landed) is kind and landed._settings == client._settings
-    assert "secret-key" in str([connection.headers for connection in landed._settings.connections])
+    assert type(landed) is kind and landed._session.settings == client._session.settings
+    assert "secret-key" in str([connection.headers for connection in landed._session.settings.connections])
 
 
 @pytest.mark.parametrize("url", ["grpc://127.0.0.1:1", "http://127.0.0.1:1"])
@@ -29,8 +29,8 @@ def test_a_connection_stays_at_home(url):
         fresh = pickle.dumps(client)
         with pytest.raises(ClientError):
             client.encode("text", timeout=5)
-        assert client._transport is not None and pickle.dumps(client) == fresh
-        assert copy.deepcopy(client)._transport is None
+        assert client._session._transport is not None and pickle.dumps(client) == fresh
+        assert copy.deepcopy(client)._session._transport is None
 
 
 def test_a_closed_client_stays_closed():

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from client_sdk import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, _client
+from client_sdk import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, _session
 from client_sdk._transport.retry import Deadline
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient, NoResponse, _timeout
 from tests.support.fake_transport import FakeTransport, texts_of
@@ -54,7 +54,7 @@ class Server(FakeTransport):
 @pytest.fixture
 def server(monkeypatch):
     server = Server()
-    monkeypatch.setattr(_client, "open_transport", lambda connection: server)
+    monkeypatch.setattr(_session, "open_transport", lambda connection: server)
     server.close = lambda: None
     yield server
     server.held.set()

@@ -124,7 +124,7 @@ def test_an_api_key_is_a_str(make):
 
 def test_secrets_are_in_no_repr(make):
     client = make("one,two", api_key="kept-secret", headers={"other": "hidden"})
-    for shown in (repr(client), repr(client._settings)):
+    for shown in (repr(client), repr(client._session.settings)):
         assert "secret" not in shown and "hidden" not in shown
 
 

@@ -1,0 +1,206 @@
+"""A client's connections, and the calls made over them: what `Client`, `AsyncClient` and `BertClient` share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar
+
+from client_sdk._call.drive import ask, ask_async, drive, drive_async
+from client_sdk._call.job import AnswerKind, Job
+from client_sdk._call.questions import EXPLAIN_TIMEOUT, missing_model
+from client_sdk._call.texts import AnyTexts
+from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
+from client_sdk._reconnecting import Reconnecting
+from client_sdk._settings import Settings
+from client_sdk._transport.base import AsyncTransport, Query, Transport
+from client_sdk._transport.opening import open_async_transport, open_transport
+from client_sdk._transport.retry import Deadline
+
+R = TypeVar("R")
+
+_NOT_READY = (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded)
+
+_inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
+
+
+class Session(Reconnecting):
+    """Blocking; threads may share it. It connects when it is first used."""
+
+    def __init__(self, settings: Settings, owner: str) -> None:
+        """`owner`: what the caller calls it, for errors."""
+        self.settings = settings
+        self._owner = owner
+        self._closed = False
+        self._start_unconnected()
+
+    _left_behind = ("_lock", "_transport", "_close_transport", "_process")
+
+    def _start_unconnected(self) -> None:
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
+        self._close_transport: Callable[[], object] | None = None
+        self._process = os.getpid()  # whose the transport is
+
+    def call(self, kind: AnswerKind[R], texts: AnyTexts, options: Mapping[str, Any]) -> R:
+        """Have each text answered, with the options of a client's method."""
+        deadline, rest = _timed(self.settings, options)
+        return self.run(kind.asked(self.settings.model, texts, rest), deadline)
+
+    def run(self, job: Job[R], deadline: Deadline) -> R:
+        """Send all of a job, and give its result."""
+        try:
+            drive(job, self.open(), deadline)
+        except ModelNotFound as error:
+            raise self._missing(job.model, error, job.model_version) from None
+        finally:
+            job.close()
+        return job.result()
+
+    def ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
+        """Get questions answered, and what they lead to."""
+        try:
+            return ask(questions, self.open(), deadline)
+        except ModelNotFound as error:
+            raise self._missing(self.settings.model, error) from None
+
+    def is_ready(self, deadline: Deadline) -> bool:
+        """Whether any server can serve the model now; each is asked once."""
+        transport = self.open()
+        for _ in range(transport.peer.servers):
+            try:
+                answer = transport.query(Query("ready", self.settings.model), deadline.remaining())
+            except _NOT_READY:
+                continue
+            if answer.get("ready", False):
+                return True
+        return False
+
+    def open(self) -> Transport:
+        """The transport of this process; raises ClientError once the session is closed."""
+        if self._transport is None or self._process != os.getpid() or self._closed:
+            with self._lock:
+                if self._closed:
+                    raise ClientError(f"{self!r} is closed")
+                if self._process != os.getpid():
+                    # A forked child must neither use nor close its parent's connections.
+                    _inherited.append(self._transport)
+                    self._transport = None
+                if self._transport is None:
+                    self._transport = open_transport(self.settings.connections)
+                    self._process = os.getpid()
+                    self._close_transport = weakref.finalize(self, _close, self._transport, self._process)
+        return self._transport
+
+    def close(self) -> None:
+        """Drop the connections."""
+        with self._lock:
+            self._closed = True
+            if self._close_transport is not None:
+                self._close_transport()
+
+    def __repr__(self) -> str:
+        """The owner, its addresses and its model."""
+        return f"{self._owner}({self.settings.url!r}, model={self.settings.model!r})"
+
+    def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
+        questions = missing_model(self.settings.model, wanted, self.settings.url, version)
+        try:
+            return ask(questions, self.open(), Deadline(EXPLAIN_TIMEOUT))
+        except ClientError:
+            return error  # the statistics may be closed
+
+
+class AsyncSession(Reconnecting):
+    """`Session`, to be awaited; it belongs to the event loop in which it is first used."""
+
+    def __init__(self, settings: Settings, owner: str) -> None:
+        """`owner`: what the caller calls it, for errors."""
+        self.settings = settings
+        self._owner = owner
+        self._closed = False
+        self._start_unconnected()
+
+    _left_behind = ("_transport", "_loop")
+
+    def _start_unconnected(self) -> None:
+        self._transport: AsyncTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def call(self, kind: AnswerKind[R], texts: AnyTexts, options: Mapping[str, Any]) -> R:
+        """Have each text answered, with the options of a client's method."""
+        deadline, rest = _timed(self.settings, options)
+        return await self.run(kind.asked(self.settings.model, texts, rest, asynchronous=True), deadline)
+
+    async def run(self, job: Job[R], deadline: Deadline) -> R:
+        """Send all of a job, and give its result."""
+        try:
+            await drive_async(job, self.open(), deadline)
+        except ModelNotFound as error:
+            raise await self._missing(job.model, error, job.model_version) from None
+        finally:
+            job.close()
+        return job.result()
+
+    async def ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
+        """Get questions answered, and what they lead to."""
+        try:
+            return await ask_async(questions, self.open(), deadline)
+        except ModelNotFound as error:
+            raise await self._missing(self.settings.model, error) from None
+
+    async def is_ready(self, deadline: Deadline) -> bool:
+        """Whether any server can serve the model now; each is asked once."""
+        transport = self.open()
+        for _ in range(transport.peer.servers):
+            try:
+                answer = await transport.query(Query("ready", self.settings.model), deadline.remaining())
+            except _NOT_READY:
+                continue
+            if answer.get("ready", False):
+                return True
+        return False
+
+    def open(self) -> AsyncTransport:
+        """The transport of this event loop; raises ClientError for another one, or once the session is closed."""
+        if self._closed:
+            raise ClientError(f"{self!r} is closed")
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._transport = open_async_transport(self.settings.connections)
+            weakref.finalize(self, self._transport.drop).atexit = False
+            self._loop = loop
+        if self._loop is not loop:
+            raise ClientError(f"{self!r} belongs to another event loop: make one client for each loop")
+        return self._transport
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        self._closed = True
+        if self._transport is not None:
+            await self._transport.close()
+
+    def __repr__(self) -> str:
+        """The owner, its addresses and its model."""
+        return f"{self._owner}({self.settings.url!r}, model={self.settings.model!r})"
+
+    async def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
+        questions = missing_model(self.settings.model, wanted, self.settings.url, version)
+        try:
+            return await ask_async(questions, self.open(), Deadline(EXPLAIN_TIMEOUT))
+        except ClientError:
+            return error  # the statistics may be closed
+
+
+def _timed(settings: Settings, options: Mapping[str, Any]) -> tuple[Deadline, dict[str, Any]]:
+    """The end of a call that starts now, and the options but for its timeout."""
+    rest = dict(options)
+    return settings.deadline(rest.pop("timeout", None)), rest
+
+
+def _close(transport: Transport, process: int) -> None:
+    if process == os.getpid():
+        transport.close()
