@@ -49,16 +49,18 @@ def sendable(name: str, value: str) -> str:
     """`value` as a plain str, if it reaches the server as it is."""
     if "\0" in value:
         raise InvalidArgument(f"{name} has a NUL at character {value.index(chr(0))}, where Triton cuts it: remove it")
-    check_utf8(value, name)
+    if problem := utf8_problem(value):
+        raise InvalidArgument(f"{name} {problem}")
     return str.__str__(value)  # a subclass may not be what the libraries below expect
 
 
-def check_utf8(text: str, name: str) -> None:
-    """Raise InvalidArgument if `text`, called `name`, has half of a surrogate pair."""
+def utf8_problem(text: str) -> str | None:
+    """What is wrong with a text that has half of a surrogate pair; None for all others."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgument(
-            f"{name} has the lone surrogate {text[error.start]!r} at character {error.start}, "
-            "which UTF-8 cannot express: decode it with errors='replace'"
-        ) from None
+        return (
+            f"has the lone surrogate {text[error.start]!r} at character {error.start}, which UTF-8 cannot express: "
+            "decode it with errors='replace'"
+        )
+    return None

@@ -20,6 +20,11 @@ sent where the client can know, and by the server's answer otherwise; it is the 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class ClientError(Exception):
     """The base of every error that this package raises on purpose."""
@@ -27,6 +32,19 @@ class ClientError(Exception):
 
 class InvalidArgument(ClientError, ValueError):
     """An argument, an option or a text is not one that can be encoded; the message says what is allowed."""
+
+    text_index: int | None = None
+    """Which text of the call it is about, in the caller's order; None if it is about something else."""
+
+    reason: str = ""
+    """The message behind the text's number."""
+
+    @classmethod
+    def of_text(cls, index: int, reason: str) -> Self:
+        """An error about one text: `text INDEX` and the reason, which begins with a blank or a colon."""
+        error = cls(f"text {index}{reason}")
+        error.text_index, error.reason = index, reason
+        return error
 
 
 class InvalidType(InvalidArgument, TypeError):

@@ -5,7 +5,6 @@ Blocking and asynchronous clients share all of this; only the waiting differs (`
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -29,9 +28,6 @@ from client_sdk._transport.base import InferRequest, Parameters, Reach, Reply
 from client_sdk._transport.retry import Deadline
 
 R = TypeVar("R")
-
-TEXT_INDEX = re.compile(r"^text (\d+)\b(.*)", re.DOTALL)
-"""How an error about one text begins, the server's and ours: the text's index, and the rest."""
 
 
 @dataclass
@@ -188,11 +184,11 @@ class Job(Generic[R]):
 
     def without_refused(self, error: ClientError, batch: Batch) -> Batch | None:
         """The batch without the text that `error` is about; None if no text is to be left out for it."""
-        match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
-        if self.leave_out is None or match is None or int(match[1]) >= len(batch.positions):
+        refused = _refused_text(error, batch)
+        if self.leave_out is None or refused is None:
             return None
-        index = int(match[1])
-        self.leave_out(batch.positions[index], match[2])
+        index, reason = refused
+        self.leave_out(batch.positions[index], reason)
         self._done += 1
         self._progress.update(1)
         return Batch(
@@ -201,10 +197,11 @@ class Job(Generic[R]):
 
     def renumbered(self, error: ClientError, batch: Batch) -> ClientError:
         """The server counts the texts of a request; the caller's own count is put in its place."""
-        match = TEXT_INDEX.match(str(error)) if isinstance(error, InvalidArgument) else None
-        if match is None or int(match[1]) >= len(batch.positions):
+        refused = _refused_text(error, batch)
+        if refused is None:
             return error
-        return InvalidArgument(f"text {batch.positions[int(match[1])]}{match[2]}")
+        index, reason = refused
+        return InvalidArgument.of_text(batch.positions[index], reason)
 
     def cut_short(self, error: DeadlineExceeded) -> DeadlineExceeded:
         """`error`, with how far the call had come."""
@@ -222,6 +219,13 @@ class Job(Generic[R]):
     def close(self) -> None:
         """End the progress bar."""
         self._progress.close()
+
+
+def _refused_text(error: ClientError, batch: Batch) -> tuple[int, str] | None:
+    """Which text of a batch a server has refused, and why; None if it is not about one."""
+    if not isinstance(error, InvalidArgument) or error.text_index is None or error.text_index >= len(batch.positions):
+        return None
+    return error.text_index, error.reason
 
 
 # Options of a method that decide what is sent when, and not what is asked of a text.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from client_sdk._call.not_texts import instead_of_text, instead_of_texts
-from client_sdk._checks import check_utf8
+from client_sdk._checks import utf8_problem
 from client_sdk._errors import InvalidArgument, InvalidType
 
 Text = str | tuple[str, str]
@@ -96,39 +96,41 @@ def _nothing() -> InvalidArgument:
 
 
 def _checked(text: object, index: int | None) -> Text:
-    name = "the text" if index is None else f"text {index}"
     if isinstance(text, str):
-        _check_string(text, name)
+        _check_string(text, index)
         return text
     if isinstance(text, tuple) and len(text) == 2:
         for side, part in zip(("first", "second"), text, strict=True):
             if not isinstance(part, str):
-                raise InvalidType(f"{name}: the {side} of the pair is {_kind(part)}, not str{instead_of_text(part)}")
-            _check_string(part, f"{name}: the {side} of the pair")
+                reason = f": the {side} of the pair is {_kind(part)}, not str{instead_of_text(part)}"
+                raise _refused(index, reason, InvalidType)
+            _check_string(part, index, f": the {side} of the pair")
         return text
-    raise InvalidType(
-        f"{name} is {_kind(text)}; a text is a str, and a pair is a tuple of two str{instead_of_text(text)}"
-    )
+    reason = f" is {_kind(text)}; a text is a str, and a pair is a tuple of two str{instead_of_text(text)}"
+    raise _refused(index, reason, InvalidType)
 
 
 def _checked_tokens(tokens: object, index: int | None) -> str:
-    name = f"text {index}"
     if not isinstance(tokens, (list, tuple)):
-        raise InvalidType(f"{name} is {_kind(tokens)}; with is_tokenized a text is a list of tokens")
+        raise _refused(index, f" is {_kind(tokens)}; with is_tokenized a text is a list of tokens", InvalidType)
     if not tokens:
-        raise InvalidArgument(f"{name} has no tokens: a vector of nothing has no meaning")
+        raise _refused(index, " has no tokens: a vector of nothing has no meaning")
     for place, token in enumerate(tokens):
         if not isinstance(token, str):
-            raise InvalidType(f"{name}: token {place} is {_kind(token)}, not str{instead_of_text(token)}")
-        _check_string(token, f"{name}: token {place}")
+            raise _refused(index, f": token {place} is {_kind(token)}, not str{instead_of_text(token)}", InvalidType)
+        _check_string(token, index, f": token {place}")
     return json.dumps(tokens, ensure_ascii=False)
 
 
-def _check_string(text: str, name: str) -> None:
+def _check_string(text: str, index: int | None, part: str = "") -> None:
     if not text or text.isspace():
-        raise InvalidArgument(f"{name} is {'blank' if text else 'empty'}: a vector of nothing has no meaning")
-    if not text.isascii():
-        check_utf8(text, name)
+        raise _refused(index, f"{part} is {'blank' if text else 'empty'}: a vector of nothing has no meaning")
+    if not text.isascii() and (problem := utf8_problem(text)):
+        raise _refused(index, f"{part} {problem}")
+
+
+def _refused(index: int | None, reason: str, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:
+    return kind(f"the text{reason}") if index is None else kind.of_text(index, reason)
 
 
 def _kind(value: object) -> str:

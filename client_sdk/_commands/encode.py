@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import Rows
-from client_sdk._call.job import TEXT_INDEX, AnswerKind
+from client_sdk._call.job import AnswerKind
 from client_sdk._call.options import POOLINGS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.progress import Progress
@@ -199,8 +199,9 @@ def _opened(file: str) -> contextlib.AbstractContextManager[IO[bytes]]:
 
 
 def _with_line_number(error: InvalidArgument, lines: Lines) -> InvalidArgument:
-    match = TEXT_INDEX.match(str(error))
-    return error if match is None else InvalidArgument(f"line {lines.number(int(match[1]))}{match[2]}")
+    if error.text_index is None:
+        return error
+    return InvalidArgument(f"line {lines.number(error.text_index)}{error.reason}")
 
 
 def _as_utf8(argument: str) -> str:

@@ -33,6 +33,7 @@ _UNKNOWN_MODEL = "Request for unknown model: "  # NOT_FOUND in Triton 2.51, INVA
 _SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
 # What the steps of an export say that has an identity, and those of an older one, which knows no such parameter.
 _OTHER_MODEL = re.compile(r"^identity: |^unknown parameter 'identity'")
+_ABOUT_TEXT = re.compile(r"text (\d+)\b(.*)", re.DOTALL)  # how the steps begin what they say of one text
 _TOO_MANY_TEXTS = re.compile(r"batch-size must be <= (\d+)")
 _NO_TLS = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
 _NO_TRUST = re.compile(r"certificate.verify.failed", re.IGNORECASE)
@@ -139,7 +140,8 @@ class Peer(Known):
         if _SPOILED_BATCH.search(message):
             return ServerBusy(f"{self.address} merged the request with another client's, which is malformed: {message}")
         if status == "INVALID_ARGUMENT":
-            return InvalidArgument(message)
+            about = _ABOUT_TEXT.match(message)
+            return InvalidArgument.of_text(int(about[1]), about[2]) if about else InvalidArgument(message)
         if _DEAD_STEP.search(message):
             return StepDied(
                 f"{self.address}: a step of the model has died, and tritonserver does not start it again by itself: "

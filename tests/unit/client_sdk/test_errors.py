@@ -20,3 +20,10 @@ def test_the_tree_is_drawn_in_the_docstring():
 def test_every_error_is_a_client_error_that_keeps_its_message(kind):
     error = pickle.loads(pickle.dumps(kind("what happened")))
     assert isinstance(error, _errors.ClientError) and str(error) == "what happened"
+
+
+def test_an_error_about_a_text_says_which_to_programs_too():
+    error = pickle.loads(pickle.dumps(_errors.InvalidType.of_text(7, " is an int")))
+    assert isinstance(error, TypeError) and str(error) == "text 7 is an int"
+    assert (error.text_index, error.reason) == (7, " is an int")
+    assert _errors.InvalidArgument("no texts").text_index is None

@@ -26,7 +26,7 @@ class Server(FakeTransport):
     def reply(self, request):
         assert self.held.wait(PATIENCE)
         if "wrong" in texts_of(request):
-            raise InvalidArgument(f"text {texts_of(request).index('wrong')}: wrong")
+            raise InvalidArgument.of_text(texts_of(request).index("wrong"), ": wrong")
         texts = ["".join(text) for text in texts_of(request)]
         lengths = np.array([len(text) for text in texts])
         kept = np.minimum(lengths, request.parameters.get("max_seq_len", 20))

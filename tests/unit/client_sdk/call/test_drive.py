@@ -120,7 +120,7 @@ def test_a_server_that_stays_busy_is_an_error_at_the_deadline(run):
 def test_an_error_about_a_text_names_the_callers_index(run):
     def refuse(request):
         if "77" in texts_of(request):
-            raise InvalidArgument(f"text {texts_of(request).index('77')}: is refused")
+            raise InvalidArgument.of_text(texts_of(request).index("77"), ": is refused")
         return numbers(request)
 
     with pytest.raises(InvalidArgument, match="^text 77: is refused$"):
@@ -343,7 +343,7 @@ def test_refused_texts_are_left_out_where_that_is_wanted():
     def refuse(request):
         for index, text in enumerate(texts_of(request)):
             if text.endswith("7"):
-                raise InvalidArgument(f"text {index}: is refused")
+                raise InvalidArgument.of_text(index, ": is refused")
         return numbers(request)
 
     left_out = []
