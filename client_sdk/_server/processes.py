@@ -1,4 +1,4 @@
-"""The processes of a running tritonserver, from Linux's /proc: which of its Python steps have died, and who computes.
+"""The processes of a running tritonserver: which of its Python steps have died, and who computes.
 
 Triton's Python backend runs each instance of a step in a process of its own, and neither notices one that dies nor
 starts another: its requests fail from then on, while the server goes on calling itself ready.
@@ -6,24 +6,13 @@ starts another: its requests fail from then on, while the server goes on calling
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from client_sdk._server.guard import children_of
+import psutil
 
-_STEP_PROGRAM = "triton_python_b"  # as much of triton_python_backend_stub as a process's name holds
+_STEP_PROGRAM = "triton_python_b"  # how the name of triton_python_backend_stub begins, of which Linux keeps 15 letters
 _RESCAN_SECONDS = 10.0
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
-
-class _Stat(NamedTuple):
-    name: str
-    state: str
-    parent: int
-    cpu_seconds: float
 
 
 class ServerProcesses:
@@ -32,9 +21,9 @@ class ServerProcesses:
     def __init__(self, guard: int, *, models_may_go: bool) -> None:
         """Looks for those that run now; `models_may_go`: a step that is gone may have been unloaded."""
         self._models_may_go = models_may_go
-        self._server = next(iter(children_of(guard)), None)
-        self._steps: dict[int, str] = {}  # process -> its model
-        self._dead_before: set[int] = set()
+        self._server = next(iter(_children(guard)), None)
+        self._steps: dict[psutil.Process, str] = {}  # process -> its model
+        self._dead_before: set[psutil.Process] = set()
         self._scanned_at = 0.0
         self._scan()
 
@@ -44,13 +33,12 @@ class ServerProcesses:
             self._scan()
         dead = set()
         for process in list(self._steps):
-            stat = _stat(process)
-            if stat is None or stat.parent != self._server:
+            if not self._is_of_server(process):
                 if self._models_may_go:
                     del self._steps[process]
                 else:
                     dead.add(process)
-            elif stat.state == "Z":  # What is unloaded is so too, for a moment.
+            elif _is_zombie(process):  # What is unloaded is so too, for a moment.
                 dead.add(process)
         certain = dead & self._dead_before
         self._dead_before = dead
@@ -58,8 +46,7 @@ class ServerProcesses:
 
     def cpu_seconds(self) -> float:
         """Processor time that the server and its steps have used, in seconds."""
-        stats = map(_stat, [*([self._server] if self._server else []), *self._steps])
-        return sum(stat.cpu_seconds for stat in stats if stat)
+        return sum(map(_cpu_seconds, [*([self._server] if self._server else []), *self._steps]))
 
     def hide_argument(self, secret: str) -> bool:
         """Overwrites `secret` in the server's list of arguments; False if that cannot be done.
@@ -69,40 +56,64 @@ class ServerProcesses:
         if self._server is None:
             return False
         try:
-            fields = Path(f"/proc/{self._server}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{self._server.pid}/stat").read_text().rpartition(")")[2].split()
             start, end = int(fields[45]), int(fields[46])
-            with open(f"/proc/{self._server}/mem", "r+b", buffering=0) as memory:
+            with open(f"/proc/{self._server.pid}/mem", "r+b", buffering=0) as memory:
                 memory.seek(start)
                 arguments = memory.read(end - start)
                 hidden = arguments.replace(secret.encode(), b"*" * len(secret))
                 memory.seek(start)
                 memory.write(hidden)
-            return secret.encode() not in Path(f"/proc/{self._server}/cmdline").read_bytes()
+            return secret.encode() not in Path(f"/proc/{self._server.pid}/cmdline").read_bytes()
         except (OSError, IndexError, ValueError):
             return False
 
     def _scan(self) -> None:
         self._scanned_at = time.monotonic()
-        for process in children_of(self._server) if self._server else ():
-            stat = _stat(process)
-            if process not in self._steps and stat and stat.name == _STEP_PROGRAM:
+        for process in _children(self._server.pid) if self._server else ():
+            if process not in self._steps and _name(process).startswith(_STEP_PROGRAM):
                 self._steps[process] = _model_of(process)
 
-
-def _stat(process: int) -> _Stat | None:
-    """None if there is no such process. Its name, in brackets, may hold anything."""
-    with contextlib.suppress(OSError):
-        before, _, after = Path(f"/proc/{process}/stat").read_text().rpartition(")")
-        fields = after.split()
-        ticks = int(fields[11]) + int(fields[12])
-        return _Stat(before.partition("(")[2], fields[0], int(fields[1]), ticks / _TICKS_PER_SECOND)
-    return None
+    def _is_of_server(self, process: psutil.Process) -> bool:
+        """Whether it runs, or ran until now, below the server; what another process has of its number does not."""
+        try:
+            return self._server is not None and process.is_running() and process.ppid() == self._server.pid
+        except psutil.NoSuchProcess:
+            return False
 
 
-def _model_of(process: int) -> str:
+def _children(process: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system
+
+
+def _model_of(process: psutil.Process) -> str:
     """The model of a step: its first argument is .../MODEL/VERSION/model.py."""
-    with contextlib.suppress(OSError):
-        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        if len(arguments) > 1:
-            return Path(os.fsdecode(arguments[1])).parent.parent.name
-    return "an unknown model"
+    try:
+        return Path(process.cmdline()[1]).parent.parent.name
+    except (psutil.Error, IndexError):
+        return "an unknown model"

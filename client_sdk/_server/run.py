@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import getpid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client_sdk._errors import ServerStartError
 from client_sdk._server import guard as guard_program
@@ -22,11 +23,13 @@ from client_sdk._server.listen import Ports
 from client_sdk._server.log import ServerLog, failure_reasons, is_stuck, models_loading
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY, lock_path, remove_leftovers, temporary_directory
 from client_sdk._server.probes import HttpAddress, is_ready
-from client_sdk._server.processes import ServerProcesses
 from client_sdk._server.repository.families import ModelRepository
 from client_sdk._server.repository.view import served_path
 from client_sdk._server.settings import API_KEY_PLACE, ServerSettings
 from client_sdk._server.tritonserver import TritonServer
+
+if TYPE_CHECKING:
+    from client_sdk._server.processes import ServerProcesses
 
 # SIGKILL comes from the guard when this is over, and after the last of these its own.
 _GRACE_SECONDS = 10.0
@@ -139,8 +142,14 @@ class ServerRun:
         return self._guard is not None and self._guard.poll() is None
 
     def processes(self) -> ServerProcesses:
-        """A look at the server's processes; it must have been launched."""
+        """A look at the server's processes; it must have been launched. Raises ServerStartError without psutil."""
         assert self._guard is not None
+        try:
+            from client_sdk._server.processes import ServerProcesses  # the client alone needs no psutil
+        except ModuleNotFoundError as error:
+            raise ServerStartError(
+                f"{error.name} is missing, which looks after a server: pip install 'bert-on-triton[server]'"
+            ) from None
         return ServerProcesses(self._guard.pid, models_may_go="model-repository" in self._settings.open_endpoints)
 
     def end(self, *, at_once: bool = False) -> None:
