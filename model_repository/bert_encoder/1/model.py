@@ -31,9 +31,9 @@ from reading import Reader
 GIVEN_UP_AFTER = 1.0
 
 # What makes way is computed by threads of its own, which the system gives a core to when nobody else asks for one, and
-# a tenth of it (with this niceness) when others do: no short text waits for the end of a long slice, and none of these
-# for ever.
-MORE_NICE = 10
+# a quarter of it (with this niceness) when others do: no short text waits for the end of a long slice, and none of
+# these for ever, nor where other programs take the cores too.
+MORE_NICE = 5
 
 
 class TritonPythonModel:
