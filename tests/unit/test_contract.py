@@ -117,7 +117,7 @@ def test_ports_are_tritons_own_everywhere():
 
 
 def test_poolings_are_the_same_in_the_same_order():
-    served = (*step("pooling")["model"].PLACES, "pooler")
+    served = (*step("pooling")["vectors"].PLACES, "pooler")
     assert options.POOLINGS == export.__main__._POOLINGS == served
     assert {*sentence_transformers._POOLINGS.values()} <= {*served}
     assert {*bert_as_service.POOLINGS.values()} == {None, *served}
@@ -126,8 +126,8 @@ def test_poolings_are_the_same_in_the_same_order():
 
 def test_a_pooling_takes_the_reductions_that_the_network_puts_there():
     of_bert = {"mean": ["mean"], "max": ["max"], "mean_max": ["mean", "max"], "cls": ["first"], "last": ["last"]}
-    assert {name: [*layout.REDUCTIONS[place]] for name, place in step("pooling")["model"].PLACES.items()} == of_bert
-    assert {*step("pooling")["model"].ACTIVATIONS} == {*sentence_transformers._ACTIVATIONS.values()}
+    assert {name: [*layout.REDUCTIONS[place]] for name, place in step("pooling")["vectors"].PLACES.items()} == of_bert
+    assert {*step("pooling")["vectors"].ACTIVATIONS} == {*sentence_transformers._ACTIVATIONS.values()}
 
 
 def test_inputs_of_the_network_are_the_same_in_the_same_order():

@@ -3,24 +3,18 @@
 `pooled` FP32 [N, 4, D] (mean, max, first, last) and, where the checkpoint has a pooler, `pooler_output` FP32 [N, H] to
 EMBEDDING FP32: [N, D], [N, 2D] for mean_max, [N, H] for pooler, and fewer columns with truncate_dim. The checkpoint's
 own Dense layers (sentence-transformers' modules) follow the pooling that they were trained with.
+
+`vectors` does the arithmetic; here is what is Triton's.
 """
 
 import json
-import math
 import os
 import time
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-
-PLACES = {"mean": slice(0, 1), "max": slice(1, 2), "mean_max": slice(0, 2), "cls": slice(2, 3), "last": slice(3, 4)}
-ACTIVATIONS = {
-    "identity": lambda x: x,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf, otypes=[np.float32])(x / np.float32(math.sqrt(2)))),
-}
-
+import vectors
 
 QUIET = 10.0  # seconds between two lines of the log
 
@@ -33,7 +27,7 @@ COUNTERS = {
 class Refused(Exception):
     """What is wrong with a request, for the one who sent it; `code` names one of Triton's error codes."""
 
-    def __init__(self, message, code="INVALID_ARG"):
+    def __init__(self, message: str, code: str = "INVALID_ARG") -> None:
         super().__init__(message)
         self.code = code
 
@@ -41,22 +35,22 @@ class Refused(Exception):
 class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Reads the family's defaults, and its Dense layers where it has any."""
         config = json.loads(args["model_config"])
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         self.default_pooling = settings["pooling"]
         self.default_normalize = settings["normalize"] == "true"
-        self.poolings = list(PLACES)
+        self.poolings = list(vectors.PLACES)
         if any(tensor["name"] == "pooler_output" for tensor in config["input"]):
             self.poolings.append("pooler")
-        self.dense = []
+        self.dense: list[vectors.Dense] = []
         activations = json.loads(settings.get("dense_activations", "[]"))
         if activations:
             path = os.path.join(args["model_repository"], args["model_version"], "dense.npz")
             with np.load(path, allow_pickle=False) as arrays:
                 self.dense = [
-                    (arrays[f"weight_{i}"].T, arrays[f"bias_{i}"], ACTIVATIONS[activation])
+                    (arrays[f"weight_{i}"].T, arrays[f"bias_{i}"], vectors.ACTIVATIONS[activation])
                     for i, activation in enumerate(activations)
                 ]
         self.identity = _identity(args, settings)
@@ -68,11 +62,11 @@ class TritonPythonModel:
         self.not_finite, self.failures = (family.Metric(labels=labels) for family in self.families)
         self.quiet_until = 0.0
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Pools request by request; a wrong one gets an error of its own, whatever is wrong with it."""
         return [self._respond(request) for request in requests]
 
-    def _respond(self, request):
+    def _respond(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:
             return pb_utils.InferenceResponse([pb_utils.Tensor("EMBEDDING", self._embed(request))])
         except Refused as refusal:
@@ -83,7 +77,7 @@ class TritonPythonModel:
         message = message.encode(errors="replace").decode()  # half a surrogate pair would not travel
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
-    def _note(self, message):
+    def _note(self, message: str) -> None:
         now = time.monotonic()
         try:
             self.failures.increment(1)
@@ -93,7 +87,7 @@ class TritonPythonModel:
         except BaseException:  # the request is answered all the same
             pass
 
-    def _embed(self, request):
+    def _embed(self, request: pb_utils.InferenceRequest) -> vectors.Array:
         parameters = _parameters(request)
         wanted = parameters.get("identity", self.identity)
         if self.identity is not None and wanted != self.identity:
@@ -112,39 +106,33 @@ class TritonPythonModel:
         name = "pooler_output" if pooling == "pooler" else "pooled"
         x = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
         if pooling != "pooler":
-            x = x[:, PLACES[pooling]].reshape(len(x), -1)
-        with np.errstate(all="ignore"):  # what is not finite is refused below
-            if pooling == self.default_pooling:
-                for weight, bias, activation in self.dense:
-                    x = activation(x @ weight + bias)
-            size = parameters.get("truncate_dim", x.shape[1])
-            if type(size) is not int or not 1 <= size <= x.shape[1]:
-                raise Refused(f"parameter truncate_dim is {_shown(size)}; it takes 1 to {x.shape[1]}")
-            x = x[:, :size]
-            norms = np.sqrt(np.square(x).sum(axis=1, keepdims=True)) if normalize else x
-            finite = np.isfinite(norms).all(axis=1)  # a norm is if all its vector is, and does not overflow
-            if normalize:  # 1e-12: as torch.nn.functional.normalize, so that a zero vector stays zero
-                x = x / np.maximum(norms, np.float32(1e-12))
+            x = vectors.reduced(x, pooling)
+        if pooling == self.default_pooling:
+            x = vectors.transformed(x, self.dense)
+        size = parameters.get("truncate_dim", x.shape[1])
+        if type(size) is not int or not 1 <= size <= x.shape[1]:
+            raise Refused(f"parameter truncate_dim is {_shown(size)}; it takes 1 to {x.shape[1]}")
+        x, finite = vectors.finished(x[:, :size], normalize)
         if not finite.all():
             self.not_finite.increment(int((~finite).sum()))
             raise Refused(f"the network gave a vector that is not finite for text {finite.argmin()}")
-        return np.ascontiguousarray(x)
+        return x
 
 
-def _parameters(request):
+def _parameters(request: pb_utils.InferenceRequest) -> Any:
     try:
         return json.loads(request.parameters() or "{}")
     except ValueError as error:  # of bytes that are no UTF-8 too
         raise Refused(f"the parameters of the request cannot be read: {error}") from None
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     """A parameter's value in an error, which need not be as long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _identity(args, settings):
+def _identity(args: dict[str, str], settings: dict[str, str]) -> str | None:
     """The identity in the config of this version, if that of its files is the same; None where the config has none.
 
     To be read when all files have been: Triton reads the configs first, and an export may come between.
