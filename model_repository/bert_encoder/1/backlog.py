@@ -4,9 +4,10 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import accumulate, takewhile
 
-from jobs import Refused
+from jobs import Job, Refused, Row
 
 # Fewer tokens than this in a run of the network make its matrix products slow: the weights must come from memory all
 # the same.
@@ -36,7 +37,14 @@ class Backlog:
     Whatever a method raises, it raises before it has changed anything: no row is lost, and none is taken twice.
     """
 
-    def __init__(self, cores, token_budget, max_rows, max_bytes=MAX_OUTPUT_BYTES, clock=time.monotonic):
+    def __init__(
+        self,
+        cores: int,
+        token_budget: int,
+        max_rows: int,
+        max_bytes: int = MAX_OUTPUT_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.cores = cores
         self.token_budget = token_budget
         self.most_tokens = ROUNDS * cores * token_budget
@@ -44,9 +52,9 @@ class Backlog:
         self.max_rows = max_rows
         self.max_bytes = max_bytes
         self.clock = clock
-        self.rows = {False: [], True: []}  # by whether they make way for the others
-        self.slices = {False: deque(), True: deque()}
-        self.overdue = deque()  # slices of rows that are not to be computed
+        self.rows: dict[bool, list[Row]] = {False: [], True: []}  # by whether they make way for the others
+        self.slices: dict[bool, deque[list[Row]]] = {False: deque(), True: deque()}
+        self.overdue: deque[list[Row]] = deque()  # slices of rows that are not to be computed
         self.earliest = math.inf  # no job's patience ends before
         self.size = 0  # rows in all of these
         self.taken = 0  # rows that are being computed
@@ -59,13 +67,13 @@ class Backlog:
         self.emptied = threading.Condition(lock)
 
     @property
-    def idle(self):
+    def idle(self) -> bool:
         """Whether no row waits or is being computed."""
         return not (self.size or self.taken)
 
-    def add(self, jobs):
+    def add(self, jobs: Iterable[Job]) -> dict[Job, BaseException]:
         """Adds the jobs of a batch, and returns what kept some of them out, by job: Refused, or what went wrong."""
-        failures = {}
+        failures: dict[Job, BaseException] = {}
         with self.filled:
             self.filled.notify_all()
             for job in jobs:
@@ -75,7 +83,7 @@ class Backlog:
                     failures[job] = error
         return failures
 
-    def _admit(self, job):
+    def _admit(self, job: Job) -> None:
         rows = job.rows()
         if self.size and self.size + len(rows) > self.max_rows:
             self.refused += len(rows)
@@ -92,12 +100,12 @@ class Backlog:
         self.held += job.bytes
         self.earliest = min(self.earliest, job.deadline)
 
-    def gather(self):
+    def gather(self) -> None:
         """Waits until the last row that makes no way is taken, or for GATHER_SECONDS."""
         with self.emptied:
             self.emptied.wait_for(lambda: not self._has(False), GATHER_SECONDS)
 
-    def take(self, bulk=False):
+    def take(self, bulk: bool = False) -> list[Row] | None:
         """Waits for a slice of the rows that make way, or of the others; None at the end.
 
         Rows are cut only now, so that those of several batches go together.
@@ -120,28 +128,28 @@ class Backlog:
             self.taken += len(rows)
             return slices.popleft()
 
-    def settle(self, row):
+    def settle(self, row: Row) -> bool:
         """Counts down a row that was taken; returns whether it was its job's last."""
         with self.filled:
             self.taken -= 1
             row.job.missing -= 1
             return not row.job.missing
 
-    def release(self, job):
+    def release(self, job: Job) -> None:
         """Forgets the outputs of a job that has been answered."""
         with self.filled:
             self.held -= job.bytes
 
-    def end(self):
+    def end(self) -> None:
         """Makes `take` return None once nothing is left."""
         with self.filled:
             self.ended = True
             self.filled.notify_all()
 
-    def _has(self, bulk):
+    def _has(self, bulk: bool) -> bool:
         return bool(self.rows[bulk] or self.slices[bulk])
 
-    def _next(self, now, bulk):
+    def _next(self, now: float, bulk: bool) -> deque[list[Row]]:
         """The slices whose turn it is."""
         if not self.overdue and now >= self.earliest:
             self._sort_out(now)
@@ -151,7 +159,7 @@ class Backlog:
             self._cut_some(bulk)
         return self.slices[bulk]
 
-    def _cut_some(self, bulk):
+    def _cut_some(self, bulk: bool) -> None:
         waiting = self.rows[bulk]
         ends = accumulate(row.length for row in waiting)
         count = 1 + sum(1 for _ in takewhile(lambda end: end < self.most_tokens, ends))
@@ -161,14 +169,15 @@ class Backlog:
             count, slices = 1, deque([waiting[:1]])
         self.rows[bulk], self.slices[bulk] = waiting[count:], slices
 
-    def _sort_out(self, now):
+    def _sort_out(self, now: float) -> None:
         """Puts aside the rows of jobs that have waited too long before any of their rows was taken."""
 
-        def is_late(row):
+        def is_late(row: Row) -> bool:
             return not row.job.started and row.job.deadline <= now
 
-        late = []
-        rows, slices = {}, {}
+        late: list[Row] = []
+        rows: dict[bool, list[Row]] = {}
+        slices: dict[bool, deque[list[Row]]] = {}
         for bulk in (False, True):
             waiting = [row for part in (*self.slices[bulk], self.rows[bulk]) for row in part]
             late += filter(is_late, waiting)
@@ -186,7 +195,7 @@ class Backlog:
         self.rows, self.slices, self.overdue = rows, slices, overdue
         self.earliest = min(deadlines.values(), default=math.inf)
 
-    def cut(self, rows):
+    def cut(self, rows: list[Row]) -> list[list[Row]]:
         """Cuts rows, longest first, into slices of about equal tokens within the budget, if possible one for each core.
 
         Rows whose token vectors are wanted stand apart, so that these are copied out of the network only for them.
@@ -195,7 +204,7 @@ class Backlog:
         total = sum(row.length for row in rows)
         full_rounds = self.cores * math.ceil(total / (self.cores * self.token_budget))
         target = total / max(1, min(full_rounds, total // LEAST_TOKENS))
-        slices = []
+        slices: list[list[Row]] = []
         tokens = math.inf
         for row in rows:
             full = tokens + row.length / 2 > target or tokens + row.length > self.token_budget
@@ -207,6 +216,6 @@ class Backlog:
         return slices
 
 
-def busy(message):
+def busy(message: str) -> Refused:
     """Why a request is not served now, though it might be later."""
     return Refused(f"{message}; try again later", "UNAVAILABLE")

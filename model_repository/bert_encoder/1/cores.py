@@ -2,13 +2,14 @@
 
 import math
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 VARIABLE = "BERT_ENCODER_THREADS"
 MOST_THREADS = 1024
 
 
-def threads(exported, environment=os.environ, process=Path("/proc/self")):
+def threads(exported: int, environment: Mapping[str, str] = os.environ, process: Path = Path("/proc/self")) -> int:
     """The number of threads: the environment's, else that of the export, else a thread a core; 0 leaves it open.
 
     Raises:
@@ -22,7 +23,7 @@ def threads(exported, environment=os.environ, process=Path("/proc/self")):
     return int(given) or exported or available(process)
 
 
-def available(process=Path("/proc/self")):
+def available(process: Path = Path("/proc/self")) -> int:
     """The cores that this process may use, by its affinity and by the quotas of its control groups.
 
     Of a quota of 1.5 cores one is used. A process that asks for more than its quota is stopped until the next period,
@@ -31,7 +32,7 @@ def available(process=Path("/proc/self")):
     return max(1, math.floor(min(len(os.sched_getaffinity(0)), quota(process))))
 
 
-def quota(process=Path("/proc/self")):
+def quota(process: Path = Path("/proc/self")) -> float:
     """The least quota, in cores, of the process's control groups and those above them; infinite where there is none."""
     quotas = [math.inf]
     for directory in _groups(process):
@@ -41,15 +42,15 @@ def quota(process=Path("/proc/self")):
     return min(quotas)
 
 
-def _groups(process):
+def _groups(process: Path) -> Iterator[Path]:
     """The directories of the control groups that may limit the process, from its own up to the root that is mounted."""
     for line in _lines(process / "mountinfo"):
         before, _, after = line.partition(" - ")
         kind, _, options = (after.split() + [""] * 3)[:3]
         if kind != "cgroup2" and not (kind == "cgroup" and "cpu" in options.split(",")):
             continue
-        root, mount = before.split()[3:5]
-        mount = Path(mount.replace("\\040", " "))
+        root, place = before.split()[3:5]
+        mount = Path(place.replace("\\040", " "))
         path = _path(process, kind)
         # In a container the mount may show a part of the tree, of which `root` is the name outside.
         below = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(".")
@@ -60,7 +61,7 @@ def _groups(process):
             yield directory
 
 
-def _path(process, kind):
+def _path(process: Path, kind: str) -> str:
     """The control group of the process, in the tree of version 2 or in that of version 1's cpu."""
     for line in _lines(process / "cgroup"):
         number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
@@ -69,7 +70,7 @@ def _path(process, kind):
     return "/"
 
 
-def _ratio(words):
+def _ratio(words: list[str]) -> float:
     """Quota / period, both in microseconds; infinite where there is no limit ("max", or -1) or no such file."""
     try:
         limit, period = (int(word) for word in words)
@@ -78,11 +79,11 @@ def _ratio(words):
     return limit / period if limit > 0 and period > 0 else math.inf
 
 
-def _words(path):
+def _words(path: Path) -> list[str]:
     return " ".join(_lines(path)).split()
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(errors="replace").splitlines()
     except OSError:

@@ -2,17 +2,22 @@
 
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
+
+Ids = npt.NDArray[np.int32]
+Vectors = npt.NDArray[np.float32]
 
 
 class Refused(Exception):
     """Why a request is not served, for the one who sent it; `code` names one of Triton's error codes."""
 
-    def __init__(self, message, code):
+    def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
         self.code = code
 
@@ -25,41 +30,50 @@ class Job:
     outputs if nothing is uncomputed, else with `failure`.
     """
 
-    def __init__(self, inputs, shapes, *, request=None, bulk=None, patience=30.0, clock=time.monotonic):
+    def __init__(
+        self,
+        inputs: Ids,
+        shapes: dict[str, tuple[int, ...]],
+        *,
+        request: Any = None,
+        bulk: bool | None = None,
+        patience: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.inputs = inputs  # INT32 [4, N, S], in the order of INPUTS
         self.shapes = shapes  # of the outputs that are asked for, by name
-        self.request = request
+        self.request = request  # Triton's
         self.bulk = bulk  # whether the others go first; None: if it is long
         self.patience = patience  # seconds that it may wait for its first row to be computed
         mask = inputs[INPUTS.index("attention_mask")]
-        self.lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()
+        self.lengths: list[int] = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()
         self.uncomputed = {index for index, length in enumerate(self.lengths) if length}
         self.missing = len(self.uncomputed)
         self.bytes = sum(4 * int(np.prod(shape)) for shape in shapes.values())  # of the outputs
-        self.outputs = None
-        self.failure = None  # an exception
+        self.outputs: dict[str, Vectors] = {}  # none until `make_outputs`
+        self.failure: BaseException | None = None
         self.lock = threading.Lock()
         self.arrived = clock()
         self.started = False
 
     @property
-    def deadline(self):
+    def deadline(self) -> float:
         """When its patience ends, by the clock that it came by."""
         return self.arrived + self.patience
 
     @property
-    def wants_tokens(self):
+    def wants_tokens(self) -> bool:
         """Whether token_embeddings are asked for."""
         return "token_embeddings" in self.shapes
 
-    def rows(self):
+    def rows(self) -> "list[Row]":
         """The rows that hold a token; not kept, since each holds its job, and both would wait for the collector."""
         return [Row(self, index, length) for index, length in enumerate(self.lengths) if length]
 
-    def make_outputs(self):
+    def make_outputs(self) -> None:
         """Makes the outputs, zero until rows are put into them; late, since many jobs may wait."""
         with self.lock:  # its rows may be in several slices
-            if self.outputs is None:
+            if not self.outputs:
                 self.outputs = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
 
 
@@ -67,10 +81,10 @@ class Row(NamedTuple):
     """One row that holds a token."""
 
     job: Job
-    index: int
+    index: int  # type: ignore[assignment]  # not the method of a tuple
     length: int  # without the padding on its right
 
     @property
-    def inputs(self):
+    def inputs(self) -> Ids:
         """What the row has in each of INPUTS: INT32 [4, length]."""
         return self.job.inputs[:, self.index, : self.length]

@@ -2,6 +2,9 @@
 
 import threading
 import time
+from typing import Any
+
+from backlog import Backlog
 
 PERIOD = 0.2  # seconds between two tellings
 QUIET = 10.0  # seconds between two lines of the log
@@ -20,7 +23,7 @@ WAITING = "bert_waiting_texts"
 class Meters:
     """Counts, and tells Triton and its log."""
 
-    def __init__(self, utils, family, backlog):
+    def __init__(self, utils: Any, family: str, backlog: Backlog) -> None:
         """`utils` is Triton's triton_python_backend_utils."""
         kinds = utils.MetricFamily
         descriptions = {**COUNTERS, WAITING: "Texts that wait for a core"}
@@ -35,18 +38,18 @@ class Meters:
         self.log = utils.Logger.log_error
         self.backlog = backlog
         self.counts = dict.fromkeys(COUNTERS, 0)
-        self.told = dict.fromkeys(descriptions, 0)
+        self.told: dict[str, float] = dict.fromkeys(descriptions, 0)
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self.quiet_until = 0.0
         self.unsaid = 0  # failures that the log does not show
 
-    def count(self, name, number):
+    def count(self, name: str, number: int) -> None:
         """Adds to a counter."""
         with self.lock:
             self.counts[name] += number
 
-    def failed(self, what, error):
+    def failed(self, what: str, error: BaseException) -> None:
         """Counts a failure that no request should have caused, and logs it if the last line is not too new."""
         self.count("bert_step_failures_total", 1)
         with self.lock:
@@ -58,7 +61,7 @@ class Meters:
         more = f"; {unsaid} more failures since the last such line" if unsaid else ""
         self.log(f"{what}: {type(error).__name__}: {str(error)[:500]}{more}")
 
-    def tell(self):
+    def tell(self) -> bool:
         """Tells Triton what is new, after a while; returns whether there is more to come."""
         if self.ended.wait(PERIOD):
             return False

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 
 import answers
@@ -22,7 +23,7 @@ import network
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from backlog import Backlog
-from jobs import INPUTS, Refused
+from jobs import INPUTS, Job, Refused, Row
 from meters import Meters
 from reading import Reader
 
@@ -39,7 +40,7 @@ MORE_NICE = 5
 class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Loads the network of this version twice: for a slice a core, and for a lone slice on all cores.
 
         Several slices side by side, one thread each, are faster than one after the other on all cores; a lone slice
@@ -60,21 +61,21 @@ class TritonPythonModel:
         self.reader = Reader(self.wide, settings, _identity(args, settings))
         self.backlog = Backlog(threads, int(settings["token_budget"]), int(settings["max_queue_size"]))
         self.meters = Meters(pb_utils, settings["family"], self.backlog)
-        self.finished = queue.SimpleQueue()  # jobs to be answered
+        self.finished: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # jobs to be answered
         steps = [*[(self._work,), (self._work_on_bulk, MORE_NICE)] * threads, (self._send,), (self.meters.tell,)]
         self.threads = [threading.Thread(target=self._go_on, args=step, daemon=True) for step in steps]
         for thread in self.threads:
             thread.start()
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         """Has the requests of a batch computed together; a wrong one gets an error of its own.
 
         Returns before that is done, so that the next batch is read meanwhile: a place of the list that is None is
         answered through its response sender.
         """
-        responses = [None] * len(requests)
-        places = {}  # of jobs, in the batch
-        rows = []
+        responses: list[pb_utils.InferenceResponse | None] = [None] * len(requests)
+        places: dict[Job, int] = {}  # in the batch
+        rows: list[Row] = []
         for index, request in enumerate(requests):
             try:
                 job = self.reader.read(request)
@@ -94,8 +95,8 @@ class TritonPythonModel:
             for job, index in places.items():
                 responses[index] = answers.response(job)
         else:
-            for job, error in self.backlog.add(places).items():
-                responses[places[job]] = self._refuse(error)
+            for job, failure in self.backlog.add(places).items():
+                responses[places[job]] = self._refuse(failure)
         try:
             self.meters.count("bert_padded_tokens_total", padded)
             if not alone:
@@ -104,7 +105,7 @@ class TritonPythonModel:
             self._report("a batch goes on after", error)
         return responses
 
-    def finalize(self):
+    def finalize(self) -> None:
         """Ends the threads; Triton calls this when every request has been answered."""
         self.backlog.end()
         self.finished.put(None)
@@ -112,7 +113,7 @@ class TritonPythonModel:
         for thread in self.threads:
             thread.join()
 
-    def _are_one_slice(self, rows):
+    def _are_one_slice(self, rows: list[Row]) -> bool:
         """Whether they are all that there is to do, and few enough for a lone slice."""
         try:
             return self.backlog.idle and len(self.backlog.cut(rows)) == 1
@@ -120,12 +121,12 @@ class TritonPythonModel:
             self._report("a batch goes on after", error)
             return False
 
-    def _refuse(self, error):
+    def _refuse(self, error: BaseException) -> pb_utils.InferenceResponse:
         if not isinstance(error, Refused):
             self._report("a request failed", error)
         return answers.refusal(error)
 
-    def _go_on(self, step, more_nice=0):
+    def _go_on(self, step: Callable[[], bool], more_nice: int = 0) -> None:
         """Calls a step again and again until it returns False. Whatever it raises, its thread goes on.
 
         So no step may leave a row or a job behind when it raises. `more_nice` lowers the thread's priority.
@@ -140,15 +141,15 @@ class TritonPythonModel:
                 self._report("a thread of the encoder goes on after", error)
                 time.sleep(0.01)  # it might fail again at once
 
-    def _report(self, what, error):
+    def _report(self, what: str, error: BaseException) -> None:
         """Counts and logs a failure that no request should have caused, if it can."""
         with suppress(BaseException):  # no memory, say; whoever it was has an answer to give
             self.meters.failed(what, error)
 
-    def _work_on_bulk(self):
+    def _work_on_bulk(self) -> bool:
         return self._work(bulk=True)
 
-    def _work(self, bulk=False):
+    def _work(self, bulk: bool = False) -> bool:
         rows = self.backlog.take(bulk)
         if rows is None:
             return False
@@ -160,7 +161,7 @@ class TritonPythonModel:
                     self._finish(row.job)
         return True
 
-    def _finish(self, job):
+    def _finish(self, job: Job) -> None:
         """Has a job answered, by a thread of its own: sending waits for Triton, and a core should not."""
         while True:
             try:
@@ -168,7 +169,7 @@ class TritonPythonModel:
             except MemoryError:  # nobody else would answer it
                 time.sleep(0.01)
 
-    def _send(self):
+    def _send(self) -> bool:
         job = self.finished.get()
         if job is None:
             return False
@@ -178,9 +179,9 @@ class TritonPythonModel:
             self.backlog.release(job)
         return True
 
-    def _compute(self, session, rows):
+    def _compute(self, session: network.Session, rows: list[Row]) -> None:
         """Computes rows into the outputs of their jobs; what goes wrong is the failure of one job alone, if it can."""
-        jobs = defaultdict(list)
+        jobs: defaultdict[Job, list[Row]] = defaultdict(list)
         try:
             for row in rows:
                 jobs[row.job].append(row)
@@ -196,24 +197,24 @@ class TritonPythonModel:
             else:
                 self._fail(rows[0].job, error)
 
-    def _begin(self, job):
+    def _begin(self, job: Job) -> None:
         """Makes ready what the first of a job's rows needs, if anybody still waits for it."""
         try:
-            if job.failure is None and job.outputs is None:
+            if job.failure is None and not job.outputs:
                 if time.monotonic() - job.arrived > GIVEN_UP_AFTER and job.request.is_cancelled():
                     raise Refused("the request was cancelled while it waited to be encoded", "CANCELLED")
                 job.make_outputs()
         except BaseException as error:
             self._fail(job, error)
 
-    def _fail(self, job, error):
+    def _fail(self, job: Job, error: BaseException) -> None:
         job.failure = error.with_traceback(None)  # its frames would keep the job
         if not isinstance(error, Refused):
             self._report("a request failed", error)
 
-    def _run(self, session, rows):
+    def _run(self, session: network.Session, rows: list[Row]) -> None:
         """Runs the network on a slice; of rows that are equal on one, whose results all of them get."""
-        equal = defaultdict(list)
+        equal: defaultdict[bytes, list[Row]] = defaultdict(list)
         for row in rows:
             equal[row.inputs.tobytes()].append(row)
         firsts = [found[0] for found in equal.values()]
@@ -238,7 +239,7 @@ class TritonPythonModel:
             start = end
         self.meters.count("bert_tokens_total", start)
 
-    def _check_finite(self, row):
+    def _check_finite(self, row: Row) -> None:
         if not all(np.isfinite(output[row.index]).all() for output in row.job.outputs.values()):
             self.meters.count("bert_not_finite_texts_total", 1)
             self._fail(
@@ -247,7 +248,7 @@ class TritonPythonModel:
             )
 
 
-def _identity(args, settings):
+def _identity(args: dict[str, str], settings: dict[str, str]) -> str | None:
     """The identity in the config of this version, if that of its files is the same; None where the config has none.
 
     To be read when all files have been: Triton reads the configs first, and an export may come between.

@@ -1,14 +1,17 @@
 """The network in ONNX Runtime."""
 
 import os
+from typing import TypeAlias
 
 # Later releases of ONNX Runtime call out otherwise; it is read when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime  # noqa: E402
 
+Session: TypeAlias = onnxruntime.InferenceSession
 
-def session(path, threads):
+
+def session(path: str, threads: int) -> Session:
     """Loads a network, to be run on so many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

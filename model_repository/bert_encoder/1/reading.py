@@ -1,6 +1,7 @@
 """Reads requests into jobs, or says what is wrong with them; what a request costs is bounded here."""
 
 import json
+from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -14,7 +15,7 @@ MOST_PADDING = 63
 class Reader:
     """Knows what the network takes and gives."""
 
-    def __init__(self, session, settings, identity):
+    def __init__(self, session: Any, settings: dict[str, str], identity: str | None) -> None:
         limits = session.get_modelmeta().custom_metadata_map
         self.limits = {
             "input_ids": int(limits["vocab_size"]),
@@ -24,11 +25,11 @@ class Reader:
         }
         self.max_positions = int(limits["max_position_embeddings"])
         self.widest = self.max_positions + MOST_PADDING
-        self.shapes = {output.name: output.shape[1:] for output in session.get_outputs()}
+        self.shapes: dict[str, list[int]] = {output.name: output.shape[1:] for output in session.get_outputs()}
         self.patience = float(settings["queue_timeout"])
         self.identity = identity
 
-    def read(self, request):
+    def read(self, request: pb_utils.InferenceRequest) -> Job:
         """Returns the request as a Job.
 
         Raises:
@@ -72,7 +73,7 @@ class Reader:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")
         return job
 
-    def _check_identity(self, parameters):
+    def _check_identity(self, parameters: dict[str, Any]) -> None:
         wanted = parameters.get("identity", self.identity)
         if self.identity is not None and wanted != self.identity:
             raise Refused(
@@ -82,12 +83,12 @@ class Reader:
             )
 
 
-def _parameters(request):
+def _parameters(request: pb_utils.InferenceRequest) -> Any:
     try:
         return json.loads(request.parameters() or "{}")
     except ValueError as error:  # of bytes that are no UTF-8 too
         raise _invalid(f"the parameters of the request cannot be read: {error}") from None
 
 
-def _invalid(message):
+def _invalid(message: str) -> Refused:
     return Refused(message, "INVALID_ARG")

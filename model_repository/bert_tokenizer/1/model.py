@@ -10,6 +10,7 @@ of its batch, which is all that most need; what is left of long ones is done in 
 
 import json
 import os
+from collections.abc import Mapping
 
 import request_parameters
 import triton_python_backend_utils as pb_utils
@@ -22,7 +23,7 @@ from tokenizer_file import TokenizerFile
 class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Reads tokenizer.json of this version and the family's settings."""
         path = os.path.join(args["model_repository"], args["model_version"], "tokenizer.json")
         if not os.path.exists(path):
@@ -47,10 +48,10 @@ class TritonPythonModel:
         self.truncated = family.Metric(labels={"model": settings["family"]})
         self.turns = LongTurns(self._turn, self._finish)
 
-    def execute(self, requests):
+    def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         """Answers the requests of a batch; those that take long get None in their place, and their answer later."""
-        responses = [None] * len(requests)
-        jobs = {}
+        responses: list[pb_utils.InferenceResponse | None] = [None] * len(requests)
+        jobs: dict[int, Job] = {}
         for index, request in enumerate(requests):
             try:
                 jobs[index] = self._read(request)
@@ -59,8 +60,8 @@ class TritonPythonModel:
         at_once = {index: job for index, job in jobs.items() if job.pieces}
         for split in {job.split_special_tokens for job in at_once.values()}:
             alike = {index: job for index, job in at_once.items() if job.split_special_tokens == split}
-            for index, error in self._tokenize(alike).items():
-                responses[index] = _refusal(error)
+            for index, failure in self._tokenize(alike).items():
+                responses[index] = _refusal(failure)
                 del jobs[index]
         for index, job in jobs.items():
             try:
@@ -73,11 +74,11 @@ class TritonPythonModel:
                 responses[index] = _refusal(error)
         return responses
 
-    def finalize(self):
+    def finalize(self) -> None:
         """Ends the thread; Triton calls this when every request has been answered."""
         self.turns.end()
 
-    def _read(self, request):
+    def _read(self, request: pb_utils.InferenceRequest) -> Job:
         """Reads a request into a Job, and starts it."""
         try:
             raw = request.parameters()
@@ -91,7 +92,7 @@ class TritonPythonModel:
         job.start()
         return job
 
-    def _tokenize(self, jobs):
+    def _tokenize(self, jobs: Mapping[int, Job]) -> dict[int, BaseException]:
         """Tokenizes the pieces of all of them; what went wrong, by the index of the job that it went wrong with."""
         job = next(iter(jobs.values()))
         try:
@@ -108,13 +109,13 @@ class TritonPythonModel:
             job.take([next(encodings) for _ in job.pieces])
         return {}
 
-    def _turn(self, job):
+    def _turn(self, job: Job) -> bool:
         """Does a little of a job that takes long, and tells whether that was the last of it."""
         if job.go_on(self.pieces_in_a_turn) and job.pieces:
             job.take(self.tokenizer.encode([piece for _, piece in job.pieces], job.split_special_tokens))
         return job.is_done
 
-    def _finish(self, job, error):
+    def _finish(self, job: Job, error: BaseException | None) -> None:
         """Sends the answer to a job that took long."""
         try:
             response = _refusal(error) if error else self._reply(job)
@@ -122,14 +123,14 @@ class TritonPythonModel:
             response = _refusal(raised)
         job.request.get_response_sender().send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    def _reply(self, job):
+    def _reply(self, job: Job) -> pb_utils.InferenceResponse:
         tensors, cut = outputs(job)
         if cut:
             self.truncated.increment(cut)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 
 
-def _identity(args, settings):
+def _identity(args: dict[str, str], settings: dict[str, str]) -> str | None:
     """The identity in the config of this version, if that of its files is the same; None where the config has none.
 
     To be read when all files have been: Triton reads the configs first, and an export may come between.
@@ -151,7 +152,7 @@ def _identity(args, settings):
     return identity
 
 
-def _refusal(error):
+def _refusal(error: BaseException) -> pb_utils.InferenceResponse:
     """The answer to a request that cannot be served, whatever happened to it: its own error, and in no log."""
     if isinstance(error, Refused):
         failure = pb_utils.TritonError(str(error), getattr(pb_utils.TritonError, error.code))

@@ -4,13 +4,14 @@ An ensemble hands each of its steps all of them. This step, the first, checks ev
 """
 
 import json
+from typing import Any
 
 # In characters, of all parameters of a request as JSON: more than a prompt of MAX_PROMPT_BYTES can need.
 MAX_PARAMETERS = 128 << 10
 MAX_PROMPT_BYTES = 16 << 10
 SHOWN = 60  # characters of a wrong value
 
-TYPES = {
+TYPES: dict[str, type] = {
     "max_seq_len": int,
     "truncate": bool,
     "pair_truncation": str,
@@ -40,12 +41,12 @@ HEADERS = {
 class Refused(Exception):
     """Why a request is not served, for the one who sent it; `code` is the name of one of Triton's error codes."""
 
-    def __init__(self, message, code="INVALID_ARG"):
+    def __init__(self, message: str, code: str = "INVALID_ARG") -> None:
         super().__init__(message)
         self.code = code
 
 
-def read(raw, identity=None):
+def read(raw: str, identity: str | None = None) -> dict[str, Any]:
     """The options that a request gives, by name, from its parameters as JSON.
 
     `identity` is that of this model, or None where its export wrote none. Raises Refused: they are no JSON, too long,
@@ -62,7 +63,7 @@ def read(raw, identity=None):
         raise Refused(
             f"the parameters cannot be read ({error}); they take UTF-8, and numbers that are finite"
         ) from None
-    options = {}
+    options: dict[str, Any] = {}
     for name, value in given.items():
         if name in TYPES:
             options[name] = _checked(name, value)
@@ -75,7 +76,7 @@ def read(raw, identity=None):
     return options
 
 
-def is_foreign(name):
+def is_foreign(name: str) -> bool:
     """Whether a parameter is none of ours: Triton's own, or a header that Triton was told to forward.
 
     A header is one that is known, or has a hyphen, and is not a parameter of ours with hyphens.
@@ -86,13 +87,13 @@ def is_foreign(name):
     return "-" in lower and lower.replace("-", "_") not in TYPES
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """A value that was given, for a message: its beginning, if it is long."""
     text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _checked(name, value):
+def _checked(name: str, value: Any) -> Any:
     if type(value) is not TYPES[name]:
         raise Refused(f"parameter {name} is {shown(value)}; it takes {TYPE_NAMES[TYPES[name]]}")
     if isinstance(value, str):

@@ -15,6 +15,11 @@ Other tokenizers get each text whole.
 import re
 import sys
 import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import PreTokenizer
 
 NORMALIZERS = ("BertNormalizer", "Lowercase", "NFD", "StripAccents")
 PRE_TOKENIZERS = ("BertPreTokenizer", "WhitespaceSplit")
@@ -35,16 +40,16 @@ IDEOGRAPHS = (
 class Cutter:
     """Cuts texts into pieces of about `size` bytes, or longer ones where there is no place to cut."""
 
-    def __init__(self, tokenizer, spec, size):
+    def __init__(self, tokenizer: Tokenizer, spec: dict[str, Any], size: int) -> None:
         """`spec` is the tokenizer as JSON, read."""
         self.size = size
         before, after = _places(tokenizer, spec)
-        self.last_place = None
+        self.last_place: re.Pattern[str] | None = None
         if before or after:
             ends = [f"(?=[{before}])"] * bool(before) + [f"(?<=[{after}])"] * bool(after)
             self.last_place = re.compile(f"(?s).+(?:{'|'.join(ends)})")
 
-    def cut(self, data, start, most=sys.maxsize):
+    def cut(self, data: bytes, start: int, most: int = sys.maxsize) -> tuple[str, int] | None:
         """The piece of a text that begins at `start`, and where it ends; None if it has more than `most` bytes.
 
         `data` is valid UTF-8; places are in bytes.
@@ -57,14 +62,14 @@ class Cutter:
             if end == len(data):
                 return data[start:].decode(), end
             part = data[reached:end].decode()
-            found = self.last_place.match(part)
+            found = self.last_place.match(part) if self.last_place else None
             if found:
-                part = found.group().encode()
-                return (data[start:reached] + part).decode(), reached + len(part)
+                last = found.group().encode()
+                return (data[start:reached] + last).decode(), reached + len(last)
             reached = end
 
 
-def _places(tokenizer, spec):
+def _places(tokenizer: Tokenizer, spec: dict[str, Any]) -> tuple[str, str]:
     """The characters that a text may be cut before, and those that it may be cut after, as two character classes."""
     normalizers = _kinds(spec.get("normalizer"), "normalizers")
     if not (normalizers <= {*NORMALIZERS} and _kinds(spec.get("pre_tokenizer"), "pretokenizers") <= {*PRE_TOKENIZERS}):
@@ -96,7 +101,7 @@ def _places(tokenizer, spec):
     return before, after
 
 
-def _standing_apart(pre_tokenizer, normalize):
+def _standing_apart(pre_tokenizer: PreTokenizer, normalize: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The ranges of characters that stand apart: blanks, punctuation and, where it parts them, ideographs."""
     marks = [chr(i) for i in range(0x10000) if unicodedata.category(chr(i))[0] in "PSZ" or chr(i) in "\t\n\r"]
     for first, last in (*zip(marks, marks, strict=True), *IDEOGRAPHS):
@@ -105,7 +110,7 @@ def _standing_apart(pre_tokenizer, normalize):
             yield first, last
 
 
-def _kinds(part, members):
+def _kinds(part: dict[str, Any] | None, members: str) -> set[str]:
     """The types of a tokenizer's part, in the JSON of tokenizers; a Sequence is its members."""
     if part is None:
         return set()
@@ -114,7 +119,7 @@ def _kinds(part, members):
     return {part["type"]}
 
 
-def _end_of_character(data, place):
+def _end_of_character(data: bytes, place: int) -> int:
     """The next place that is not within a character."""
     while place < len(data) and data[place] & 0xC0 == 0x80:
         place += 1

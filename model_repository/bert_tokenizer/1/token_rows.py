@@ -6,10 +6,15 @@ end where all must be counted; which pieces when, and together with whose, is th
 
 import json
 from collections import deque
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from request_parameters import Refused, shown
+from tokenizer_file import Frame, TokenizerFile
+from tokenizers import Encoding
 
 MAX_TEXT_BYTES = 1 << 20
 MAX_REQUEST_BYTES = 64 << 20  # the texts of a request in all, each with its prompt
@@ -23,18 +28,18 @@ class Side:
 
     __slots__ = ("data", "place", "ids", "count")
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.data = data  # UTF-8
         self.place = 0  # where what is not tokenized yet begins, in bytes
-        self.ids = []  # those that may be kept
+        self.ids: list[int] = []  # those that may be kept
         self.count = 0  # of all so far
 
     @property
-    def has_more(self):
+    def has_more(self) -> bool:
         """Whether some of the text is not tokenized yet."""
         return self.place < len(self.data)
 
-    def take(self, ids, room, last):
+    def take(self, ids: list[int], room: int, last: bool) -> None:
         """Adds the tokens of a piece; the first of all are kept, or the last, and never more than there is room for."""
         self.count += len(ids)
         if last:
@@ -46,23 +51,25 @@ class Side:
 class Job:
     """A request that has been read."""
 
-    def __init__(self, tokenizer, options, texts, wanted):
+    def __init__(
+        self, tokenizer: TokenizerFile, options: dict[str, Any], texts: npt.NDArray[Any], wanted: Sequence[str]
+    ) -> None:
         """`options` are those of the request; `texts` BYTES [N, 1] or [N, 2]; `wanted` names the outputs asked for.
 
         Raises Refused: an option or a text is not allowed.
         """
         self.tokenizer = tokenizer
         self.wanted = wanted
-        self.request = None  # whose it is, where the caller has to know that later
-        self.is_tokenized = options.get("is_tokenized", False)
-        self.truncate = options.get("truncate", True)
-        self.split_special_tokens = options.get("split_special_tokens", tokenizer.splits_special_tokens)
-        self.mask_cls_sep = options.get("mask_cls_sep", False)
-        self.add_special_tokens = options.get("add_special_tokens", True)
+        self.request: Any = None  # Triton's, whose it is, where the caller has to know that later
+        self.is_tokenized: bool = options.get("is_tokenized", False)
+        self.truncate: bool = options.get("truncate", True)
+        self.split_special_tokens: bool = options.get("split_special_tokens", tokenizer.splits_special_tokens)
+        self.mask_cls_sep: bool = options.get("mask_cls_sep", False)
+        self.add_special_tokens: bool = options.get("add_special_tokens", True)
         if not (self.add_special_tokens or self.is_tokenized):
             raise Refused("parameter add_special_tokens is false; that goes together with is_tokenized only")
         # Tokenized input is bert-as-service's own form, so it is cut its way unless the request says otherwise.
-        self.pair_truncation = options.get("pair_truncation", PAIR_TRUNCATIONS[self.is_tokenized])
+        self.pair_truncation: str = options.get("pair_truncation", PAIR_TRUNCATIONS[self.is_tokenized])
         if self.pair_truncation not in PAIR_TRUNCATIONS:
             known = " or ".join(PAIR_TRUNCATIONS)
             raise Refused(f"parameter pair_truncation is {shown(self.pair_truncation)}; it takes {known}")
@@ -71,11 +78,11 @@ class Job:
         if self.is_tokenized and ("prompt" in options or "prompt_name" in options):
             raise Refused("parameter is_tokenized goes without a prompt: put the prompt's tokens into the text")
 
-        self.limit = options.get("max_seq_len", tokenizer.max_seq_len)
+        self.limit: int = options.get("max_seq_len", tokenizer.max_seq_len)
         self._check_limit(pairs=texts.shape[1] == 2)
-        self.rows = []  # of one Side or two
-        self.unread = deque()  # tokenized input, with its index
-        self.pieces = deque()  # (Side, str) to be tokenized next
+        self.rows: list[list[Side]] = []  # of one Side or two
+        self.unread: deque[tuple[int, bytes]] = deque()  # tokenized input, with its index
+        self.pieces: deque[tuple[Side, str]] = deque()  # to be tokenized next
         prompt = tokenizer.prompt(options).encode()
         size = sum(map(len, texts.flat)) + len(texts) * len(prompt)
         if size > MAX_REQUEST_BYTES:
@@ -94,7 +101,7 @@ class Job:
             self.rows = [[Side(prompt + row[0]), *map(Side, row[1:])] for row in texts]
         self.room = self.limit - len(tokenizer.frame(pair=texts.shape[1] == 2))  # of texts that are no tokenized input
 
-    def start(self):
+    def start(self) -> bool:
         """Cuts the first piece of each text, to be tokenized with those of others; False if they are too long for that.
 
         Tokenized input that is short enough is read at once.
@@ -115,7 +122,7 @@ class Job:
                 return False
         return True
 
-    def go_on(self, most):
+    def go_on(self, most: int) -> bool:
         """Cuts the next pieces, `most` of them, or reads the next tokenized text; False if nothing is left to do."""
         if self.unread:
             self.read_tokens()
@@ -129,19 +136,19 @@ class Job:
         return bool(self.pieces)
 
     @property
-    def is_done(self):
+    def is_done(self) -> bool:
         """Whether every token that is needed is there."""
         if self.unread or self.pieces:
             return False
         return not any(side.has_more and self._needs(side, row) for row in self.rows for side in row)
 
-    def take(self, encodings):
+    def take(self, encodings: Sequence[Encoding]) -> None:
         """Takes what the tokenizer made of `pieces`, of all of them."""
         for (side, _), encoding in zip(self.pieces, encodings, strict=True):
             side.take(encoding.ids, self.room, self.keeps_last)
         self.pieces.clear()
 
-    def read_tokens(self):
+    def read_tokens(self) -> None:
         """Reads the next tokenized text."""
         index, value = self.unread.popleft()
         tokens = _tokens(index, value)
@@ -158,7 +165,7 @@ class Job:
             self._check_limit(pairs=True)
         self.rows.append(row)
 
-    def finished_rows(self):
+    def finished_rows(self) -> Iterator[tuple[list[int], list[int], list[int], int]]:
         """The ids, the types, and where the special tokens are, of each row as it goes to the network; and its count.
 
         A single text keeps its first tokens. A pair loses tokens from its longer side, one at a time: on a tie from
@@ -177,32 +184,32 @@ class Job:
             yield (*frame.around(*sides), count)
 
     @property
-    def _by_first(self):
+    def _by_first(self) -> bool:
         return self.pair_truncation == "bert_as_service"
 
-    def _frame(self, pair):
+    def _frame(self, pair: bool) -> Frame:
         return self.tokenizer.frame(pair, self.add_special_tokens)
 
-    def _needs(self, side, row):
+    def _needs(self, side: Side, row: list[Side]) -> bool:
         """Whether more tokens of a text are needed."""
         if self.counts or side.count <= self.room:
             return True
         # Of a pair whose sides are both too long, which of them is longer says which one keeps the odd token.
         return len(row) == 2 and not self._by_first and min(row[0].count, row[1].count) > self.room
 
-    def _cut(self, side, *most):
+    def _cut(self, side: Side, *most: int) -> bool:
         found = self.tokenizer.cutter.cut(side.data, side.place, *most)
         if found:
             piece, side.place = found
             self.pieces.append((side, piece))
-        return found
+        return bool(found)
 
-    def _start_over(self):
+    def _start_over(self) -> None:
         self.pieces.clear()
         for side in chain.from_iterable(self.rows):
             side.place = 0
 
-    def _check_limit(self, pairs):
+    def _check_limit(self, pairs: bool) -> None:
         least = len(self.tokenizer.frame(pair=pairs)) + 1
         if pairs and not self._by_first:
             least += 1  # a token of each; bert-as-service's rule may drop the second text
@@ -213,7 +220,7 @@ class Job:
             )
 
 
-def outputs(job):
+def outputs(job: Job) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """The outputs that a request asks for, by name, and how many of its texts were cut.
 
     Raises Refused: a text is too long and may not be cut.
@@ -237,7 +244,7 @@ def outputs(job):
         if job.mask_cls_sep:
             pooling_mask[index, :length] -= np.array(special, np.int32)
     pooling_mask += attention_mask
-    found = {
+    found: dict[str, npt.NDArray[Any]] = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "token_type_ids": token_type_ids,
@@ -252,7 +259,7 @@ def outputs(job):
     return {name: array for name, array in found.items() if name in job.wanted}, len(cut)
 
 
-def _kept(first, second, room, by_first):
+def _kept(first: int, second: int, room: int, by_first: bool) -> tuple[int, int]:
     """How many tokens the two sides keep of `first` and `second`; an odd one goes to the first, or to the longer."""
     if first + second <= room:
         return first, second
@@ -263,11 +270,11 @@ def _kept(first, second, room, by_first):
     return (first, room - first) if first <= half else (room - second, second)
 
 
-def _end(ids, length, last):
+def _end(ids: list[int], length: int, last: bool) -> list[int]:
     return ids[max(0, len(ids) - length) :] if last else ids[:length]
 
 
-def _check_text(index, value):
+def _check_text(index: int, value: bytes) -> None:
     if len(value) > MAX_TEXT_BYTES:
         raise Refused(f"text {index}: {len(value)} bytes; a text may have {MAX_TEXT_BYTES} bytes at most")
     try:
@@ -278,9 +285,9 @@ def _check_text(index, value):
         raise Refused(f"text {index}: empty or blank; there is nothing to encode")
 
 
-def _tokens(index, value):
+def _tokens(index: int, value: bytes) -> list[str]:
     try:
-        tokens = json.loads(value)
+        tokens: list[str] = json.loads(value)
         valid = isinstance(tokens, list) and {*map(type, tokens)} <= {str}
         if valid:
             "".join(tokens).encode()  # JSON can hold half of a surrogate pair

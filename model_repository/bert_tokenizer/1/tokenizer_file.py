@@ -1,31 +1,35 @@
 """A family's tokenizer.json and settings."""
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from request_parameters import Refused, shown
 from text_pieces import Cutter
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 MAX_ID = (1 << 31) - 1
 LEAST_PIECE_BYTES = 1024
 BYTES_PER_TOKEN = 8  # more than most texts have, so that one piece is enough for most that are cut
 
 
+Special: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids and types
+
+
 class Frame(NamedTuple):
-    """The special tokens before a text, between the two of a pair, and behind; each (ids, types)."""
+    """The special tokens before a text, between the two of a pair, and behind."""
 
-    head: tuple
-    middle: tuple
-    tail: tuple
-    text_types: tuple  # the type of the first text's tokens, and of the second's
+    head: Special
+    middle: Special
+    tail: Special
+    text_types: tuple[int, int]  # the type of the first text's tokens, and of the second's
 
-    def __len__(self):
+    def __len__(self) -> int:
         """How many tokens they are."""
         return sum(len(ids) for ids, _ in self[:3])
 
-    def around(self, first, second):
+    def around(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
         """The ids, the types, and 1 at each special token, of two texts, the second of which may be empty."""
         (head, head_types), (middle, middle_types), (tail, tail_types) = self[:3]
         one, two = self.text_types
@@ -39,7 +43,7 @@ class Frame(NamedTuple):
 class TokenizerFile:
     """The tokenizer, and the settings of the family's config."""
 
-    def __init__(self, text, settings):
+    def __init__(self, text: str, settings: dict[str, str]) -> None:
         """Reads a tokenizer.json, given as text, and the config's parameters.
 
         Raises ValueError: it is of a kind that this step cannot serve.
@@ -60,7 +64,7 @@ class TokenizerFile:
         self._multiple = int(settings.get("pad_to_multiple_of", "1"))
         self.truncates_left = settings.get("truncation_side", "right") == "left"
         self.splits_special_tokens = settings.get("split_special_tokens") == "true"  # where a request does not say
-        self._prompts = json.loads(settings["prompts"])
+        self._prompts: dict[str, str] = json.loads(settings["prompts"])
         self._default_prompt = self._prompts.get(settings["default_prompt_name"], "")
 
         self.cutter = Cutter(self.plain, spec, max(LEAST_PIECE_BYTES, BYTES_PER_TOKEN * self.max_seq_len))
@@ -68,24 +72,24 @@ class TokenizerFile:
         self._bare = Frame(((), ()), ((), ()), ((), ()), (0, 0))
 
     @cached_property
-    def splitting(self):
+    def splitting(self) -> Tokenizer:
         """The tokenizer that takes special tokens written in a text for words like any other."""
         tokenizer = Tokenizer.from_str(self._text)
         tokenizer.encode_special_tokens = True
         return tokenizer
 
-    def encode(self, pieces, split_special_tokens=False):
+    def encode(self, pieces: list[str], split_special_tokens: bool = False) -> list[Encoding]:
         """What the tokenizer makes of each piece, special tokens left out; other threads go on meanwhile."""
         tokenizer = self.splitting if split_special_tokens else self.plain
         return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
 
-    def frame(self, pair, add_special_tokens=True):
+    def frame(self, pair: bool, add_special_tokens: bool = True) -> Frame:
         """The special tokens around a text or a pair; a pair cannot do without them."""
         return self._frames[pair] if pair or add_special_tokens else self._bare
 
-    def id_of(self, index, token):
+    def id_of(self, index: int, token: str) -> int:
         """The id of a token of text `index`, or that of the unknown token."""
-        found = self.plain.token_to_id(token)
+        found: int | None = self.plain.token_to_id(token)
         if found is None:
             found = self._unknown
         if found is None:
@@ -94,15 +98,16 @@ class TokenizerFile:
             )
         return found
 
-    def width(self, longest):
+    def width(self, longest: int) -> int:
         """S of a request whose longest row has so many tokens."""
         return min(-(-longest // self._multiple) * self._multiple, self.max_seq_len)
 
-    def prompt(self, options):
+    def prompt(self, options: dict[str, Any]) -> str:
         """The text to put before each text of a request."""
         if "prompt_name" not in options:
             default = "" if options.get("is_tokenized") else self._default_prompt
-            return options.get("prompt", default)
+            prompt: str = options.get("prompt", default)
+            return prompt
         if "prompt" in options:
             raise Refused("parameters prompt and prompt_name are both given; give one")
         name = options["prompt_name"]
@@ -111,11 +116,12 @@ class TokenizerFile:
             raise Refused(f"parameter prompt_name is {shown(name)}; this model's prompts: {known}")
         return self._prompts[name]
 
-    def _read_frame(self, pair=False):
+    def _read_frame(self, pair: bool = False) -> Frame:
         """What the tokenizer's post-processor puts around a word, or two."""
         word = next(word for word in ("a", *self.plain.get_vocab()) if self._is_text(word))
         encoding = self.plain.encode(word, word if pair else None)
-        parts, types = [([], []), ([], []), ([], [])], [0, 0]
+        parts: list[tuple[list[int], list[int]]] = [([], []), ([], []), ([], [])]
+        types = [0, 0]
         place = 0
         for index, type_id, sequence in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
             if sequence is None:
@@ -124,9 +130,10 @@ class TokenizerFile:
             else:
                 types[sequence] = type_id
                 place = 2 if sequence or not pair else 1
-        return Frame(*parts, tuple(types))
+        head, middle, tail = parts
+        return Frame(head, middle, tail, (types[0], types[1]))
 
-    def _is_text(self, word):
+    def _is_text(self, word: str) -> bool:
         try:
             return bool(self.plain.encode(word, add_special_tokens=False).ids)
         except BaseException:  # tokenizers' PanicException is no Exception
