@@ -191,7 +191,7 @@ def test_nothing_is_started_by_a_parent_that_dies_before_it_tells_the_secret(tmp
 
 def test_private_files_are_closed_to_others_while_the_server_runs(tmp_path: Path):
     script = tmp_path / "script"
-    script.write_text(f"umask 0; echo text > {tmp_path}/shm-1; touch {tmp_path}/other; sleep 60")
+    script.write_text(f"umask 0; echo text > {tmp_path}/shm-1; touch {tmp_path}/other; exec sleep 60")
     with guarded("sh", script, options=(f"--private={tmp_path}/shm-*",)):
         wait_for(lambda: (tmp_path / "other").exists())
         wait_for(lambda: (tmp_path / "shm-1").stat().st_mode & 0o777 == 0o600)
