@@ -215,6 +215,7 @@ def test_serve_takes_the_key_from_a_file_or_from_the_environment(moody_repositor
         (f"{KEY}\nshort\n", "has 2 lines"),
         ("short\n", "at least 16 characters"),
     ],
+    ids=["absent", "empty", "two lines", "short"],
 )
 def test_serve_refuses_a_key_file_that_holds_no_key(
     moody_repository: Path, tmp_path: Path, content: str | None, message: str
