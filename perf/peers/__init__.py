@@ -1,1 +1,0 @@
-"""This project, the ceiling, and the systems that they are compared with: a module each."""
