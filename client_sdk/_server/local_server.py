@@ -20,7 +20,7 @@ from client_sdk._server.repository.families import (
     repository_state,
 )
 from client_sdk._server.repository.unfinished_export import finish_exports
-from client_sdk._server.run import ServerRun, logger
+from client_sdk._server.run import PortTaken, ServerRun, logger
 from client_sdk._server.settings import (
     CLOSED_ENDPOINTS,
     ServerSettings,
@@ -164,10 +164,9 @@ class LocalServer:
                         run, repository.families, self._start_again, lambda: repository_state(self.model_repository)
                     )
                 return
-            except ServerStartError as error:
+            except PortTaken:
                 self.stop()
-                lost_a_free_port = "already in use" in str(error) and None in self._wanted_ports.values()
-                if not lost_a_free_port or attempt == _PORT_ATTEMPTS:
+                if None not in self._wanted_ports.values() or attempt == _PORT_ATTEMPTS:
                     raise
             except BaseException:
                 self.stop()

@@ -39,6 +39,10 @@ _POLL_SECONDS = 0.1
 logger = logging.getLogger("client_sdk.server")
 
 
+class PortTaken(ServerStartError):
+    """Another program has taken one of the ports since it was found free."""
+
+
 class ServerRun:
     """A server that was launched. Made by `launch`; `end` must follow."""
 
@@ -105,9 +109,8 @@ class ServerRun:
             status = self.wait(0)
             written = self._log.text(self._log_start)
             if status is not None:
-                raise ServerStartError(
-                    _with_reasons(f"tritonserver stopped before it was ready (status {status})", written)
-                )
+                kind = PortTaken if "already in use" in written else ServerStartError
+                raise kind(_with_reasons(f"tritonserver stopped before it was ready (status {status})", written))
             if is_stuck(written):
                 raise ServerStartError(_with_reasons("tritonserver cannot start a model", written))
             if time.monotonic() >= deadline:
