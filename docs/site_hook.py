@@ -26,7 +26,7 @@ LOADED = re.compile(r"""<(?:iframe|img|link|script)\b[^>]*\b(?:href|src)=["']?((
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds what stands outside docs/."""
+    """Add what stands outside docs/."""
     for path in (path for pattern in JOINED for path in sorted(ROOT.glob(pattern))):
         place = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, _on_site(place), abs_src_path=str(path)))
@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns a page's links."""
+    """Turn a page's links."""
     here = Path(str(page.file.abs_src_path)).parent
 
     def turned(match: re.Match[str]) -> str:

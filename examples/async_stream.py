@@ -47,7 +47,7 @@ async def encode(number: int, queue: asyncio.Queue[list[str]], counts: Counter, 
 
 
 async def main() -> None:
-    """Prints who encoded how many texts, and those nearest to the question."""
+    """Print who encoded how many texts, and those nearest to the question."""
     queue, counts, best = asyncio.Queue(WAITING), Counter(), []
     await asyncio.gather(read(queue, counts), *(encode(number, queue, counts, best) for number in range(CLIENTS)))
     shares = ", ".join(str(counts[number]) for number in range(CLIENTS))

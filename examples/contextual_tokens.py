@@ -25,7 +25,7 @@ SENTENCES = [  # from Python's docstrings
 
 
 def main() -> None:
-    """Prints how alike the word's vectors are, and each one's nearest."""
+    """Print how alike the word's vectors are, and each one's nearest."""
     meanings, texts = zip(*SENTENCES, strict=True)
     with client_sdk.Client() as client:
         encoded = client.encode_tokens(texts)  # of each text: tokens, and vectors [T, D]

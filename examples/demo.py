@@ -9,7 +9,7 @@ NEAREST = 5
 
 
 def main() -> None:
-    """Runs the demo."""
+    """Run the demo."""
     sentences = docstring_sentences()[::EVERY]
     print("starting tritonserver ...", flush=True)
     with client_sdk.LocalServer("model_repository") as server, client_sdk.Client(server.grpc_url) as client:

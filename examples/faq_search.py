@@ -39,7 +39,7 @@ def read_faq() -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Prints the best entries for each question."""
+    """Print the best entries for each question."""
     entries = read_faq()
     questions = sys.argv[1:] or QUESTIONS
     with client_sdk.Client() as client:

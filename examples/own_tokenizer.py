@@ -35,7 +35,7 @@ def documented_classes() -> dict[str, str]:
 
 
 def main() -> None:
-    """Prints what both tokenizers make of names, and how many names are nearest to their own docstring."""
+    """Print what both tokenizers make of names, and how many names are nearest to their own docstring."""
     classes = documented_classes()
     wordpiece = Tokenizer.from_file(str(WORDPIECE))
     tokens = {name: wordpiece.encode(WORD.findall(name), is_pretokenized=True).tokens[1:-1] for name in classes}

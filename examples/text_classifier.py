@@ -20,7 +20,7 @@ LABELLED = [10, 40, 160]  # texts to learn from
 
 
 def main() -> None:
-    """Prints the accuracy on the held-out half, and the surest mistakes."""
+    """Print the accuracy on the held-out half, and the surest mistakes."""
     texts, labels, files = labelled_paragraphs(PACKAGES)
     with client_sdk.Client() as client:
         vectors = client.encode(texts)  # [N, D]

@@ -24,7 +24,7 @@ FLOAT16, PRODUCT = faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
 
 
 def main() -> None:
-    """Prints sizes, the recall of each way to search, and the answer to a question."""
+    """Print sizes, the recall of each way to search, and the answer to a question."""
     texts = np.random.default_rng(0).permutation(labelled_paragraphs(PACKAGES)[0])
     with Client() as client:
         vectors = client.encode(texts)  # [N, D] float32 of length 1, so the inner product is the cosine

@@ -57,7 +57,7 @@ exit status: 0 exported, 1 refused or failed (the repository is as it was), 2 wr
 
 
 def parser(prog: str = _PROG) -> argparse.ArgumentParser:
-    """Describes the command line of a program called `prog`."""
+    """Describe the command line of a program called `prog`."""
     p = argparse.ArgumentParser(
         prog=prog,
         description="Puts a BERT checkpoint into a Triton model repository.",
@@ -182,7 +182,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
-    """Runs the command line of a program called `prog`; returns its exit status."""
+    """Run the command line of a program called `prog`; return its exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     # argparse takes "-2,-1" for an option unless there is a space in it.
     args = parser(prog).parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])

@@ -38,7 +38,7 @@ Step = Callable[[str], AbstractContextManager[None]]
 
 
 def export(request: Request, step: Step) -> Path:
-    """Exports a checkpoint, or leaves the repository as it was.
+    """Export a checkpoint, or leave the repository as it was.
 
     Args:
         request: What is asked for.
@@ -99,7 +99,7 @@ def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_
 
 
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:
-    """Builds the network in the layout that its backend takes."""
+    """Build the network in the layout that its backend takes."""
     is_padded = family.backend == "tensorrt"
     return network.build(source.config, weights, family.layers, family.pooler, is_padded, half)
 
@@ -107,7 +107,7 @@ def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -
 def _to_engine(
     tensorrt: TensorRT, path: Path, source: Checkpoint, family: Family, request: Request, step: Step
 ) -> check.Runner:
-    """Puts the TensorRT engine of a padded network in its place."""
+    """Put the TensorRT engine of a padded network in its place."""
     options = BuildOptions(
         profiles=family.profiles,
         max_batch_size=family.max_batch_size,
@@ -129,7 +129,7 @@ def _to_engine(
 
 
 def _verify(runner: check.Runner, source: Checkpoint, family: Family, request: Request, step: Step) -> None:
-    """Compares a network with transformers' BertModel."""
+    """Compare a network with transformers' BertModel."""
     with step("comparing with transformers' BertModel"):
         half = request.precision == "fp16"
         differences = check.verify(runner, source, family.layers, family.max_seq_len, half)
@@ -149,7 +149,7 @@ def _to_int8(
     request: Request,
     step: Step,
 ) -> None:
-    """Puts the INT8 form of the FP32 network `exact`, or the engine of it, in its place, if it is near enough."""
+    """Put the INT8 form of the FP32 network `exact`, or the engine of it, in its place, if it is near enough."""
     with step("encoding texts in FP32"):
         reference = Reference(exact, source.tokenizer_json, family.max_seq_len)
     with step("quantising to INT8"):
@@ -172,7 +172,7 @@ def _to_int8(
 
 
 def _compare(runner: check.Runner, reference: Reference, request: Request, step: Step) -> None:
-    """Prints how near an INT8 network is to FP32, and refuses one that is not near enough."""
+    """Print how near an INT8 network is to FP32, and refuse one that is not near enough."""
     with step("comparing it with FP32"):
         accuracy = reference.accuracy(runner)
     print(f"  {accuracy}")
@@ -185,7 +185,7 @@ def _compare(runner: check.Runner, reference: Reference, request: Request, step:
 
 
 def _write_settings(source: Checkpoint, family: Family, directories: dict[str, Path]) -> None:
-    """Writes what the steps around the network read beside their config."""
+    """Write what the steps around the network read beside their config."""
     tokenizer = directories[f"{family.name}_tokenizer"] / TOKENIZER
     tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
     arrays = {}

@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command, or lists them; the exit status is the command's, 1 if it failed, 2 for wrong usage."""
+    """Run one command, or list them; the exit status is the command's, 1 if it failed, 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

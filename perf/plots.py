@@ -85,7 +85,7 @@ def require() -> None:
 
 
 def save(figure: Figure, path: Path, machine: Mapping[str, Any]) -> list[Path]:
-    """Writes `path`.png and `path`.svg, with the machine under the picture, and closes the figure."""
+    """Write `path`.png and `path`.svg, with the machine under the picture, and close the figure."""
     import matplotlib.pyplot as plt
 
     figure.supxlabel(summary(dict(machine)), fontsize=7.5, color=GREY, x=0.995, ha="right")

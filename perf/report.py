@@ -44,14 +44,14 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 
 def write_json(path: Path, machine: Mapping[str, Any], **results: Any) -> Path:
-    """Writes results behind the machine they were measured on."""
+    """Write results behind the machine they were measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine, **results}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Cell]]) -> Path:
-    """Writes rows under the names of all their fields."""
+    """Write rows under the names of all their fields."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -25,7 +25,7 @@ _DEFAULT_MODEL = "bert"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `serve` to a command line."""
+    """Add the options of `serve` to a command line."""
     parser.add_argument("--model-repository", metavar="DIR", required=True, help="the directory of models")
     parser.add_argument("--http-port", type=int, default=8000, metavar="PORT", help="default: 8000")
     parser.add_argument("--grpc-port", type=int, default=_DEFAULT_GRPC_PORT, metavar="PORT", help="default: 8001")
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serves until Ctrl-C or SIGTERM (0); 1 if the server does not start, or ends and is not to be started again.
+    """Serve until Ctrl-C or SIGTERM (0); 1 if the server does not start, or ends and is not to be started again.
 
     Raises:
         OSError: the key's file cannot be read.
@@ -213,7 +213,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _restarts_shown() -> Iterator[None]:
-    """Prints what the supervisor says, also of a check that failed, to standard error, with the time."""
+    """Print what the supervisor says, also of a check that failed, to standard error, with the time."""
     level = logger.level
     logger.setLevel(logging.INFO)
     handler = logging.StreamHandler()
@@ -228,7 +228,7 @@ def _restarts_shown() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _log_shown(server: LocalServer) -> Iterator[None]:
-    """Copies the server's log to standard error while it is written."""
+    """Copy the server's log to standard error while it is written."""
     ended = threading.Event()
 
     def follow() -> None:

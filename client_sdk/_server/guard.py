@@ -67,7 +67,7 @@ class Wakeups:
         self.without_grace |= number == signal.SIGQUIT
 
     def wait(self, seconds: float, *also: int) -> bool:
-        """Waits for a signal or for one of the descriptors `also`; True if one of those can be read."""
+        """Wait for a signal or for one of the descriptors `also`; True if one of those can be read."""
         readable, _, _ = select.select([self._read_end, *also], [], [], max(0.0, seconds))
         if self._read_end in readable:
             with contextlib.suppress(BlockingIOError):
@@ -103,7 +103,7 @@ class Server:
         return self._process.returncode
 
     def reap(self) -> bool:
-        """Takes note of every child that has ended; True if none is left."""
+        """Take note of every child that has ended; True if none is left."""
         while True:
             try:
                 child, status = os.waitpid(-1, os.WNOHANG)
@@ -115,7 +115,7 @@ class Server:
                 self._process.returncode = os.waitstatus_to_exitcode(status)
 
     def stop(self, wakeups: Wakeups, grace: float) -> None:
-        """Ends the server and all its descendants; SIGKILL comes after `grace` seconds."""
+        """End the server and all its descendants; SIGKILL comes after `grace` seconds."""
         if self.status is None:
             os.kill(self._process.pid, signal.SIGTERM)
         deadline = time.monotonic() + grace
@@ -172,7 +172,7 @@ def _locked(path: str) -> int:
 
 
 def close_to_others(pattern: str) -> None:
-    """Takes all rights from other users, for the files that match."""
+    """Take all rights from other users, for the files that match."""
     for path in glob.glob(pattern):
         with contextlib.suppress(OSError):  # it may be gone
             os.chmod(path, 0o600)
@@ -181,7 +181,7 @@ def close_to_others(pattern: str) -> None:
 def run(
     command: Sequence[str], *, parent: int, grace: float, lock: int | None = None, private: str | None = None
 ) -> int:
-    """Runs `command` until it ends, is told to end, or process `parent` is gone; returns its exit status."""
+    """Run `command` until it ends, is told to end, or process `parent` is gone; return its exit status."""
     wakeups = Wakeups()
     server = Server(command, lock)
     while server.status is None and not wakeups.stop_requested and os.getppid() == parent:
@@ -198,7 +198,7 @@ def run(
 
 
 def main() -> int:
-    """Reads the command line, and does what the module says."""
+    """Read the command line, and do what the module says."""
     parser = argparse.ArgumentParser(prog="guard.py")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)

@@ -137,7 +137,7 @@ class LocalServer:
         self.stop()
 
     def start(self) -> None:
-        """Starts the server, and returns when every model is ready.
+        """Start the server, and return when every model is ready.
 
         Raises:
             InvalidArgument: the model repository does not exist, or holds no models, or a family whose answers would
@@ -173,7 +173,7 @@ class LocalServer:
                 raise
 
     def stop(self) -> None:
-        """Stops the server and waits for its end, at most 20 seconds; does nothing if it was not started."""
+        """Stop the server and wait for its end, at most 20 seconds; do nothing if it was not started."""
         if os.getpid() != self._owner:
             return
         supervisor, self._supervisor = self._supervisor, None
@@ -190,7 +190,7 @@ class LocalServer:
                     self._log.close()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Waits for the server to end by itself, at most `timeout` seconds.
+        """Wait for the server to end by itself, at most `timeout` seconds.
 
         Returns:
             Its exit status (128 + N if signal N ended it), or None if it still runs or was not started. A server
@@ -291,7 +291,7 @@ class LocalServer:
 
 
 def _check_still_there(repository: ModelRepository) -> None:
-    """Raises ServerStartError if a network may be of another export than the steps beside it."""
+    """Raise ServerStartError if a network may be of another export than the steps beside it."""
     replaced = replaced_since(repository)
     if replaced:
         raise ServerStartError(

@@ -39,7 +39,7 @@ class ServerLog:
     """A file for a server to write to, which can be read back while it does."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Opens `path` to append to it, or a file without a name that ends with the process.
+        """Open `path` to append to it, or a file without a name that ends with the process.
 
         What goes to a pipe or a terminal is kept too, so that it can be read back.
         """
@@ -95,7 +95,7 @@ class ServerLog:
         return text
 
     def close(self) -> None:
-        """Closes the file and keeps its text."""
+        """Close the file and keep its text."""
         if self._text is not None:
             return
         if self._stream:

@@ -45,7 +45,7 @@ def lock_path(name: str) -> Path:
 
 
 def remove_leftovers() -> None:
-    """Removes what servers of this user have left of which nothing lives any more."""
+    """Remove what servers of this user have left of which nothing lives any more."""
     for lock in SHARED_MEMORY.glob(f"{NAME_PREFIX}*{_LOCK}"):
         # Others may do the same at this time, and then there is nothing left to do.
         with contextlib.suppress(OSError):

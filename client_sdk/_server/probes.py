@@ -83,7 +83,7 @@ class Question:
         self._asked_at = now
 
     def ask(self) -> None:
-        """Sends the request. Raises OSError if that cannot be done."""
+        """Send the request. Raises OSError if that cannot be done."""
         self._connection = self._address.connection(_EXCHANGE_TIMEOUT_SECONDS)
         self._asked_at = time.monotonic()
         try:
@@ -108,7 +108,7 @@ class Question:
             self.close()
 
     def close(self) -> None:
-        """Gives up what was asked."""
+        """Give up what was asked."""
         if self._connection:
             self._connection.close()
             self._connection = None

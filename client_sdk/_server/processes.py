@@ -19,7 +19,7 @@ class ServerProcesses:
     """Those below one guard. Only processes that are known are looked at each time; new ones are looked for rarely."""
 
     def __init__(self, guard: int, *, models_may_go: bool) -> None:
-        """Looks for those that run now; `models_may_go`: a step that is gone may have been unloaded."""
+        """Look for those that run now; `models_may_go`: a step that is gone may have been unloaded."""
         self._models_may_go = models_may_go
         self._server = next(iter(_children(guard)), None)
         self._steps: dict[psutil.Process, str] = {}  # process -> its model
@@ -49,7 +49,7 @@ class ServerProcesses:
         return sum(map(_cpu_seconds, [*([self._server] if self._server else []), *self._steps]))
 
     def hide_argument(self, secret: str) -> bool:
-        """Overwrites `secret` in the server's list of arguments; False if that cannot be done.
+        """Overwrite `secret` in the server's list of arguments; False if that cannot be done.
 
         To be called when the server has read them. It is what programs do to their own passwords, from outside.
         """

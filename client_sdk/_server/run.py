@@ -57,7 +57,7 @@ class ServerRun:
         self._directory: Path | None = None
 
     def launch(self, server: TritonServer, repository: ModelRepository) -> None:
-        """Starts the server with the models of `repository`; it is not ready yet.
+        """Start the server with the models of `repository`; it is not ready yet.
 
         Raises:
             InvalidArgument: the models cannot be served with these settings.
@@ -96,7 +96,7 @@ class ServerRun:
     def wait_until_ready(
         self, models: Sequence[str], timeout: float, deadline: float, cancelled: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Waits until every model is ready, until time.monotonic() is `deadline`; False if `cancelled` became true.
+        """Wait until every model is ready, until time.monotonic() is `deadline`; False if `cancelled` became true.
 
         Raises:
             ServerStartError: the server stopped, or was not ready in time (`timeout` seconds in the message); with
@@ -129,7 +129,7 @@ class ServerRun:
         return True
 
     def wait(self, timeout: float | None) -> int | None:
-        """Waits for the server to end by itself; its exit status, None if it still runs after `timeout` seconds."""
+        """Wait for the server to end by itself; its exit status, None if it still runs after `timeout` seconds."""
         if self._guard is None:
             return None
         try:
@@ -156,7 +156,7 @@ class ServerRun:
         return ServerProcesses(self._guard.pid, models_may_go="model-repository" in self._settings.open_endpoints)
 
     def end(self, *, at_once: bool = False) -> None:
-        """Ends the server and waits for it, at most 20 seconds; `at_once`: requests that it serves are cut off."""
+        """End the server and wait for it, at most 20 seconds; `at_once`: requests that it serves are cut off."""
         guard, self._guard = self._guard, None
         try:
             if guard:

@@ -257,7 +257,7 @@ def make_tls(
 
 
 def make_trace(trace: str | None, rate: int) -> Trace | None:
-    """Reads `otlp=URL`. Raises InvalidArgument."""
+    """Read `otlp=URL`. Raises InvalidArgument."""
     if trace is None:
         return None
     kind, _, url = trace.partition("=")

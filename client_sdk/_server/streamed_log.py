@@ -31,7 +31,7 @@ class Stream:
     """
 
     def __init__(self, path: Path, limit: int) -> None:
-        """Opens `path`; at least the last `limit` bytes are kept."""
+        """Open `path`; at least the last `limit` bytes are kept."""
         known = _OWN_STREAMS.get(str(path))
         self._target = os.dup(known) if known is not None else os.open(path, os.O_RDWR | os.O_APPEND)
         self._read_end, self.descriptor = os.pipe()

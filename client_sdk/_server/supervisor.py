@@ -46,7 +46,7 @@ class Clock:
         self.now = time.monotonic()
 
     def look(self) -> bool:
-        """Sets `now`, in seconds; True after a pause."""
+        """Set `now`, in seconds; True after a pause."""
         before, self.now = self.now, time.monotonic()
         return self.now - before > PAUSED_SECONDS
 
@@ -83,7 +83,7 @@ class Watch:
         return self._hang(self._clock.now)
 
     def _note_a_pause(self) -> bool:
-        """Looks at the clock; after a pause everything that was seen before it is forgotten."""
+        """Look at the clock; after a pause everything that was seen before it is forgotten."""
         paused = self._clock.look()
         if paused:
             self._failures.clear()
@@ -93,7 +93,7 @@ class Watch:
         return paused
 
     def close(self) -> None:
-        """Gives up what was asked."""
+        """Give up what was asked."""
         for question in self._questions:
             question.close()
 
@@ -173,12 +173,12 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, which takes a few seconds at most; the server is left as it is."""
+        """End the thread, which takes a few seconds at most; the server is left as it is."""
         self._stopping.set()
         self._thread.join()
 
     def wait(self, timeout: float | None) -> None:
-        """Waits until it is stopped, or `timeout` seconds."""
+        """Wait until it is stopped, or `timeout` seconds."""
         self._thread.join(timeout)
 
     def _look_after(self) -> None:
@@ -216,7 +216,7 @@ class Supervisor:
             return
 
     def _is_told_to_stop(self, pause: float, tried: object) -> bool:
-        """Waits before a start, at most `pause` seconds, and less long if the repository is no more what was tried."""
+        """Wait before a start, at most `pause` seconds, and less long if the repository is no more what was tried."""
         end = time.monotonic() + pause
         while (left := end - time.monotonic()) > 0:
             if self._stopping.wait(min(left, LOOK_SECONDS)):

@@ -125,7 +125,7 @@ def _wheel_server(executable: Path) -> TritonServer:
 
 
 def _check_numpy(executable: Path) -> None:
-    """Raises ServerStartError unless numpy is one that the wheel's Python backend works with."""
+    """Raise ServerStartError unless numpy is one that the wheel's Python backend works with."""
     try:
         version = importlib.metadata.version("numpy")
     except importlib.metadata.PackageNotFoundError:

@@ -75,7 +75,7 @@ class Peer(Known):
 
     @contextmanager
     def asking(self, query: Query) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
-        """Yields what is to be called with the answer, and returns it; what the answer says is kept."""
+        """Yield what is to be called with the answer, and return it; what the answer says is kept."""
 
         def noted(answer: dict[str, Any]) -> dict[str, Any]:
             self.note(query, answer)

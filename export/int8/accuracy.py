@@ -59,7 +59,7 @@ class Reference:
         self._vectors = _vectors(network, self._encodings)
 
     def accuracy(self, network: Runner) -> Accuracy:
-        """Compares a network with the FP32 one."""
+        """Compare a network with the FP32 one."""
         expected, found = self._vectors, _vectors(network, self._encodings)
         cosines = (expected * found).sum(axis=1)
         nearest = zip(_nearest(expected), _nearest(found), strict=True)

@@ -40,7 +40,7 @@ _LEAST_RANGE = 2**-6
 
 
 def dynamic(source: Path, target: Path, external_data: bool = False) -> None:
-    """Writes the INT8 form, for CPUs, of the padding-free FP32 network `source`.
+    """Write the INT8 form, for CPUs, of the padding-free FP32 network `source`.
 
     Args:
         source: Path of the FP32 network.
@@ -79,7 +79,7 @@ def check_version() -> None:
 
 
 def static(model: onnx.ModelProto, target: Path, encodings: Sequence[Encoding]) -> None:
-    """Writes the INT8 form, for TensorRT, of a padded network.
+    """Write the INT8 form, for TensorRT, of a padded network.
 
     All is symmetric (zero points are 0), which is what TensorRT takes. A tensor's range is from the least to the
     largest value that it has in the texts: on all-MiniLM-L6-v2 percentiles and entropy are no better.

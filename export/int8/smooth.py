@@ -25,7 +25,7 @@ _LEAST = 1e-5  # of what a factor is made of: channels that are always zero have
 
 
 def smooth(model: onnx.ModelProto, products: Sequence[NodeProto], batches: Iterable[Arrays]) -> None:
-    """Changes `products` of a network so that their inputs' channels have like ranges.
+    """Change `products` of a network so that their inputs' channels have like ranges.
 
     Args:
         model: The network, changed in place. Each product gets a Mul before it, which is named after it.

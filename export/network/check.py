@@ -57,14 +57,14 @@ class Runner(Protocol):
     outputs: list[str]
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
-        """Runs texts: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
+        """Run texts: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
 
 
 class Network:
     """An exported network of either layout in ONNX Runtime, on CPU; a `Runner`."""
 
     def __init__(self, path: Path) -> None:
-        """Loads `path`.
+        """Load `path`.
 
         Raises:
             ExportError: ONNX Runtime refuses it.
@@ -77,7 +77,7 @@ class Network:
         self._is_padded = all(tensor.name != shape_of(INPUTS[0]) for tensor in self._session.get_inputs())
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
-        """Runs texts in one batch."""
+        """Run texts in one batch."""
         encodings = list(encodings)
         feed = padded(encodings) if self._is_padded else laid_end_to_end(encodings)
         outputs = dict(zip(self.outputs, self._session.run(None, feed), strict=True))
@@ -85,7 +85,7 @@ class Network:
 
 
 def runs(network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int) -> None:
-    """Runs a text, cut at `max_seq_len` tokens, through a network that has been written.
+    """Run a text, cut at `max_seq_len` tokens, through a network that has been written.
 
     Raises:
         ExportError: an output has another shape than [T, D] and so on, or is not finite.
@@ -105,7 +105,7 @@ def runs(network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int
 
 
 def require_reference() -> None:
-    """Imports what `verify` compares with: what is missing should be said before an export, not at its end.
+    """Import what `verify` compares with: what is missing should be said before an export, not at its end.
 
     Raises:
         ExportError: PyTorch or transformers is absent.
@@ -123,7 +123,7 @@ def require_reference() -> None:
 def verify(
     network: Runner, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int, half: bool = False
 ) -> list[Difference]:
-    """Compares every output of a network with transformers' BertModel, loaded from the same checkpoint.
+    """Compare every output of a network with transformers' BertModel, loaded from the same checkpoint.
 
     The texts are real sentences of mixed lengths, pairs of them and one of `max_seq_len` tokens; the network gets
     them together, the reference one by one.
@@ -159,7 +159,7 @@ def _encodings(tokenizer_json: str, max_seq_len: int) -> list[Encoding]:
 
 
 def _bert(source: Checkpoint) -> Any:
-    """Loads transformers' BertModel, in float32 whatever the checkpoint stores."""
+    """Load transformers' BertModel, in float32 whatever the checkpoint stores."""
     require_reference()
     import torch
     from transformers import AutoModel, BertConfig

@@ -42,28 +42,28 @@ class Graph:
         self._count: Counter[str] = Counter()
 
     def scope(self, name: str) -> None:
-        """Puts what is added from here on under `name`."""
+        """Put what is added from here on under `name`."""
         self._scope = name
 
     def input(self, name: str, dtype: npt.DTypeLike, shape: Shape) -> str:
-        """Declares a graph input; a str in `shape` is a dynamic dimension's name."""
+        """Declare a graph input; a str in `shape` is a dynamic dimension's name."""
         self._inputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
         return name
 
     def output(self, name: str, value: str, dtype: npt.DTypeLike, shape: Shape) -> None:
-        """Declares `value` as the graph output `name`."""
+        """Declare `value` as the graph output `name`."""
         self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
         self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
     def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
-        """Adds an initializer under the name that the checkpoint gives it."""
+        """Add an initializer under the name that the checkpoint gives it."""
         # Straight into the model, since every message that is put into another one is copied.
         tensor = self._model.graph.initializer.add(name=name, data_type=_element_type(array.dtype), dims=array.shape)
         tensor.raw_data = array.tobytes()
         return name
 
     def parameter(self, name: str, array: npt.NDArray[np.floating[Any]]) -> str:
-        """Adds an initializer in the network's precision.
+        """Add an initializer in the network's precision.
 
         Raises:
             ExportError: it has values that FP16 cannot hold.
@@ -82,7 +82,7 @@ class Graph:
         return value if self.dtype is np.float32 else self.op("Cast", value, to=_element_type(self.dtype))
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
-        """Adds a small initializer, or returns the one that already holds this value."""
+        """Add a small initializer, or return the one that already holds this value."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -90,11 +90,11 @@ class Graph:
         return self._constants[key]
 
     def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
-        """Adds a node with one output; an empty input name leaves an optional input out."""
+        """Add a node with one output; an empty input name leaves an optional input out."""
         return self._node(kind, inputs, 1, attributes)[0]
 
     def split(self, value: str, parts: int, axis: int) -> list[str]:
-        """Splits `value` into equal parts."""
+        """Split `value` into equal parts."""
         return self._node("Split", (value,), parts, {"axis": axis, "num_outputs": parts})
 
     def model(self, doc: str, metadata: dict[str, str]) -> ModelProto:

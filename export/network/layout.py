@@ -76,4 +76,4 @@ class Layout(Protocol):
         """Each row's first token out of `x`, `size` long: [rows, size], zero for a row of none."""
 
     def write(self, features: str, size: int) -> None:
-        """Declares `token_embeddings` and `pooled` of FP32 `features`, `size` long."""
+        """Declare `token_embeddings` and `pooled` of FP32 `features`, `size` long."""

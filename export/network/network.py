@@ -23,7 +23,7 @@ from export.network.layout import Layout
 
 
 def layer_indices(layers: Sequence[int], count: int) -> list[int]:
-    """Resolves Python indices over the outputs of `count` encoder layers (0 is the first layer's, -1 the last's).
+    """Resolve Python indices over the outputs of `count` encoder layers (0 is the first layer's, -1 the last's).
 
     Raises:
         ExportError: no layer is asked for, or an index is out of range.
@@ -44,7 +44,7 @@ def build(
     is_padded: bool = False,
     half: bool = False,
 ) -> ModelProto:
-    """Writes the network of a checkpoint.
+    """Write the network of a checkpoint.
 
     Args:
         config: The checkpoint's sizes.
@@ -80,7 +80,7 @@ class _Bert:
         self._layout = layout
 
     def write(self, layers: Sequence[int], pooler: bool) -> None:
-        """Writes everything from the inputs to the outputs."""
+        """Write everything from the inputs to the outputs."""
         g, config = self._g, self._config
         wanted = layer_indices(layers, config.num_hidden_layers)
         depth = config.num_hidden_layers if pooler else max(wanted) + 1

@@ -32,7 +32,7 @@ def check(model: ModelProto) -> None:
 
 
 def write(model: ModelProto, path: Path, external_data: bool = False) -> None:
-    """Writes a network.
+    """Write a network.
 
     Args:
         model: The network, its weights in it.
@@ -68,7 +68,7 @@ def _write_beside(model: ModelProto, path: Path) -> None:
 
 
 def _put(tensor: TensorProto, file: BinaryIO, location: str) -> TensorProto:
-    """Writes a tensor's values at the end of a file, and returns the tensor that refers to them."""
+    """Write a tensor's values at the end of a file, and return the tensor that refers to them."""
     file.write(bytes(-file.tell() % _ALIGNMENT))
     where = {"location": location, "offset": file.tell(), "length": len(tensor.raw_data)}
     file.write(tensor.raw_data)

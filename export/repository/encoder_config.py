@@ -28,7 +28,7 @@ _INT32 = model_config_pb2.TYPE_INT32
 
 
 def edit(config: ModelConfig, family: Family) -> None:
-    """Sets what the family decides, whatever it was."""
+    """Set what the family decides, whatever it was."""
     config.backend = family.backend
     outputs = {"token_embeddings": [-1, family.token_size], "pooled": [len(REDUCTIONS), family.token_size]}
     if family.pooler:
@@ -129,13 +129,13 @@ def _warm_up_eight_tokens(config: ModelConfig) -> None:
 
 
 def set_tensors(tensors, dims_of: dict[str, list[int]]) -> None:  # type: ignore[no-untyped-def]
-    """Replaces a model's FP32 inputs or outputs."""
+    """Replace a model's FP32 inputs or outputs."""
     del tensors[:]
     for name, dims in dims_of.items():
         tensors.add(name=name, data_type=_FP32, dims=dims)
 
 
 def set_parameters(parameters: MutableMapping[str, model_config_pb2.ModelParameter], **values: str) -> None:
-    """Sets parameters of a model."""
+    """Set parameters of a model."""
     for key, value in values.items():
         parameters[key].string_value = value

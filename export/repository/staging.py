@@ -50,7 +50,7 @@ class Staging:
 
 @contextmanager
 def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
-    """Yields a directory for each model's version files; when the block ends well, the family is moved into place.
+    """Yield a directory for each model's version files; when the block ends well, the family is moved into place.
 
     If the block raises, or the move fails, the repository is as it was: a server goes on with what is there.
 
@@ -94,7 +94,7 @@ def _failures_named(repository: Path) -> Iterator[None]:
 
 
 def finish(staging: Path, repository: Path) -> None:
-    """Does what an export that was killed has left to do, and clears what is left of it."""
+    """Do what an export that was killed has left to do, and clear what is left of it."""
     if (staging / "commit").exists():
         _switch(staging, repository)
     for path in staging.iterdir():
@@ -116,7 +116,7 @@ def _staging_directory(repository: Path, name: str) -> Path:
 
 @contextmanager
 def _locked(directory: Path, name: str) -> Iterator[None]:
-    """Makes the directory, unless it is there, and holds the lock that says that its export is alive."""
+    """Make the directory, unless it is there, and hold the lock that says that its export is alive."""
     handle = -1
     while handle < 0:
         with suppress(FileExistsError):
@@ -196,7 +196,7 @@ def _owner(name: str, config: ModelConfig, found: Mapping[str, ModelConfig], fam
 
 
 def _lay_out(new: Path, family: Family, version: int) -> dict[str, Path]:
-    """Makes every model's directory: warm-up data and a version directory, from the template."""
+    """Make every model's directory: warm-up data and a version directory, from the template."""
     directories = {}
     for name, origin in family.models().items():
         target = new / name / str(version)
@@ -230,7 +230,7 @@ def _identities(config: ModelConfig, versions: list[int]) -> dict[int, str]:
 def _check_configs(
     texts: Mapping[str, str], there: Mapping[str, ModelConfig], others: list[int], family: Family
 ) -> list[str]:
-    """Returns a note for each config that said something else, an operator's edits perhaps, and is replaced.
+    """Return a note for each config that said something else, an operator's edits perhaps, and is replaced.
 
     Raises:
         ExportError: a version stays that needs what would be replaced: Triton has one config.pbtxt, settings included,
@@ -309,7 +309,7 @@ def _commit(staging: Path, repository: Path) -> None:
 
 
 def _switch(staging: Path, repository: Path) -> None:
-    """Puts the models of `commit` in the places of the old ones, which go to `old`; undone if it fails.
+    """Put the models of `commit` in the places of the old ones, which go to `old`; undone if it fails.
 
     Killed anywhere, it can be called again. An ensemble's name is the beginning of its steps' names, so that in the
     order of length the ensembles go first and come last.

@@ -65,7 +65,7 @@ class TensorRT:
     """
 
     def __init__(self, device: int = 0) -> None:
-        """Imports what is needed and takes GPU number `device`, whose kind the engines are for.
+        """Import what is needed and take GPU number `device`, whose kind the engines are for.
 
         Raises:
             ExportError: a package is missing or too old, or no GPU can be used.
@@ -97,7 +97,7 @@ class TensorRT:
         return ExportError(f"{what}{reason}; {to_do}")
 
     def build(self, network: Path, plan: Path, options: BuildOptions) -> None:
-        """Builds an engine of the padded network in `network` and writes it to `plan`.
+        """Build an engine of the padded network in `network` and write it to `plan`.
 
         Raises:
             ExportError: TensorRT cannot parse the network or build it.
@@ -135,7 +135,7 @@ class TensorRT:
             self.notes.append(f"the timing cache {cache} was not kept ({error.strerror}); see --timing-cache")
 
     def load(self, plan: Path, options: BuildOptions) -> Engine:
-        """Loads an engine to run it.
+        """Load an engine to run it.
 
         Raises:
             ExportError: TensorRT refuses it.
@@ -215,7 +215,7 @@ class Engine:
         return f"{layers}; {self._engine.device_memory_size_v2 / 1e6:.0f} MB of GPU memory in each execution context"
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
-        """Runs texts, at most `max_batch_size` at once."""
+        """Run texts, at most `max_batch_size` at once."""
         encodings = list(encodings)
         rows: dict[str, dict[int, Any]] = {name: {} for name in self.outputs}
         for index, profile in enumerate(self._options.profiles):
@@ -231,7 +231,7 @@ class Engine:
         return outputs | {"token_embeddings": np.concatenate(tokens)}
 
     def _compute(self, profile: int, inputs: Arrays) -> Arrays:
-        """Runs one batch under one profile."""
+        """Run one batch under one profile."""
         cuda, context = self._cuda, self._context
         stream = cuda("cudaStreamCreate")
         buffers: list[Any] = []
@@ -268,7 +268,7 @@ class Cuda:
         self.runtime = runtime
 
     def __call__(self, function: str, *arguments: Any) -> Any:
-        """Calls a function of the runtime.
+        """Call a function of the runtime.
 
         Raises:
             ExportError: it failed.
@@ -280,7 +280,7 @@ class Cuda:
 
 
 def _write(path: Path, data: Any) -> None:
-    """Writes a file whole or not at all, in a directory that may be missing."""
+    """Write a file whole or not at all, in a directory that may be missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f"{path.name}.{os.getpid()}")
     half.write_bytes(data)

@@ -24,7 +24,7 @@ DEFAULT = (Profile(1, 32), Profile(33, 128), Profile(129, 512))
 
 
 def parse(text: str) -> tuple[Profile, ...]:
-    """Reads `1-32,33-128,129-512`.
+    """Read `1-32,33-128,129-512`.
 
     Raises:
         ValueError: it is not written like that, or the ranges do not follow one another from 1 on.

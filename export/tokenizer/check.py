@@ -38,7 +38,7 @@ class _Row(NamedTuple):
 
 
 def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int, truncation_side: str = "right") -> None:
-    """Encodes some hundred texts and pairs with both, cut as a server and as sentence-transformers cut them.
+    """Encode some hundred texts and pairs with both, cut as a server and as sentence-transformers cut them.
 
     Args:
         folder: The checkpoint, for the message.

@@ -24,7 +24,7 @@ _PIECES = 64  # tokenized at a time
 
 
 def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> None:
-    """Compares what the step makes of some hundred odd texts and pairs with what the tokenizer makes of them.
+    """Compare what the step makes of some hundred odd texts and pairs with what the tokenizer makes of them.
 
     Args:
         directory: The version directory of the tokenizer step, with its modules.

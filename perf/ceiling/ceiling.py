@@ -41,7 +41,7 @@ class Bare:
         return lambda: self._run(self._wide, feed)
 
     def bulk(self, texts: Sequence[str]) -> dict[str, Callable[[], None]]:
-        """Calls that compute all texts, longest first, in slices: one after the other on all cores, or one a core."""
+        """Call that compute all texts, longest first, in slices: one after the other on all cores, or one a core."""
         rows = sorted((encoding.ids for encoding in self._tokenizer.encode_batch(texts)), key=len, reverse=True)
         feeds = [_feed(part) for part in _slices(rows)]
 

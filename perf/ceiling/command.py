@@ -21,7 +21,7 @@ WARM_UPS = 30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--texts", type=int, default=4000, help="in the bulk call (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=300, help="with one text (default: %(default)s)")

@@ -70,7 +70,7 @@ def minilm() -> Path:
 
 
 def write_base(folder: Path) -> None:
-    """Writes a BERT-base of random weights as a sentence-transformers folder: mean pooling, vectors of length 1.
+    """Write a BERT-base of random weights as a sentence-transformers folder: mean pooling, vectors of length 1.
 
     What it computes means nothing, and costs what a trained one does. Its tokenizer is that of the default model.
     """

@@ -71,7 +71,7 @@ _NOTES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the options."""
+    """Describe the options."""
     names = ", ".join(system.name for system in SYSTEMS)
     parser.add_argument("--setup", nargs="*", metavar="NAME", help="only set up these systems, or all, in .venv-peers")
     parser.add_argument(
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Sets up, or compares; returns the exit status."""
+    """Set up, or compare; return the exit status."""
     try:
         if args.setup is not None:
             return _set_up(chosen(args.setup))
@@ -253,7 +253,7 @@ class _Comparison:
 
 
 def check(session: Session, texts: Sequence[str], reference: np.ndarray, contract: str) -> str:
-    """Compares a system's vectors with the reference, asked for as the loads ask.
+    """Compare a system's vectors with the reference, asked for as the loads ask.
 
     Returns:
         How far apart they are, in words.

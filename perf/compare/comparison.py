@@ -54,11 +54,11 @@ class System:
     absent: str = ""
 
     def add(self, load: str, found: dict[str, Any]) -> None:
-        """Takes what the worker said of a load in another round."""
+        """Take what the worker said of a load in another round."""
         self.rounds.setdefault(load, []).append(found)
 
     def add_cost(self, name: str, value: float | None) -> None:
-        """Takes a cost of another round, if there is one."""
+        """Take a cost of another round, if there is one."""
         if value is not None:
             self.costs.setdefault(name, []).append(value)
 
@@ -109,7 +109,7 @@ class Ratios:
 
 
 def ratios(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> Ratios:
-    """Finds what the others are measured by."""
+    """Find what the others are measured by."""
     bulk = [rate for system in systems if system.name in bare and (rate := system.median(BULK)) is not None]
     one = [each for system in systems if system.name in bare and (each := system.median(LATENCY)) is not None]
     peers = [system for system in systems if system.name not in (*ours, *bare)]

@@ -20,7 +20,7 @@ _TITLES = {
 def draw(
     systems: Sequence[System], ours: Sequence[str], bare: Sequence[str], machine: Mapping[str, Any], path: Path
 ) -> list[Path]:
-    """Writes the picture as PNG and SVG. Raises PlotsMissing."""
+    """Write the picture as PNG and SVG. Raises PlotsMissing."""
     ceiling = ratios(systems, ours, bare).ceiling
     with style():
         import matplotlib.pyplot as plt

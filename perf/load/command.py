@@ -36,7 +36,7 @@ WINDOW_DOUBLINGS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument(
         "--concurrency",
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_input(path: Path, texts: Sequence[str]) -> None:
-    """Writes perf_analyzer's `--input-data`: one text a step; a request of N texts takes N steps."""
+    """Write perf_analyzer's `--input-data`: one text a step; a request of N texts takes N steps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = [{"TEXT": {"content": [text], "shape": [1]}} for text in texts]
     path.write_text(json.dumps({"data": data}, ensure_ascii=False), encoding="utf-8")

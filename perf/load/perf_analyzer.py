@@ -50,7 +50,7 @@ class PerfAnalyzer:
         return f"LD_LIBRARY_PATH={shlex.quote(shown_path(self.libraries))} {words}" if self.libraries else words
 
     def run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-        """Runs it to its end; standard error is in the output. Raises subprocess.TimeoutExpired."""
+        """Run it to its end; standard error is in the output. Raises subprocess.TimeoutExpired."""
         return _run(self.path, arguments, self.libraries, timeout)
 
     @property
@@ -138,7 +138,7 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def unpack(wheel: Path, folder: Path) -> Path:
-    """Takes the program out of a wheel into `folder`. Raises Failure if it is not in there."""
+    """Take the program out of a wheel into `folder`. Raises Failure if it is not in there."""
     with zipfile.ZipFile(wheel) as archive:
         member = next((name for name in archive.namelist() if name.endswith("/bin/perf_analyzer")), None)
         if member is None:

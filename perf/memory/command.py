@@ -27,7 +27,7 @@ from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the run (default: %(default)s)")
     parser.add_argument(
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _sampled_run(
     client: client_sdk.Client, texts: list[str], processes: dict[int, str], args: argparse.Namespace
 ) -> tuple[Samples, int]:
-    """Encodes until the time is over, while another thread looks at the processes."""
+    """Encode until the time is over, while another thread looks at the processes."""
     samples = Samples()
     started = time.monotonic()
     over = threading.Event()

@@ -22,7 +22,7 @@ class Samples:
     mib: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, second: float, values: dict[str, float]) -> None:
-        """Takes one sample; a series that is new had nothing before."""
+        """Take one sample; a series that is new had nothing before."""
         for name in [*self.mib, *values]:
             series = self.mib.setdefault(name, [0.0] * len(self.seconds))
             if len(series) == len(self.seconds):

@@ -44,7 +44,7 @@ class ClientWatch:
         self._reply: tuple[float, float] | None = None
 
     def call(self, function: Callable[[], object]) -> None:
-        """Calls `function` and adds an entry to each list of `times`."""
+        """Call `function` and add an entry to each list of `times`."""
         self._message = self._reply = None
         cpu = time.process_time()
         start = time.perf_counter()
@@ -67,12 +67,12 @@ class ClientWatch:
         return _each(message.SerializeToString), _each(lambda: type(reply).FromString(raw))
 
     def made_message(self, started: float, message: Any) -> None:
-        """Takes note of a message that has just been made."""
+        """Take note of a message that has just been made."""
         self._message = started, time.perf_counter()
         self.times.last_message = message
 
     def read_reply(self, started: float, reply: Any) -> None:
-        """Takes note of a reply that has just been read."""
+        """Take note of a reply that has just been read."""
         self._reply = started, time.perf_counter()
         self.times.last_reply = reply
 

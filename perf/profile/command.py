@@ -41,7 +41,7 @@ class Case:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=9, help="of which the median counts (default: %(default)s)")
     parser.add_argument(

@@ -41,7 +41,7 @@ REQUESTS_AT_A_TIME = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, help="default: all")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each point (default: %(default)s)")
@@ -108,7 +108,7 @@ def by_count(client: client_sdk.Client, texts: Sequence[str], counts: Sequence[i
 
 
 def by_length(client: client_sdk.Client, tokenizer: Tokenizer, lengths: Sequence[int], budget: float) -> list[Rate]:
-    """Calls with texts that all have the same length."""
+    """Call with texts that all have the same length."""
     rates = []
     for length in lengths:
         texts = texts_of_length(tokenizer, length, TEXTS_IN_CALL)
@@ -119,7 +119,7 @@ def by_length(client: client_sdk.Client, tokenizer: Tokenizer, lengths: Sequence
 def by_share(
     client: client_sdk.Client, tokenizer: Tokenizer, long: int, shares: Sequence[float], budget: float
 ) -> list[Rate]:
-    """Calls with short and long texts, shuffled."""
+    """Call with short and long texts, shuffled."""
     short_texts = texts_of_length(tokenizer, SHORT, TEXTS_IN_CALL)
     long_texts = texts_of_length(tokenizer, long, TEXTS_IN_CALL)
     rates = []

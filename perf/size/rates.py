@@ -79,7 +79,7 @@ def one_long_call(encode: Encode, texts: Sequence[str], count: int, budget: floa
 
 
 def in_order(encode: Encode, texts: Sequence[str], request: int, at_a_time: int) -> None:
-    """Sends the texts as they stand, `request` at a time, so that no client sorts them over a longer stretch."""
+    """Send the texts as they stand, `request` at a time, so that no client sorts them over a longer stretch."""
     requests = [texts[start : start + request] for start in range(0, len(texts), request)]
     with ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(encode, requests))

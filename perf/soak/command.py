@@ -39,7 +39,7 @@ COUNTS = ("file descriptors", "shared-memory files", "threads")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describes the command line."""
+    """Describe the command line."""
     parser.add_argument("--model", default="bert", help="family to serve (default: %(default)s)")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
     report.add_output(parser)
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs, prints, draws and writes; 1 if something is not as it should be."""
+    """Run, print, draw and write; 1 if something is not as it should be."""
     plots.require()
     here = machine.describe()
     texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)[:TEXTS]

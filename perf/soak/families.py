@@ -13,7 +13,7 @@ ROLES = ("", "_tokens", "_tokenizer", "_encoder", "_pooling")
 
 
 def copy_family(source: Path, name: str, target: Path, new_name: str) -> list[str]:
-    """Puts family `name` of `source` into `target` as `new_name`, large files as links; the names of its models."""
+    """Put family `name` of `source` into `target` as `new_name`, large files as links; the names of its models."""
     for role in ROLES:
         folder = target / f"{new_name}{role}"
         shutil.copytree(

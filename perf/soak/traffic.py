@@ -34,7 +34,7 @@ class SoakTraffic:
     def __init__(
         self, server: client_sdk.LocalServer, model: str, texts: Sequence[str], visitors: Sequence[str], seed: int
     ) -> None:
-        """Computes what is right; `visitors` are the models, steps before ensembles, that come and go."""
+        """Compute what is right; `visitors` are the models, steps before ensembles, that come and go."""
         self.counts: Counter[tuple[str, str]] = Counter()
         self.first_errors: dict[str, str] = {}
         self._server = server

@@ -108,7 +108,7 @@ def local_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def read_repository(path: Path) -> ModelRepository:
-    """Reads every config.pbtxt in `path`.
+    """Read every config.pbtxt in `path`.
 
     Raises:
         InvalidArgument: it is missing or holds no models, or one that cannot be served, or would answer wrongly.
@@ -238,7 +238,7 @@ def _is_finished(version: Path, config: Any) -> bool:
 
 
 def _check_ensembles(repository: Path, models: Mapping[str, Model]) -> None:
-    """Raises InvalidArgument for an ensemble that would give wrong vectors without a word."""
+    """Raise InvalidArgument for an ensemble that would give wrong vectors without a word."""
     for ensemble in models.values():
         if ensemble.is_ensemble:
             members = [models[name] for name in _members(ensemble.name, models)]
@@ -277,7 +277,7 @@ def _check_member(model: Model) -> None:
 
 
 def _check_versions(repository: Path, ensemble: Model, members: Iterable[Model]) -> None:
-    """Raises InvalidArgument unless the models that export writes together are served in the same version."""
+    """Raise InvalidArgument unless the models that export writes together are served in the same version."""
     family = ensemble.name.removesuffix("_tokens")
     written = [model for model in members if f"{model.name}_".startswith(f"{family}_") and model.config is not None]
     versions = {model.name: model.served_versions[0] for model in written if model.served_versions}

@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 10.0
 
 
 def finish_exports(repository: Path) -> None:
-    """Ends what killed exports into `repository` have begun; those that are still preparing are left alone.
+    """End what killed exports into `repository` have begun; those that are still preparing are left alone.
 
     Raises:
         ServerStartError: an export goes on moving its models, or what a killed one left cannot be moved.
@@ -39,7 +39,7 @@ def finish_exports(repository: Path) -> None:
 
 
 def _is_finished(staging: Path, repository: Path) -> bool:
-    """Ends what has been left in `staging`; False if its own export is alive, and at it."""
+    """End what has been left in `staging`; False if its own export is alive, and at it."""
     import fcntl  # here, since Windows has none, and clients run there
 
     try:

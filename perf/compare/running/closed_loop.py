@@ -69,7 +69,7 @@ class _Clients:
             thread.join()
 
     def wait(self, until: Callable[[], bool]) -> float:
-        """Waits, and returns the time then."""
+        """Wait, and return the time then."""
         while not until():
             if self._error:
                 raise self._error
@@ -103,7 +103,7 @@ def closed_loop(
     seconds: float,
     meters: Sequence[Callable[[], float]] = (),
 ) -> Measured:
-    """Loads a system until its rate is steady, then measures it under the same load.
+    """Load a system until its rate is steady, then measures it under the same load.
 
     Args:
         connect: Called in each client's thread; returns what sends one of its requests and waits for the answer.
@@ -140,7 +140,7 @@ def _window(running: _Clients, since: float, calls: int) -> Callable[[], bool]:
 
 
 def each_once(connect: Callable[[], Send], requests: Sequence[Any], clients: int) -> list[Any]:
-    """Sends every request once, with several clients, and returns the answers in order."""
+    """Send every request once, with several clients, and return the answers in order."""
     answers: list[Any] = [None] * len(requests)
     turn = itertools.count()
     errors: list[BaseException] = []

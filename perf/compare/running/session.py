@@ -59,7 +59,7 @@ class Session:
 
 @contextmanager
 def running(peer: Peer, model: Model) -> Iterator[Session]:
-    """Starts a system and its client, and stops both at the end of the block. Raises PeerAbsent."""
+    """Start a system and its client, and stop both at the end of the block. Raises PeerAbsent."""
     with contextlib.ExitStack() as stack:
         serving = stack.enter_context(peer.serve(model))
         log = stack.enter_context(tempfile.NamedTemporaryFile(prefix="client-", suffix=".log"))

@@ -40,7 +40,7 @@ class Worker:
             self._meters.append(lambda: processes.cpu_seconds(server))
 
     def vectors(self, path: str, texts: list[str], in_call: int, clients: int) -> dict[str, Any]:
-        """Writes the vectors of the texts, in calls like those of a load, to a .npy file."""
+        """Write the vectors of the texts, in calls like those of a load, to a .npy file."""
         requests = [self._client.prepare(texts[i : i + in_call]) for i in range(0, len(texts), in_call)]
         answers = each_once(self._client.connect, requests, clients)
         np.save(path, np.concatenate([self._client.vectors(answer) for answer in answers]))
@@ -86,7 +86,7 @@ class Worker:
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Serve until standard input ends."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
 

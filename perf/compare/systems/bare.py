@@ -47,11 +47,11 @@ class Client:
         self._mode = config["mode"]
 
     def prepare(self, texts: list[str]) -> list[Callable[[], np.ndarray]]:
-        """Makes the ids."""
+        """Make the ids."""
         return [self._bare.one(text) for text in texts]
 
     def connect(self) -> Callable[[list[Callable[[], np.ndarray]]], list[np.ndarray]]:
-        """Computes one text after the other."""
+        """Compute one text after the other."""
         return lambda computations: [compute() for compute in computations]
 
     def vectors(self, answer: list[np.ndarray]) -> np.ndarray:

@@ -60,12 +60,12 @@ class Environment:
         return stamp.exists() and stamp.read_text() == self._fingerprint()
 
     def require(self) -> None:
-        """Raises PeerAbsent, with what to do, unless it is ready."""
+        """Raise PeerAbsent, with what to do, unless it is ready."""
         if not self.is_ready:
             raise PeerAbsent(f"not set up: python -m perf compare --setup (environment {self.name})")
 
     def set_up(self) -> None:
-        """Makes it, unless it is ready.
+        """Make it, unless it is ready.
 
         Raises:
             PeerAbsent: there is no such Python here, or pip failed.
@@ -120,7 +120,7 @@ def find_python(version: str | None) -> Path:
 
 
 def run(command: Sequence[str | Path], **options: object) -> str:
-    """Runs a command and returns what it prints. Raises PeerAbsent with the end of what it said if it fails."""
+    """Run a command and return what it prints. Raises PeerAbsent with the end of what it said if it fails."""
     done = subprocess.run(
         [str(part) for part in command],
         capture_output=True,

@@ -28,7 +28,7 @@ class FastAPIServer(Peer):
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs it."""
+        """Run it."""
         port = free_port()
         command = [
             self.environments[0].python,
@@ -55,5 +55,5 @@ class Client:
         return json.dumps({"texts": texts}).encode()
 
     def vectors(self, answer: bytes) -> np.ndarray:
-        """Parses the numbers."""
+        """Parse the numbers."""
         return np.array(json.loads(answer)["vectors"], np.float32)

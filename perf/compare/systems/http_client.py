@@ -16,7 +16,7 @@ class Posts:
         self._headers = {"Content-Type": content_type}
 
     def connect(self) -> Callable[[bytes], bytes]:
-        """Opens a connection; returns what posts a body on it and reads the whole answer."""
+        """Open a connection; return what posts a body on it and reads the whole answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
 
         def post(body: bytes) -> bytes:

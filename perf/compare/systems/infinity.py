@@ -63,7 +63,7 @@ class InfinityTorch(Peer):
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs its command line."""
+        """Run its command line."""
         with self._serve(model, "torch", "--no-compile", "--bettertransformer") as up:
             yield up
 
@@ -115,12 +115,12 @@ class InfinityOnnx(InfinityTorch):
     )
 
     def prepare(self, model: Model) -> None:
-        """Exports and fuses."""
+        """Export and fuse."""
         fused_model(model)
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs its command line."""
+        """Run its command line."""
         with self._serve(
             model, "optimum", "--pooling-method", "mean", "--onnx-disable-optimize", "--onnx-do-not-prefer-quantized"
         ) as up:
@@ -151,6 +151,6 @@ class Client:
         return json.dumps({"model": "model", "input": texts, "encoding_format": "base64"}).encode()
 
     def vectors(self, answer: bytes) -> np.ndarray:
-        """Decodes base64."""
+        """Decode base64."""
         rows = sorted(json.loads(answer)["data"], key=lambda row: row["index"])
         return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])

@@ -38,12 +38,12 @@ class Mosec(Peer):
     )
 
     def prepare(self, model: Model) -> None:
-        """Exports and fuses."""
+        """Export and fuse."""
         fused_model(model)
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs it."""
+        """Run it."""
         port = free_port()
         command = [
             *(self.environments[0].python, "-m", "perf.compare.systems.mosec_server"),

@@ -28,7 +28,7 @@ class Ours(Peer):
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs a LocalServer."""
+        """Run a LocalServer."""
         from client_sdk import ClientError, LocalServer
 
         try:

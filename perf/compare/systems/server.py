@@ -32,7 +32,7 @@ def serving(
     folder: Path = ROOT,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
-    """Runs a server for as long as the block.
+    """Run a server for as long as the block.
 
     Args:
         command: That starts it.

@@ -76,12 +76,12 @@ class Peer(ABC):
         return Path(sys.executable)
 
     def prepare(self, model: Model) -> None:  # noqa: B027  (most need nothing)
-        """Makes what it needs of a checkpoint, once. Raises PeerAbsent."""
+        """Make what it needs of a checkpoint, once. Raises PeerAbsent."""
 
     @abstractmethod
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Starts it, and stops it at the end of the block. Raises PeerAbsent."""
+        """Start it, and stop it at the end of the block. Raises PeerAbsent."""
 
 
 class InProcess(Peer):

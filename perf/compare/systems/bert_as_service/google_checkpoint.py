@@ -11,7 +11,7 @@ from google_names import google_name  # beside this file, which runs as a script
 
 
 def main(arrays, prefix):
-    """Writes the checkpoint."""
+    """Write the checkpoint."""
     for name, array in np.load(arrays).items():
         if name.endswith("position_ids"):
             continue

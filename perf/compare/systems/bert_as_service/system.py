@@ -55,12 +55,12 @@ class BertAsService(Peer):
         return _CLIENT.python
 
     def prepare(self, model: Model) -> None:
-        """Writes a checkpoint in Google's format."""
+        """Write a checkpoint in Google's format."""
         _google_checkpoint(model)
 
     @contextmanager
     def serve(self, model: Model) -> Iterator[Serving]:
-        """Runs bert-serving-start; `bert-serving-terminate` hangs, so it is stopped by its process."""
+        """Run bert-serving-start; `bert-serving-terminate` hangs, so it is stopped by its process."""
         port, port_out = free_port(), free_port()
         workers = len(os.sched_getaffinity(0))
         with tempfile.TemporaryDirectory(prefix="bert-as-service-") as folder:

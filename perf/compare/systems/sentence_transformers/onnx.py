@@ -41,7 +41,7 @@ class SentenceTransformersOnnx(InProcess):
     environments = (ENVIRONMENT,)
 
     def prepare(self, model: Model) -> None:
-        """Exports and fuses."""
+        """Export and fuse."""
         fused_model(model)
 
     def config(self, model: Model) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 
 def main(checkpoint: str, folder: Path) -> None:
-    """Exports with optimum, by way of sentence-transformers, and fuses attention, GELU and norms for the CPU."""
+    """Export with optimum, by way of sentence-transformers, and fuse attention, GELU and norms for the CPU."""
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     model = SentenceTransformer(checkpoint, device="cpu", backend="onnx")
