@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,7 @@ from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import AsyncSession
 from client_sdk._settings import ClientOptions, make_settings
 from client_sdk._transport.address import Url
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from client_sdk._typing import Unpack
 
 
 class AsyncClient(Reconnecting):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,7 @@ from client_sdk._session import Session
 from client_sdk._settings import make_settings
 from client_sdk._transport.address import Url
 from client_sdk._transport.connection import FilePath
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from client_sdk._typing import Unpack
 
 
 class Client(Reconnecting):

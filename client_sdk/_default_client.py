@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,7 @@ from client_sdk._call.options import EncodeOptions
 from client_sdk._call.texts import Texts
 from client_sdk._client import Client
 from client_sdk._settings import default_api_key, default_model, default_url
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from client_sdk._typing import Unpack
 
 _lock = threading.Lock()
 _current: tuple[tuple[str, str, str | None], Client] | None = None  # what the client was made for, and the client

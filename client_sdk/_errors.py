@@ -20,10 +20,7 @@ sent where the client can know, and by the server's answer otherwise; it is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from client_sdk._typing import Self
 
 
 class ClientError(Exception):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from client_sdk._typing import Self
 
 
 class Reconnecting:
@@ -19,8 +18,13 @@ class Reconnecting:
         """Make what belongs to this process alone, without connecting yet."""
 
     def __copy__(self) -> Self:
-        """One that shares nothing with this one."""
-        return deepcopy(self)
+        """One with connections of its own."""
+        other = type(self).__new__(type(self))
+        state = self.__getstate__()
+        other.__setstate__(
+            {name: copy(value) if isinstance(value, Reconnecting) else value for name, value in state.items()}
+        )
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """All that lands elsewhere; what lands there connects when it is first used."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from client_sdk._checks import seconds, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._transport.address import Url
 from client_sdk._transport.connection import Connection, ConnectionOptions, FilePath, make_connections
 from client_sdk._transport.retry import Deadline
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from client_sdk._typing import Unpack
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"

@@ -51,7 +51,10 @@ def as_in(model: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         first = [given for given in signature.parameters.values() if given.kind is not given.VAR_KEYWORD]
-        return _explained(function, signature.replace(parameters=[*first, *options]))
+        whole = signature.replace(parameters=[*first, *options])
+        explained = _explained(function, whole)
+        explained.__signature__ = whole  # type: ignore[attr-defined]
+        return explained
 
     return decorate
 
@@ -96,7 +99,6 @@ def _explained(function: Callable[P, R], signature: inspect.Signature) -> Callab
                 raise
 
         explained = call
-    explained.__signature__ = signature  # type: ignore[attr-defined]
     return explained
 
 

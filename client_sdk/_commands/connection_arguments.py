@@ -46,7 +46,7 @@ def open_session(arguments: argparse.Namespace, url: str | None = None) -> conte
         url or arguments.url,
         arguments.model,
         timeout=arguments.timeout,
-        api_key=read_api_key(arguments.api_key_file) if arguments.api_key_file else None,
+        api_key=read_api_key(arguments.api_key_file) if arguments.api_key_file is not None else None,
         root_certificates=arguments.root_certificates,
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,

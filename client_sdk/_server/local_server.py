@@ -20,7 +20,7 @@ from client_sdk._server.repository.families import (
     repository_state,
 )
 from client_sdk._server.repository.unfinished_export import finish_exports
-from client_sdk._server.run import PortTaken, ServerRun, logger
+from client_sdk._server.run import PortTaken, ServerRun, check_psutil, logger
 from client_sdk._server.settings import (
     CLOSED_ENDPOINTS,
     ServerSettings,
@@ -148,6 +148,8 @@ class LocalServer:
         """
         if self._run is not None:
             raise ServerStartError(f"the server of {self.model_repository} was started already: stop it first")
+        if self._supervise:
+            check_psutil()
         repository = self._read_repository()
         server = find_tritonserver(self._executable)
         deadline = time.monotonic() + self.startup_timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import secrets
 import shutil
@@ -37,6 +38,12 @@ _STOP_LIMIT_SECONDS = _GRACE_SECONDS + 10.0
 _POLL_SECONDS = 0.1
 
 logger = logging.getLogger("client_sdk.server")
+
+
+def check_psutil() -> None:
+    """Raise ServerStartError where psutil is missing, which the client alone does not need."""
+    if importlib.util.find_spec("psutil") is None:
+        raise ServerStartError("psutil is missing, which looks after a server: pip install 'bert-on-triton[server]'")
 
 
 class PortTaken(ServerStartError):
@@ -147,12 +154,9 @@ class ServerRun:
     def processes(self) -> ServerProcesses:
         """A look at the server's processes; it must have been launched. Raises ServerStartError without psutil."""
         assert self._guard is not None
-        try:
-            from client_sdk._server.processes import ServerProcesses  # the client alone needs no psutil
-        except ModuleNotFoundError as error:
-            raise ServerStartError(
-                f"{error.name} is missing, which looks after a server: pip install 'bert-on-triton[server]'"
-            ) from None
+        check_psutil()
+        from client_sdk._server.processes import ServerProcesses
+
         return ServerProcesses(self._guard.pid, models_may_go="model-repository" in self._settings.open_endpoints)
 
     def end(self, *, at_once: bool = False) -> None:
@@ -169,7 +173,12 @@ class ServerRun:
                 path.unlink(missing_ok=True)
 
     def _hide_key(self) -> bool:
-        return self._settings.api_key is None or self.processes().hide_argument(self._settings.api_key)
+        if self._settings.api_key is None:
+            return True
+        try:
+            return self.processes().hide_argument(self._settings.api_key)
+        except ServerStartError:  # without psutil
+            return False
 
 
 def _end(guard: subprocess.Popen[bytes], how: signal.Signals) -> None:

@@ -42,13 +42,21 @@ class Unbroken:
 
     def __init__(self, name: str) -> None:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(
+            target=_work, args=(self._tasks,), name=name, daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending, and some Pythons start no thread then
+            self._thread = None
         weakref.finalize(self, self._tasks.put, None).atexit = False
 
     def do(self, task: _Task) -> None:
-        """Have the task done, without waiting."""
-        self._tasks.put(task)
+        """Have the task done, without waiting for it if there is the thread."""
+        if self._thread is None:
+            task()
+        else:
+            self._tasks.put(task)
 
     def wait_for(self, task: _Task, seconds: float) -> None:
         """Have the task done, and wait so long at most; not at all within the thread itself."""
@@ -62,3 +70,4 @@ class Unbroken:
 def _work(tasks: queue.SimpleQueue[_Task | None]) -> None:
     while (task := tasks.get()) is not None:
         task()
+        del task  # it holds its call, with all of the reply

@@ -57,7 +57,8 @@ class Member(Generic[T]):
         self.failures = 0  # so far
         self.pause = 0.0  # seconds; 0 if it did not fail last
         self.resumes_at = 0.0
-        self.error: ClientError | None = None
+        # Why, if that was its last failure. Not the error itself, whose traceback holds all that led to it.
+        self.unreachable: str | None = None
         self.answered_at = 0.0
         self.is_silent = False  # it did not answer, and has to before it is given a request
         self.is_asked = False  # whether it lives
@@ -201,7 +202,7 @@ class Pool(Generic[T]):
             with self._lock:
                 if turn.failures == member.failures:
                     member.pause = member.resumes_at = 0.0
-                    member.error = None
+                    member.unreachable = None
                     member.is_silent = False
 
     def failed(self, turn: Turn[T], error: ClientError) -> ClientError:
@@ -215,9 +216,8 @@ class Pool(Generic[T]):
                 self.succeeded(turn)
             return error
         self._pass_over(member, turn.failures, error)
-        if all(isinstance(other.error, ServerUnreachable) for other in self._members):
-            return ServerUnreachable("; ".join(str(other.error) for other in self._members))
-        return error
+        reasons = [other.unreachable for other in self._members]
+        return error if None in reasons else ServerUnreachable("; ".join(map(str, reasons)))
 
     def _pass_over(self, member: Member[T], failures: int, error: ClientError) -> None:
         first, longest = BUSY_PAUSES if isinstance(error, ServerBusy) else LOST_PAUSES
@@ -226,7 +226,7 @@ class Pool(Generic[T]):
                 member.failures += 1
                 member.pause = min(longest, 2 * member.pause or first)
                 member.resumes_at = self._clock() + member.pause
-                member.error = error
+                member.unreachable = str(error) if isinstance(error, ServerUnreachable) else None
                 member.is_silent = isinstance(error, DeadlineExceeded)
 
     def is_idle(self, seconds: float) -> bool:

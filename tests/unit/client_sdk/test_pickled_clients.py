@@ -1,13 +1,18 @@
 """Clients travel by their settings; that they work where they land is shown in tests/server/test_client.py."""
 
+import contextlib
 import copy
+import gc
 import pickle
+import threading
+import weakref
 
 import pytest
 
 from client_sdk import AsyncClient, Client, ClientError, InvalidArgument
 from client_sdk import _errors as errors
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
+from tests.support.patience import wait_for
 
 URL = "grpc://127.0.0.1:1,grpc://127.0.0.1:2"
 TRAVEL = [copy.copy, copy.deepcopy, lambda client: pickle.loads(pickle.dumps(client))]
@@ -77,3 +82,26 @@ def test_a_client_in_bert_as_services_way_travels(travel, kind):
 def test_an_error_travels_back(kind):
     landed = pickle.loads(pickle.dumps(kind("what happened")))
     assert type(landed) is kind and str(landed) == "what happened"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_copy_shares_what_a_subclass_has_and_no_connection(kind):
+    class Mine(kind):
+        def __init__(self) -> None:
+            super().__init__(URL)
+            self.lock = threading.Lock()
+
+    mine = Mine()
+    other = copy.copy(mine)
+    assert type(other) is Mine and other.lock is mine.lock and other._session is not mine._session
+
+
+@pytest.mark.parametrize("ask", [Client.is_ready, lambda client: client.encode("text", timeout=2)])
+def test_a_dropped_client_leaves_nothing_behind_whatever_had_failed(ask):
+    client = Client(URL)
+    with contextlib.suppress(ClientError):
+        ask(client)
+    session = weakref.ref(client._session)
+    del client
+    wait_for(lambda: gc.collect() >= 0 and session() is None)  # the pool's watch goes on for a few seconds
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "client_sdk-grpc"])

@@ -1,7 +1,9 @@
 import inspect
 import subprocess
 import sys
+import typing
 
+import numpy as np
 import pytest
 
 import client_sdk
@@ -23,6 +25,15 @@ def test_both_clients_take_the_same_arguments(name):
     assert list(blocking.items()) == list(asynchronous.items())
     if name == "encode":
         assert list(inspect.signature(client_sdk.encode).parameters) == [key for key in blocking if key != "self"]
+
+
+@pytest.mark.parametrize("kind", [client_sdk.Client, client_sdk.AsyncClient])
+def test_annotations_can_be_read_by_programs(kind):
+    for name in ("__init__", "encode", "encode_tokens", "count_tokens", "info"):
+        assert typing.get_type_hints(getattr(kind, name))
+    assert typing.get_type_hints(client_sdk.encode)["return"]
+    returned = inspect.signature(client_sdk.Client.encode, eval_str=True).return_annotation
+    assert typing.get_origin(returned) is np.ndarray
 
 
 def test_the_import_leaves_the_protocols_for_later():

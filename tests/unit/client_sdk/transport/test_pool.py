@@ -113,7 +113,7 @@ def test_a_server_that_is_back_and_refuses_a_request_has_its_share_again(make, c
     servers.transports[0].answer = failing(refusal)
     clock.now += 1.1
     assert sorted(servers.next(6)) == [0, 0, 0, 1, 1, 1]
-    assert servers.pool._members[0].error is None
+    assert servers.pool._members[0].unreachable is None
 
 
 def test_the_server_that_was_tried_for_all_is_waited_for(make, clock):
