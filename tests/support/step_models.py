@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 from export.repository.configs import TEMPLATE
@@ -20,11 +21,14 @@ def _tensor(_request: object, _name: str) -> None:
     raise TensorWanted
 
 
-def load(step: str) -> dict[str, ModuleType]:
-    """Import `model` and its neighbours, by name; no trace of their short names is left in this process."""
+def load(step: str, utils: Any = None) -> dict[str, ModuleType]:
+    """Import `model` and its neighbours, by name; no trace of their short names is left in this process.
+
+    `utils` stands in for triton_python_backend_utils; without it there are no tensors.
+    """
     folder = TEMPLATE / f"bert_{step}" / "1"
     names = [path.stem for path in folder.glob("*.py")]
-    utils = mock.MagicMock(get_input_tensor_by_name=_tensor)
+    utils = utils or mock.MagicMock(get_input_tensor_by_name=_tensor)
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(folder))
     try:

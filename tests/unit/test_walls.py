@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.support import step_models
 from tests.support.places import ROOT
 
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -44,3 +46,8 @@ def test_a_step_imports_nothing_of_the_project_but_its_neighbours(path: Path):
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name.split(".")[0] for name in imported} & {*PACKAGES, "tests"}
+
+
+@pytest.mark.parametrize("name", step_models.STEPS)
+def test_a_step_is_imported_before_tritons_module_has_its_classes(name: str):
+    step_models.load(name, SimpleNamespace(TRITONSERVER_RESPONSE_COMPLETE_FINAL=1))

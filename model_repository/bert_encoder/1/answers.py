@@ -1,5 +1,7 @@
 """Answers to requests, each in one response, whatever happens."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 

@@ -1,5 +1,7 @@
 """What the encoder works on: jobs, which are requests that have been read, and their rows."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable
@@ -66,7 +68,7 @@ class Job:
         """Whether token_embeddings are asked for."""
         return "token_embeddings" in self.shapes
 
-    def rows(self) -> "list[Row]":
+    def rows(self) -> list[Row]:
         """The rows that hold a token; not kept, since each holds its job, and both would wait for the collector."""
         return [Row(self, index, length) for index, length in enumerate(self.lengths) if length]
 

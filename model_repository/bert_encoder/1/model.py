@@ -8,6 +8,8 @@ batch are sorted by length and computed in slices of at most `token_budget` toke
 came of a job, and `meters` counts. Here are the threads, and what they do with the network.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import queue

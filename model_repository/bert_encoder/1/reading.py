@@ -1,5 +1,7 @@
 """Reads requests into jobs, or says what is wrong with them; what a request costs is bounded here."""
 
+from __future__ import annotations
+
 import json
 from typing import Any
 

@@ -7,6 +7,8 @@ own Dense layers (sentence-transformers' modules) follow the pooling that they w
 `vectors` does the arithmetic; here is what is Triton's.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time

@@ -8,6 +8,8 @@ Here is what is Triton's. Of each request the first piece of each text is tokeni
 of its batch, which is all that most need; what is left of long ones is done in turns, by a thread of its own.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
