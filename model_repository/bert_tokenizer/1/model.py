@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from itertools import islice
 
 import request_parameters
 import triton_python_backend_utils as pb_utils
@@ -99,17 +100,19 @@ class TritonPythonModel:
         job = next(iter(jobs.values()))
         try:
             pieces = [piece for job in jobs.values() for _, piece in job.pieces]
-            encodings = iter(self.tokenizer.encode(pieces, job.split_special_tokens))
+            found = iter(self.tokenizer.encode(pieces, job.split_special_tokens))
+            encodings = {index: list(islice(found, len(job.pieces))) for index, job in jobs.items()}
         except BaseException as error:  # tokenizers' PanicException is no Exception
             if len(jobs) == 1:
                 return dict.fromkeys(jobs, error)
-            errors = {}
-            for index, job in jobs.items():
-                errors.update(self._tokenize({index: job}))
-            return errors
-        for job in jobs.values():
-            job.take([next(encodings) for _ in job.pieces])
-        return {}
+            return {key: own for index, job in jobs.items() for key, own in self._tokenize({index: job}).items()}
+        errors: dict[int, BaseException] = {}
+        for index, job in jobs.items():
+            try:
+                job.take(encodings[index])
+            except BaseException as error:
+                errors[index] = error
+        return errors
 
     def _turn(self, job: Job) -> bool:
         """Does a little of a job that takes long, and tells whether that was the last of it."""

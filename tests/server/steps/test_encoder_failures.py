@@ -1,4 +1,4 @@
-"""Whatever fails inside the encoder: its threads go on, and only the requests that it fails for get an error."""
+"""Whatever fails inside the encoder or the pooling: they go on, and only what it fails for gets an error."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ class Faulty:
 
 import numpy as np
 '''
+# Appended to the pooling's vectors.py: vectors whose mean begins with a number of PLANTED fail in ways of their own.
+POOLING_FAULTS = """
+
+_reduced = reduced
+
+def reduced(pooled, pooling):
+    panic = type("Panic", (BaseException,), {})
+    kinds = {10: MemoryError, 11: SystemExit, 12: KeyboardInterrupt, 13: panic, 14: ValueError}
+    if pooled[0, 0, 0] in kinds:
+        raise kinds[pooled[0, 0, 0]]("as planted")
+    return _reduced(pooled, pooling)
+"""
 # Appended to modules of the step: now and then, what they do fails.
 UNLUCKY = """
 
@@ -92,6 +104,8 @@ def faulty_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     directory = copy_of(repository, tmp_path_factory.mktemp("faulty"))
     with (directory / "bert_encoder" / "1" / "network.py").open("a") as file:
         file.write(FAULTS)
+    with (directory / "bert_pooling" / "1" / "vectors.py").open("a") as file:
+        file.write(POOLING_FAULTS)
     with LocalServer(directory) as server:
         yield server
 
@@ -131,6 +145,21 @@ def test_what_a_run_raises_is_the_error_of_one_request_and_the_others_of_its_sli
         list(pool.map(ask, range(600)))
     wait_for(lambda: metric(faulty_server, "bert_step_failures_total") == before + 300)
     assert len(faulty_server.log_lines()) - lines < 20  # a line now and then, and not one a failure
+
+
+def test_what_the_pooling_raises_is_the_error_of_one_request_and_the_others_of_its_batch_are_served(faulty_server):
+    def ask(number: int) -> tuple[int, dict]:
+        inputs = {"pooled": np.full((2, 4, 384), number, np.float32), "pooler_output": np.ones((2, 384), np.float32)}
+        return post(faulty_server, "bert_pooling", body_of(inputs, "EMBEDDING", normalize=False))
+
+    asked = [*range(1, 9), *PLANTED] * 20
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, asked))
+    for number, (status, answer) in zip(asked, answers, strict=True):
+        if number in PLANTED:
+            assert status == 500 and answer["error"] == f"{PLANTED[number]}: as planted"
+        else:
+            assert status == 200 and (values(answer) == number).all()
 
 
 @pytest.mark.parametrize("output", ["pooled", "token_embeddings"])
