@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from tests.support import reference
@@ -88,6 +90,24 @@ def test_the_tokens_of_the_pieces_are_those_of_the_text(normalizer, added):
             found = [i for e in made.encode_batch_fast(pieces, add_special_tokens=False) for i in e.ids]
             assert found == made.encode(text, add_special_tokens=False).ids, pieces
     assert count > 300  # or nothing was tried
+
+
+anything = st.lists(st.one_of(st.sampled_from(ODD), st.characters(exclude_categories=["Cs"])), min_size=1).map("".join)
+
+
+@pytest.mark.parametrize("normalizer", ["uncased", "cased", "ideographs in words", "decomposed"])
+def test_pieces_of_any_size_of_any_text_at_all_have_its_tokens(normalizer):
+    made = tokenizer(NORMALIZERS[normalizer], added=ADDED["plain"])
+    cut = cutter(made, size=1)
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(text=anything, size=st.integers(1, 40))
+    def check(text: str, size: int) -> None:
+        cut.size = size
+        found = [i for e in made.encode_batch_fast(pieces_of(cut, text), add_special_tokens=False) for i in e.ids]
+        assert found == made.encode(text, add_special_tokens=False).ids
+
+    check()
 
 
 def test_words_apart_by_blanks_alone_are_cut_there_only():
