@@ -109,7 +109,7 @@ class TritonPythonModel:
         x = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
         if pooling != "pooler":
             x = vectors.reduced(x, pooling)
-        if pooling == self.default_pooling:
+        if self.dense and pooling == self.default_pooling:
             x = vectors.transformed(x, self.dense)
         size = parameters.get("truncate_dim", x.shape[1])
         if type(size) is not int or not 1 <= size <= x.shape[1]:

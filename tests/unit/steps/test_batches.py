@@ -58,7 +58,9 @@ def pooling() -> dict[str, ModuleType]:
 @pytest.mark.parametrize("name", ["reduced", "transformed", "finished"])
 def test_the_pooling_serves_the_others_of_a_batch(name, pooling, tmp_path, monkeypatch):
     model = pooling["model"].TritonPythonModel()
-    model.initialize(arguments(tmp_path, "bert_pooling", pooling="mean", normalize="true"))
+    np.savez(tmp_path / "dense.npz", weight_0=np.eye(6, dtype=np.float32), bias_0=np.zeros(6, np.float32))
+    dense = {"dense_activations": '["identity"]'}
+    model.initialize(arguments(tmp_path, "bert_pooling", pooling="mean", normalize="true", **dense))
 
     def requests(with_bad: bool) -> list[Request]:
         arrays = np.random.default_rng(0).standard_normal((5, 2, 4, 6)).astype(np.float32)
