@@ -16,6 +16,7 @@
 
 In brackets: the builtin that each also is, for those who catch that. Bad input is refused before anything is
 sent where the client can know, and by the server's answer otherwise; it is the same class either way.
+What a server answers becomes one of these in `_transport/peer.py`.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def children_end_at_ctrl_c() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def expected(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
-    """The reference arrays of tests/reference.py."""
+    """The reference arrays of tests/support/reference.py."""
     return reference.compute() if request.config.getoption("--live") else reference.load()
 
 
@@ -119,7 +119,7 @@ def upper_repository(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def moody_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with the model of tests/server/moody_model.py; to be left as it is."""
+    """A model repository with the model of tests/support/servers/moody_model.py; to be left as it is."""
     return make_moody_repository(tmp_path_factory.mktemp("moody"))
 
 

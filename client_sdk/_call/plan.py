@@ -20,7 +20,7 @@ WINDOW_SECONDS = 0.5
 """Texts are read ahead and sorted by length this far: it bounds what a stream may hold in memory, and for how long."""
 
 BATCH_CHARACTERS = 1 << 22
-"""A request of several texts holds no more than this many: Triton refuses HTTP bodies of 64 MiB."""
+"""A request of several texts holds no more than this many: Triton of 2026 refuses HTTP bodies above 64 MiB."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ IDLE_SHARE = 0.05  # of one core
 STUCK_SECONDS = 120.0
 STABLE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 60.0
-PAUSED_SECONDS = 3.0  # nothing that the supervisor waits for takes longer, see _server_questions
+PAUSED_SECONDS = 3.0  # nothing that the supervisor waits for takes longer, see probes.py
 
 
 class Clock:

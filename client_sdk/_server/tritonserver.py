@@ -1,4 +1,4 @@
-"""Finds a tritonserver on this machine, and says how it must be started.
+"""Finds a tritonserver on this machine, and what its kind needs to start; all other arguments are in `settings`.
 
 Two kinds are known. NVIDIA's container has a complete one in /opt/tritonserver. The package nvidia-pytriton
 has the program, its libraries and Python backends for several Pythons in one wheel, but not laid out so that

@@ -1,6 +1,6 @@
 """Unpacks Debian's package `prometheus` (the server and promtool) into a directory, without root.
 
-    python tests/fetch_prometheus.py DIRECTORY
+    python tests/support/fetch_prometheus.py DIRECTORY
 
 The tests that need it are skipped without it; so where it cannot be had, this says why and does not fail. It takes the
 distribution's package lists where the machine has some, else fetches lists of its own; it leaves the system as it is.

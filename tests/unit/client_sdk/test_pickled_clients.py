@@ -1,4 +1,4 @@
-"""Clients travel by their settings; that they work where they land is shown in tests/server/test_client.py."""
+"""Clients travel by their settings; that they work where they land is shown in tests/server/client/test_client.py."""
 
 import contextlib
 import copy
@@ -11,7 +11,7 @@ import pytest
 
 from client_sdk import AsyncClient, Client, ClientError, InvalidArgument
 from client_sdk import _errors as errors
-from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
+from client_sdk.bert_as_service._client import BertClient, ConcurrentBertClient
 from tests.support.patience import wait_for
 
 URL = "grpc://127.0.0.1:1,grpc://127.0.0.1:2"
