@@ -113,8 +113,8 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     p.add_argument(
         "--verify",
         action="store_true",
-        help="compare with transformers' BertModel; a difference > 1e-4 fails (fp16: > 1e-2; int8: compares the FP32 "
-        "network that it is made of)",
+        help="compare with transformers' BertModel; a difference > 1e-4 fails (fp16: > 1e-2, of an output's largest "
+        "value where that is above 1; int8: compares the FP32 network that it is made of)",
     )
     p.add_argument(
         "--precision",

@@ -47,9 +47,10 @@ environment:
   CLIENT_SDK_API_KEY                 the key of a restricted server, if --api-key-file is not given
 
 exit codes:
-  0 done    1 the server or the machine failed    2 the arguments or the input are wrong
+  0 done    1 the server, the machine or a file failed    2 the arguments or a text of the input are wrong
   3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
   (health: 0 a vector came, or the server is busy and said so; 1 neither)
+  (serve: 0 Ctrl-C or SIGTERM; 2 options that cannot be parsed; 1 all else)
 """
 
 
