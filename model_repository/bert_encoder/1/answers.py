@@ -40,7 +40,7 @@ def response(job: Job) -> pb_utils.InferenceResponse:
 
 
 def send(job: Job, failed: Callable[[str, BaseException], None]) -> None:
-    """Sends a job's response through its response sender; `failed(what, error)` is told of what goes wrong.
+    """Send a job's response through its response sender; `failed(what, error)` is told of what goes wrong.
 
     An answer travels through shared memory, which may be full, and a sender takes no second response after one that
     could not be sent. So where that might happen the end of the answer is sent by itself: without the response, Triton

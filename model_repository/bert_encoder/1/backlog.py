@@ -72,7 +72,7 @@ class Backlog:
         return not (self.size or self.taken)
 
     def add(self, jobs: Iterable[Job]) -> dict[Job, BaseException]:
-        """Adds the jobs of a batch, and returns what kept some of them out, by job: Refused, or what went wrong."""
+        """Add the jobs of a batch, and return what kept some of them out, by job: Refused, or what went wrong."""
         failures: dict[Job, BaseException] = {}
         with self.filled:
             self.filled.notify_all()
@@ -101,12 +101,12 @@ class Backlog:
         self.earliest = min(self.earliest, job.deadline)
 
     def gather(self) -> None:
-        """Waits until the last row that makes no way is taken, or for GATHER_SECONDS."""
+        """Wait until the last row that makes no way is taken, or for GATHER_SECONDS."""
         with self.emptied:
             self.emptied.wait_for(lambda: not self._has(False), GATHER_SECONDS)
 
     def take(self, bulk: bool = False) -> list[Row] | None:
-        """Waits for a slice of the rows that make way, or of the others; None at the end.
+        """Wait for a slice of the rows that make way, or of the others; None at the end.
 
         Rows are cut only now, so that those of several batches go together.
 
@@ -129,7 +129,7 @@ class Backlog:
             return slices.popleft()
 
     def settle(self, row: Row) -> bool:
-        """Counts down a row that was taken; returns whether it was its job's last."""
+        """Count down a row that was taken; return whether it was its job's last."""
         with self.filled:
             self.taken -= 1
             row.job.missing -= 1
@@ -141,7 +141,7 @@ class Backlog:
             self.held -= job.bytes
 
     def end(self) -> None:
-        """Makes `take` return None once nothing is left."""
+        """Make `take` return None once nothing is left."""
         with self.filled:
             self.ended = True
             self.filled.notify_all()
@@ -170,7 +170,7 @@ class Backlog:
         self.rows[bulk], self.slices[bulk] = waiting[count:], slices
 
     def _sort_out(self, now: float) -> None:
-        """Puts aside the rows of jobs that have waited too long before any of their rows was taken."""
+        """Put aside the rows of jobs that have waited too long before any of their rows was taken."""
 
         def is_late(row: Row) -> bool:
             return not row.job.started and row.job.deadline <= now

@@ -73,7 +73,7 @@ class Job:
         return [Row(self, index, length) for index, length in enumerate(self.lengths) if length]
 
     def make_outputs(self) -> None:
-        """Makes the outputs, zero until rows are put into them; late, since many jobs may wait."""
+        """Make the outputs, zero until rows are put into them; late, since many jobs may wait."""
         with self.lock:  # its rows may be in several slices
             if not self.outputs:
                 self.outputs = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}

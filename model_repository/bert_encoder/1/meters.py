@@ -45,12 +45,12 @@ class Meters:
         self.unsaid = 0  # failures that the log does not show
 
     def count(self, name: str, number: int) -> None:
-        """Adds to a counter."""
+        """Add to a counter."""
         with self.lock:
             self.counts[name] += number
 
     def failed(self, what: str, error: BaseException) -> None:
-        """Counts a failure that no request should have caused, and logs it if the last line is not too new."""
+        """Count a failure that no request should have caused, and logs it if the last line is not too new."""
         self.count("bert_step_failures_total", 1)
         with self.lock:
             now = time.monotonic()

@@ -43,7 +43,7 @@ class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the network of this version twice: for a slice a core, and for a lone slice on all cores.
+        """Load the network of this version twice: for a slice a core, and for a lone slice on all cores.
 
         Several slices side by side, one thread each, are faster than one after the other on all cores; a lone slice
         is the other way round.
@@ -108,7 +108,7 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """Ends the threads; Triton calls this when every request has been answered."""
+        """End the threads; Triton calls this when every request has been answered."""
         self.backlog.end()
         self.finished.put(None)
         self.meters.ended.set()
@@ -129,7 +129,7 @@ class TritonPythonModel:
         return answers.refusal(error)
 
     def _go_on(self, step: Callable[[], bool], more_nice: int = 0) -> None:
-        """Calls a step again and again until it returns False. Whatever it raises, its thread goes on.
+        """Call a step again and again until it returns False. Whatever it raises, its thread goes on.
 
         So no step may leave a row or a job behind when it raises. `more_nice` lowers the thread's priority.
         """
@@ -144,7 +144,7 @@ class TritonPythonModel:
                 time.sleep(0.01)  # it might fail again at once
 
     def _report(self, what: str, error: BaseException) -> None:
-        """Counts and logs a failure that no request should have caused, if it can."""
+        """Count and logs a failure that no request should have caused, if it can."""
         with suppress(BaseException):  # no memory, say; whoever it was has an answer to give
             self.meters.failed(what, error)
 
@@ -182,7 +182,7 @@ class TritonPythonModel:
         return True
 
     def _compute(self, session: network.Session, rows: list[Row]) -> None:
-        """Computes rows into the outputs of their jobs; what goes wrong is the failure of one job alone, if it can."""
+        """Compute rows into the outputs of their jobs; what goes wrong is the failure of one job alone, if it can."""
         jobs: defaultdict[Job, list[Row]] = defaultdict(list)
         try:
             for row in rows:
@@ -200,7 +200,7 @@ class TritonPythonModel:
                 self._fail(rows[0].job, error)
 
     def _begin(self, job: Job) -> None:
-        """Makes ready what the first of a job's rows needs, if anybody still waits for it."""
+        """Make ready what the first of a job's rows needs, if anybody still waits for it."""
         try:
             if job.failure is None and not job.outputs:
                 if time.monotonic() - job.arrived > GIVEN_UP_AFTER and job.request.is_cancelled():
@@ -215,7 +215,7 @@ class TritonPythonModel:
             self._report("a request failed", error)
 
     def _run(self, session: network.Session, rows: list[Row]) -> None:
-        """Runs the network on a slice; of rows that are equal on one, whose results all of them get."""
+        """Run the network on a slice; of rows that are equal on one, whose results all of them get."""
         equal: defaultdict[bytes, list[Row]] = defaultdict(list)
         for row in rows:
             equal[row.inputs.tobytes()].append(row)

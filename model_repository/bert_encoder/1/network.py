@@ -12,7 +12,7 @@ Session: TypeAlias = onnxruntime.InferenceSession
 
 
 def session(path: str, threads: int) -> Session:
-    """Loads a network, to be run on so many threads."""
+    """Load a network, to be run on so many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Between the operators of a run threads wait spinning; after it they would take the cores from the other steps.

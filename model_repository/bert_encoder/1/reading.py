@@ -32,7 +32,7 @@ class Reader:
         self.identity = identity
 
     def read(self, request: pb_utils.InferenceRequest) -> Job:
-        """Returns the request as a Job.
+        """Return the request as a Job.
 
         Raises:
             Refused: it is wrong.

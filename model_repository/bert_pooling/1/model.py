@@ -38,7 +38,7 @@ class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads the family's defaults, and its Dense layers where it has any."""
+        """Read the family's defaults, and its Dense layers where it has any."""
         config = json.loads(args["model_config"])
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         self.default_pooling = settings["pooling"]

@@ -30,7 +30,7 @@ class LongTurns:
         self._thread.start()
 
     def put(self, job: Any) -> None:
-        """Adds a job. Raises Refused: too many wait."""
+        """Add a job. Raises Refused: too many wait."""
         with self._changed:
             if self._size and self._size + job.size > MAX_WAITING_BYTES:
                 raise Refused(

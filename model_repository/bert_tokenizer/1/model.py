@@ -27,7 +27,7 @@ class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads tokenizer.json of this version and the family's settings."""
+        """Read tokenizer.json of this version and the family's settings."""
         path = os.path.join(args["model_repository"], args["model_version"], "tokenizer.json")
         if not os.path.exists(path):
             raise pb_utils.TritonModelException(
@@ -78,11 +78,11 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """Ends the thread; Triton calls this when every request has been answered."""
+        """End the thread; Triton calls this when every request has been answered."""
         self.turns.end()
 
     def _read(self, request: pb_utils.InferenceRequest) -> Job:
-        """Reads a request into a Job, and starts it."""
+        """Read a request into a Job, and starts it."""
         try:
             raw = request.parameters()
         except UnicodeDecodeError:
@@ -115,13 +115,13 @@ class TritonPythonModel:
         return errors
 
     def _turn(self, job: Job) -> bool:
-        """Does a little of a job that takes long, and tells whether that was the last of it."""
+        """Do a little of a job that takes long, and tells whether that was the last of it."""
         if job.go_on(self.pieces_in_a_turn) and job.pieces:
             job.take(self.tokenizer.encode([piece for _, piece in job.pieces], job.split_special_tokens))
         return job.is_done
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
-        """Sends the answer to a job that took long."""
+        """Send the answer to a job that took long."""
         try:
             response = _refusal(error) if error else self._reply(job)
         except BaseException as raised:

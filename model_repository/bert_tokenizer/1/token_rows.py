@@ -40,7 +40,7 @@ class Side:
         return self.place < len(self.data)
 
     def take(self, ids: list[int], room: int, last: bool) -> None:
-        """Adds the tokens of a piece; the first of all are kept, or the last, and never more than there is room for."""
+        """Add the tokens of a piece; the first of all are kept, or the last, and never more than there is room for."""
         self.count += len(ids)
         if last:
             self.ids = (self.ids + ids)[-room:]
@@ -143,13 +143,13 @@ class Job:
         return not any(side.has_more and self._needs(side, row) for row in self.rows for side in row)
 
     def take(self, encodings: Sequence[Encoding]) -> None:
-        """Takes what the tokenizer made of `pieces`, of all of them."""
+        """Take what the tokenizer made of `pieces`, of all of them."""
         for (side, _), encoding in zip(self.pieces, encodings, strict=True):
             side.take(encoding.ids, self.room, self.keeps_last)
         self.pieces.clear()
 
     def read_tokens(self) -> None:
-        """Reads the next tokenized text."""
+        """Read the next tokenized text."""
         index, value = self.unread.popleft()
         tokens = _tokens(index, value)
         middle = tokens.index(PAIR_SEPARATOR) if PAIR_SEPARATOR in tokens else len(tokens)

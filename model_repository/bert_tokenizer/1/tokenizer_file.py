@@ -44,7 +44,7 @@ class TokenizerFile:
     """The tokenizer, and the settings of the family's config."""
 
     def __init__(self, text: str, settings: dict[str, str]) -> None:
-        """Reads a tokenizer.json, given as text, and the config's parameters.
+        """Read a tokenizer.json, given as text, and the config's parameters.
 
         Raises ValueError: it is of a kind that this step cannot serve.
         """
