@@ -34,7 +34,7 @@ demo: $(MODEL)
 	@$(PY) -m examples.demo
 
 test: $(MODEL) .venv/dev .venv/prometheus
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile # servers start and stop for seconds in which nothing is computed
 
 test-slow: $(MODEL) .venv/dev
 	$(PY) -m pytest tests/slow
