@@ -10,9 +10,6 @@ import psutil
 
 MIB = 2**20
 
-_SHARED = ("/dev/shm/", "/memfd:", "/dev/zero", "/SYSV")
-"""How the maps of memory begin that processes share without a file on a disk."""
-
 
 def descendants(ancestor: int) -> list[int]:
     """All processes below `ancestor`, the nearest first; none if it has ended."""
@@ -33,14 +30,12 @@ def server_processes(process: int) -> dict[int, str]:
 
 
 def own_bytes(process: int) -> int:
-    """Resident bytes of a process, 0 if it has ended.
+    """Bytes that a process alone holds (its USS), 0 if it has ended.
 
-    Without its shared memory, which would be counted once for each process that maps it.
+    Without what it shares with others, such as shared memory and the code of libraries.
     """
     try:
-        found = psutil.Process(process)
-        shared = sum(mapped.rss for mapped in found.memory_maps() if mapped.path.startswith(_SHARED))
-        return int(found.memory_info().rss - shared)
+        return int(psutil.Process(process).memory_full_info().uss)
     except psutil.Error:
         return 0
 
@@ -104,7 +99,11 @@ def _command(process: int) -> list[str]:
 
 
 def _mapped_shared_memory(process: int) -> set[str]:
+    """Paths, from the list of maps itself: psutil looks up the size of each too, which takes many times as long."""
     try:
-        return {mapped.path for mapped in psutil.Process(process).memory_maps() if "/dev/shm/" in mapped.path}
-    except psutil.Error:
+        lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    except OSError:
         return set()
+    return {
+        words[5] for words in (line.split(maxsplit=5) for line in lines) if len(words) > 5 and "/dev/shm/" in words[5]
+    }

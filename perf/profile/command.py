@@ -112,12 +112,14 @@ def _profile(
     encoder = f"{model}_encoder"
     late = encoder if statistics.backend(encoder) == "python" else None
     found: list[tuple[float, Span, CallTimes]] = []
+    before = statistics.counters()
     with watching() as watch:
-        for request in case.requests[:WARM_UPS]:
+        warm_ups = case.requests[:WARM_UPS]
+        for request in warm_ups:
             watch.call(lambda request=request: client.encode(request))  # type: ignore[misc]
+        before = statistics.after(before, model, len(warm_ups))
         for _ in range(rounds):
             watch.times = CallTimes()
-            before = statistics.counters()
             for request in case.requests:
                 watch.call(lambda request=request: client.encode(request))  # type: ignore[misc]
             after = statistics.after(before, model, len(case.requests))
@@ -130,6 +132,7 @@ def _profile(
                 late,
             )
             found.append((span.milliseconds, span, watch.times))
+            before = after
     _, span, times = sorted(found, key=lambda entry: entry[0])[len(found) // 2]
     return span, sum(times.cpu) / sum(len(request) for request in case.requests)
 

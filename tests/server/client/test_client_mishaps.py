@@ -234,7 +234,7 @@ def test_ctrl_c_ends_a_call_promptly(url, texts, never):
 def test_an_interrupt_at_any_step_of_what_the_main_thread_does_over_grpc_holds_up_no_other_call(moody):
     """Python may raise KeyboardInterrupt wherever a function is called or returns."""
     transport = GrpcTransport(Connection(parse_addresses(moody.grpc_url)[0]))
-    request = InferRequest("bert", ["text"], ("EMBEDDING",))
+    request = InferRequest("bert", [[b"text"]], ("EMBEDDING",))
 
     def call():
         pending = transport.start(request, 10 * PATIENCE)
