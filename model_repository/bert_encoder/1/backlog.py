@@ -101,9 +101,9 @@ class Backlog:
         self.earliest = min(self.earliest, job.deadline)
 
     def gather(self) -> None:
-        """Wait until the last row that makes no way is taken, or for GATHER_SECONDS."""
+        """Wait until the last row is taken, or for GATHER_SECONDS."""
         with self.emptied:
-            self.emptied.wait_for(lambda: not self._has(False), GATHER_SECONDS)
+            self.emptied.wait_for(lambda: not self.size, GATHER_SECONDS)
 
     def take(self, bulk: bool = False) -> list[Row] | None:
         """Wait for a slice of the rows that make way, or of the others; None at the end.

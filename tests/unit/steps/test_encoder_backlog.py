@@ -89,15 +89,17 @@ def test_a_long_request_makes_way_unless_it_says_otherwise():
         assert backlog.size == 0
 
 
-def test_the_next_batch_is_not_gathered_for_while_only_bulk_rows_wait(monkeypatch: pytest.MonkeyPatch):
+def test_the_next_batch_is_gathered_for_until_the_last_row_of_either_kind_is_taken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backlogs, "GATHER_SECONDS", 1e6)
     backlog = make_backlog()
-    backlog.add([make_job([BUDGET] * 8, bulk=True), make_job([5])])
+    backlog.add([make_job([BUDGET], bulk=True), make_job([5])])
     gathering = threading.Thread(target=backlog.gather, daemon=True)
     gathering.start()
     assert len(backlog.take()) == 1
+    assert gathering.is_alive() and backlog.size == 1
+    assert len(backlog.take(bulk=True)) == 1
     gathering.join(PATIENCE)
-    assert not gathering.is_alive() and backlog.size == 8
+    assert not gathering.is_alive() and not backlog.size
 
 
 def test_what_waits_too_long_is_handed_out_first_with_its_failure_and_is_not_computed(clock: Clock):
