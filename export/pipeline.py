@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export import settings
+from export import settings, verify
 from export.checkpoint import checkpoint, skipped
 from export.checkpoint.checkpoint import Checkpoint
-from export.checkpoint.weights import Weights
 from export.errors import ExportError
 from export.int8 import quantize
 from export.int8.accuracy import Reference
-from export.network import check, network, onnx_file
+from export.network import network, onnx_file
+from export.network.runner import Network, Runner, runs
+from export.network.weights import Weights
 from export.repository import identity
 from export.repository.configs import step_settings
 from export.repository.family import Family
@@ -54,7 +55,7 @@ def export(request: Request, step: Step) -> Path:
     if request.backend == "tensorrt" and request.precision == "int8":
         quantize.check_version()
     if request.verify:
-        check.require_reference()
+        verify.require_reference()
     tensorrt = TensorRT(settings.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
         source = checkpoint.load(request.checkpoint, google_options=request.google, encoder_only=request.encoder_only)
@@ -71,12 +72,12 @@ def export(request: Request, step: Step) -> Path:
             directory = staging.directories[f"{family.name}_tokenizer"]
             tokenizer_step.check(directory, source.tokenizer_json, step_settings(family))
         staging.identity = identity.of(source, weights.digests, family, request.precision)
-        others = skipped.describe(source.weights.skipped(), source.config.num_hidden_layers)
+        others = skipped.describe(source.weights.skipped(), source.encoder.num_hidden_layers)
         if others:
             print(f"skipped: {others} (not part of the encoder)")
-        runner: check.Runner = check.Network(path)
+        runner: Runner = Network(path)
         with step("running it in ONNX Runtime"):
-            check.runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len)
+            runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len)
         if request.precision == "int8":
             if request.verify:
                 _verify(runner, source, family, request, step)
@@ -101,12 +102,12 @@ def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:
     """Build the network in the layout that its backend takes."""
     is_padded = family.backend == "tensorrt"
-    return network.build(source.config, weights, family.layers, family.pooler, is_padded, half)
+    return network.build(source.encoder, weights, family.layers, family.pooler, is_padded, half)
 
 
 def _to_engine(
     tensorrt: TensorRT, path: Path, source: Checkpoint, family: Family, request: Request, step: Step
-) -> check.Runner:
+) -> Runner:
     """Put the TensorRT engine of a padded network in its place."""
     options = BuildOptions(
         profiles=family.profiles,
@@ -124,15 +125,15 @@ def _to_engine(
     engine = tensorrt.load(plan, options)
     print(f"  {engine}")
     with step("running it in TensorRT"):
-        check.runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len)
+        runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len)
     return engine
 
 
-def _verify(runner: check.Runner, source: Checkpoint, family: Family, request: Request, step: Step) -> None:
-    """Compare a network with transformers' BertModel."""
-    with step("comparing with transformers' BertModel"):
+def _verify(runner: Runner, source: Checkpoint, family: Family, request: Request, step: Step) -> None:
+    """Compare a network with transformers."""
+    with step("comparing with transformers"):
         half = request.precision == "fp16"
-        differences = check.verify(runner, source, family.layers, family.max_seq_len, half)
+        differences = verify.compare(runner, source, family.layers, family.max_seq_len, half)
     for difference in differences:
         print(
             f"  {difference.output:16} max |difference| {difference.largest:.2e} "
@@ -141,7 +142,7 @@ def _verify(runner: check.Runner, source: Checkpoint, family: Family, request: R
 
 
 def _to_int8(
-    exact: check.Runner,
+    exact: Runner,
     tensorrt: TensorRT | None,
     path: Path,
     source: Checkpoint,
@@ -163,15 +164,15 @@ def _to_int8(
             quantize.dynamic(original, path, external_data=len(list(original.parent.iterdir())) > 1)
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
-        quantized = check.Network(path)
-        check.runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len)
+        quantized = Network(path)
+        runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len)
     _compare(quantized, reference, request, step)
     if tensorrt:
         engine = _to_engine(tensorrt, path, source, family, request, step)
         _compare(engine, reference, request, step)
 
 
-def _compare(runner: check.Runner, reference: Reference, request: Request, step: Step) -> None:
+def _compare(runner: Runner, reference: Reference, request: Request, step: Step) -> None:
     """Print how near an INT8 network is to FP32, and refuse one that is not near enough."""
     with step("comparing it with FP32"):
         accuracy = reference.accuracy(runner)

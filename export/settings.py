@@ -103,28 +103,29 @@ def settled(request: Request, source: Checkpoint) -> Family:
     Raises:
         ExportError: the checkpoint does not allow what is asked for.
     """
-    config, defaults = source.config, source.defaults
-    highest = max(network.layer_indices(request.layers, config.num_hidden_layers))
+    encoder, defaults = source.encoder, source.defaults
+    highest = max(network.layer_indices(request.layers, encoder.num_hidden_layers))
     pooling = request.pooling or defaults.pooling
     if not pooling:
         raise ExportError(f"{defaults.unsupported}; choose one with --pooling")
-    has_pooler = source.weights.has("pooler.dense.weight")
+    has_pooler = encoder.pooler is not None and source.weights.has(encoder.pooler.weight.name)
     if pooling == "pooler" and not has_pooler:
-        raise ExportError(f"{request.checkpoint} has no pooler (pooler.dense.weight); choose another --pooling")
+        name = encoder.pooler.weight.name if encoder.pooler else f"nor has any {encoder.model_type}"
+        raise ExportError(f"{request.checkpoint} has no pooler ({name}); choose another --pooling")
     max_seq_len = request.max_seq_len or defaults.max_seq_len
-    if not 3 <= max_seq_len <= config.max_position_embeddings:
+    if not 3 <= max_seq_len <= encoder.max_positions:
         raise ExportError(
-            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {config.max_position_embeddings}, "
+            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {encoder.max_positions}, "
             "[CLS] and [SEP] included"
         )
     dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
-    _check_dense(dense, pooling, config.hidden_size, len(request.layers))
+    _check_dense(dense, pooling, encoder.hidden_size, len(request.layers))
     return Family(
         name=request.name,
-        hidden_size=config.hidden_size,
+        hidden_size=encoder.hidden_size,
         layers=request.layers,
         # It reads the last layer, so it costs the layers that would be left out otherwise.
-        pooler=has_pooler and (pooling == "pooler" or highest == config.num_hidden_layers - 1),
+        pooler=has_pooler and (pooling == "pooler" or highest == encoder.num_hidden_layers - 1),
         max_seq_len=max_seq_len,
         pooling=pooling,
         normalize=defaults.normalize if request.normalize is None else request.normalize,

@@ -1,6 +1,7 @@
-"""A BERT checkpoint as the export uses it: configuration, tokenizer, weights and encoding defaults."""
+"""A checkpoint as the export uses it: configuration, tokenizer, weights and encoding defaults."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,64 +9,16 @@ from export import json_files
 from export.checkpoint import google, hub, sentence_transformers
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.sentence_transformers import Defaults
-from export.checkpoint.weights import SafetensorsWeights, Weights
+from export.checkpoint.weights import SafetensorsWeights
 from export.errors import ExportError
+from export.network import architectures
+from export.network.architectures.config import Config
+from export.network.architectures.encoder import Encoder
+from export.network.weights import Weights
 from export.tokenizer import conversion
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh")
-"""The values of `hidden_act` that the network is written for, named as transformers names them."""
-
-_WORKING = (
-    "model_type 'bert': BERT, MiniLM, LaBSE, BioBERT, SciBERT, bge-*-en-v1.5, e5-*-v2, gte-small to gte-large, "
-    "others; bge-m3, multilingual-e5-base and gte-*-v1.5, say, are of other architectures"
-)
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction", "LMHeadModel")
 """How the classes end that are saved for their encoder: alone, or under the heads that it was pre-trained with."""
-
-_OTHER_NETWORKS = (
-    ("is_decoder", "attends to the left only"),
-    ("is_causal", "attends to the left only"),
-    ("add_cross_attention", "attends to another network"),
-    ("quantization_config", "has quantized weights"),
-    ("pruned_heads", "has lost some of its heads"),
-    ("per_layer_config", "has layers of different settings"),
-    ("attribute_map", "has its settings under other names"),
-)
-"""Of the keys that change the network of transformers' BertModel, those that make it another than export writes.
-
-The rest of them are `BertConfig`, `position_embedding_type` and `model_type`. Any other key of a config.json is an
-attribute that neither BertModel nor what makes its attention masks (which knows `is_causal`) reads, whoever put it
-there: labels, generation, dropout, the history of the file.
-"""
-_MOST = 2**31  # of any size
-_ANCHOR = "embeddings.word_embeddings.weight"
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """The sizes of a BERT network; the defaults are those of a configuration that leaves a key out.
-
-    Attributes:
-        hidden_size: Length of a token's vector, H.
-        num_hidden_layers: Layers of the encoder.
-        num_attention_heads: Heads of each layer; they share H equally.
-        intermediate_size: Length of a token's vector inside a feed-forward layer.
-        vocab_size: Rows of the word embeddings; every token id is below it.
-        max_position_embeddings: Longest text in tokens, [CLS] and [SEP] included.
-        type_vocab_size: Rows of the token type embeddings (2 where pairs were trained).
-        hidden_act: Activation of the feed-forward layers, one of `ACTIVATIONS`.
-        layer_norm_eps: What the norms add to the variance.
-    """
-
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    vocab_size: int = 30522
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
 
 
 @dataclass(frozen=True)
@@ -75,9 +28,10 @@ class Checkpoint:
     Attributes:
         source: The folder or hub id as it was given.
         folder: Where the configuration, the tokenizer and, unless they are elsewhere, the weights are.
-        config: The network's sizes.
+        encoder: The network, as its configuration describes it.
+        settings: What the network depends on of its configuration, by transformers' keys.
         tokenizer_json: The text of a tokenizer.json, without truncation or padding.
-        weights: The weights, by the names of transformers' BertModel.
+        weights: The weights, by the names of transformers' model.
         defaults: How texts are encoded when a request does not say.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
@@ -86,7 +40,8 @@ class Checkpoint:
 
     source: str
     folder: Path
-    config: BertConfig
+    encoder: Encoder
+    settings: Mapping[str, Any]
     tokenizer_json: str
     weights: Weights
     defaults: Defaults
@@ -122,20 +77,21 @@ def load(
 
 
 def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoint:
-    config = read_config(options.config(folder), default_model_type="bert")
+    encoder, settings = read_config(options.config(folder), default_model_type="bert")
     vocabulary = folder / google.VOCABULARY
     return Checkpoint(
         source=source,
         folder=folder,
-        config=config,
+        encoder=encoder,
+        settings=settings,
         tokenizer_json=conversion.from_vocabulary(
             vocabulary,
-            vocab_size=config.vocab_size,
-            max_seq_len=config.max_position_embeddings,
+            vocab_size=encoder.vocab_size,
+            max_seq_len=encoder.max_positions,
             lowercase=not options.cased,
         ).json,
         weights=GoogleWeights(options.prefix(folder)),
-        defaults=Defaults(max_seq_len=config.max_position_embeddings),
+        defaults=Defaults(max_seq_len=encoder.max_positions),
         notes=() if options.cased else google.lower_casing_notes(vocabulary),
     )
 
@@ -148,75 +104,57 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
             f"{folder}: holds a PEFT adapter (adapter_config.json); merge it into its base model "
             "(merge_and_unload(), then save_pretrained()) and export that"
         )
-    config = read_config(folder / "config.json")
+    encoder, settings = read_config(folder / "config.json")
     if not encoder_only and not any(module.kind == "Pooling" for module in modules):
         _check_purpose(folder / "config.json")
     defaults = sentence_transformers.read(
-        root, modules, hidden_size=config.hidden_size, max_positions=config.max_position_embeddings
+        root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
     )
-    settings = sentence_transformers.loading(modules)
+    loading = sentence_transformers.loading(modules)
     tokens = conversion.read(
         folder,
-        vocab_size=config.vocab_size,
+        vocab_size=encoder.vocab_size,
         max_seq_len=defaults.max_seq_len,
-        max_positions=config.max_position_embeddings,
-        lowercase=settings.lowercase,
-        arguments=settings.arguments,
+        max_positions=encoder.max_positions,
+        lowercase=loading.lowercase,
+        arguments=loading.arguments,
     )
     return Checkpoint(
         source=source,
         folder=folder,
-        config=config,
+        encoder=encoder,
+        settings=settings,
         tokenizer_json=tokens.json,
-        weights=SafetensorsWeights(folder, anchor=_ANCHOR),
+        weights=SafetensorsWeights(folder, anchor=f"{encoder.words}.weight", others=encoder.other_names),
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,
     )
 
 
-def read_config(path: Path, *, default_model_type: str | None = None) -> BertConfig:
-    """Read a config.json or bert_config.json.
+def read_config(path: Path, *, default_model_type: str | None = None) -> tuple[Encoder, dict[str, Any]]:
+    """Read a config.json or bert_config.json: the network, and what of the file it depends on.
 
     Args:
         path: The file.
         default_model_type: What a file without `model_type` describes; None leaves it to its `architectures`.
 
     Raises:
-        ExportError: It is absent or damaged, or describes a network other than the one that export writes.
+        ExportError: It is absent or damaged, or describes a network that export does not write.
     """
     values = json_files.read_object(path)
-    _check_architecture(path, {"model_type": default_model_type} | values)
-    config = BertConfig(**{field.name: _value(path, values, field.name, field.default) for field in fields(BertConfig)})
-    if config.hidden_size % config.num_attention_heads:
-        raise ExportError(
-            f"{path}: hidden_size {config.hidden_size} cannot be shared equally by "
-            f"num_attention_heads {config.num_attention_heads}"
-        )
-    if config.hidden_act not in ACTIVATIONS:
-        raise ExportError(
-            f"{path}: hidden_act is {json_files.shown(config.hidden_act)}; export works for {', '.join(ACTIVATIONS)}"
-        )
-    return config
-
-
-def _check_architecture(path: Path, values: dict[str, Any]) -> None:
-    model_type = values.get("model_type")
-    architectures = _architectures(path, values)
+    model_type = values.get("model_type", default_model_type)
+    classes = _architectures(path, values)
     # Configs of 2019 have no model_type, only the class that was saved.
-    if model_type is None and architectures and all(name.startswith("Bert") for name in architectures):
+    if model_type is None and classes and all(name.startswith("Bert") for name in classes):
         model_type = "bert"
-    if model_type != "bert":
-        raise ExportError(f"{path}: model_type is {json_files.shown(model_type)}; export works for {_WORKING}")
-    positions = values.get("position_embedding_type", "absolute")
-    if positions != "absolute":
+    read = architectures.READERS.get(model_type) if isinstance(model_type, str) else None
+    if not read:
         raise ExportError(
-            f"{path}: position_embedding_type is {json_files.shown(positions)}; export works for 'absolute'"
+            f"{path}: model_type is {json_files.shown(model_type)}; export works for {', '.join(architectures.READERS)}"
         )
-    for key, meaning in _OTHER_NETWORKS:
-        if values.get(key):
-            shown = json_files.shown(values[key])
-            raise ExportError(f"{path}: {key} is {shown}, a network that {meaning}; it cannot be exported")
+    config = Config(path, values)
+    return read(config), config.read
 
 
 def _architectures(path: Path, values: dict[str, Any]) -> list[str]:
@@ -235,17 +173,3 @@ def _check_purpose(path: Path) -> None:
                 "or cross-encoder, say), which export leaves out; vectors of the encoder below it are another thing "
                 "than its answer: pass --encoder-only if you want them"
             )
-
-
-def _value(path: Path, values: dict[str, Any], key: str, default: Any) -> Any:
-    """Return `values[key]` or the default, checked to be of the default's type and, if a number, positive."""
-    value = values.get(key, default)
-    if isinstance(default, str):
-        right, wanted = isinstance(value, str), "text"
-    else:
-        kinds = (int,) if isinstance(default, int) else (int, float)
-        right = isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < _MOST
-        wanted = f"a positive {type(default).__name__}"
-    if not right:
-        raise ExportError(f"{path}: {key} is {json_files.shown(value)}; {wanted} is expected")
-    return value

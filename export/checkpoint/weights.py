@@ -1,7 +1,10 @@
 """The weights of a checkpoint, read one at a time; here from safetensors files."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes  # noqa: F401 (numpy knows bfloat16 once this is imported)
 import numpy as np
@@ -10,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from export import json_files
 from export.errors import ExportError
+from export.network.architectures.encoder import OtherName, Stored
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,23 +27,6 @@ _CONVERSION = (
     "t.AutoModel.from_pretrained('CHECKPOINT').save_pretrained('CHECKPOINT')\""
 )
 _LFS_POINTER = b"version https://git-lfs"
-
-
-class Weights(Protocol):
-    """The weights of a BERT, whatever the format of its files, by the names that transformers' BertModel gives them."""
-
-    def has(self, name: str) -> bool:
-        """Say whether there is a weight of this name."""
-
-    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return the weight `name` as a float32 array of `shape`.
-
-        Raises:
-            ExportError: It is missing, damaged, has another shape, is not of a floating-point type or not finite.
-        """
-
-    def skipped(self) -> list[str]:
-        """Return the stored names, sorted, of the tensors that were not taken so far."""
 
 
 def finite(array: npt.NDArray[np.float32], what: str) -> npt.NDArray[np.float32]:
@@ -69,8 +56,8 @@ class SafetensorsWeights:
     name that must be there under any prefix: what stands before it is taken for the prefix of every name.
     """
 
-    def __init__(self, folder: Path, *, anchor: str | None = None) -> None:
-        """Open the safetensors files of `folder`.
+    def __init__(self, folder: Path, *, anchor: str | None = None, others: Sequence[OtherName] = ()) -> None:
+        """Open the safetensors files of `folder`, where weights may have `others` of their names.
 
         Raises:
             ExportError: There are none, one is damaged or absent, or `anchor` is found under no prefix or
@@ -82,12 +69,13 @@ class SafetensorsWeights:
             with _open(path) as file:
                 self._stored.update(dict.fromkeys(file.keys(), path))
         self._where = self._files[0] if len(self._files) == 1 else folder / INDEX
+        self._others = others
         self._prefix = "" if anchor is None else self._find_prefix(anchor)
         self._taken: set[str] = set()
 
     def has(self, name: str) -> bool:
         """Say whether there is a weight of this name (without prefix)."""
-        return self._stored_name(name) is not None
+        return self._find(name) is not None
 
     def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the weight `name` (without prefix) as a float32 array of `shape`.
@@ -95,12 +83,34 @@ class SafetensorsWeights:
         Raises:
             ExportError: It is missing, has another shape, is not of a floating-point type or not finite.
         """
-        stored = self._stored_name(name)
-        if stored is None:
+        found = self._find(name)
+        if found is None:
             raise ExportError(
                 f"{self._where}: weight {self._prefix + name!r} of shape {list(shape)} is missing; "
                 "the checkpoint is incomplete or not the architecture its config.json says"
             )
+        whole = self._read(found.name, (shape[0] * found.parts, *shape[1:]))
+        return whole if found.parts == 1 else whole.reshape(found.parts, *shape)[found.part]
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the tensors that were not taken so far."""
+        return sorted(self._stored.keys() - self._taken)
+
+    def _find(self, name: str) -> Stored | None:
+        """Return where a weight is, whichever of its names it has."""
+        # Checkpoints converted from TensorFlow in 2018 call a norm's weight and bias gamma and beta.
+        old_name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        candidates = [Stored(name), Stored(old_name)]
+        for other in self._others:
+            stored, matches = re.subn(f"^{other.pattern}", other.name, name)
+            if matches:
+                candidates.append(Stored(stored, other.part, other.parts))
+        for candidate in candidates:
+            if self._prefix + candidate.name in self._stored:
+                return replace(candidate, name=self._prefix + candidate.name)
+        return None
+
+    def _read(self, stored: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         path = self._stored[stored]
         with _open(path) as file:
             view = file.get_slice(stored)
@@ -119,26 +129,15 @@ class SafetensorsWeights:
         with np.errstate(over="ignore"):  # of float64, to infinity
             return finite(array.astype(np.float32, copy=False), f"{path}: weight {stored!r}")
 
-    def skipped(self) -> list[str]:
-        """Return the stored names, sorted, of the tensors that were not taken so far."""
-        return sorted(self._stored.keys() - self._taken)
-
-    def _stored_name(self, name: str) -> str | None:
-        # Checkpoints converted from TensorFlow in 2018 call a norm's weight and bias gamma and beta.
-        old_name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-        for candidate in (self._prefix + name, self._prefix + old_name):
-            if candidate in self._stored:
-                return candidate
-        return None
-
     def _find_prefix(self, anchor: str) -> str:
         prefixes = sorted(
             name.removesuffix(anchor) for name in self._stored if name == anchor or name.endswith("." + anchor)
         )
         if not prefixes:
             raise ExportError(
-                f"{self._where}: weight {anchor!r} is missing under every prefix; this is not a BERT "
-                f"checkpoint (the first weights are {', '.join(sorted(self._stored)[:3])})"
+                f"{self._where}: weight {anchor!r} is missing under every prefix; the checkpoint is "
+                "not the architecture that its config.json says (the first weights are "
+                f"{', '.join(sorted(self._stored)[:3])})"
             )
         if len(prefixes) > 1:
             raise ExportError(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from export.network.check import Runner
+from export.network.runner import Runner
 from export.sentences import docstring_sentences
 
 TEXTS = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ class Graph:
         self._nodes: list[NodeProto] = []
         self._model = ModelProto(ir_version=IR_VERSION, producer_name="bert-on-triton")
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._weights: set[str] = set()
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
         self._count: Counter[str] = Counter()
@@ -56,7 +58,10 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
     def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
-        """Add an initializer under the name that the checkpoint gives it."""
+        """Add an initializer under the name that the checkpoint gives it, once: layers may share their weights."""
+        if name in self._weights:
+            return name
+        self._weights.add(name)
         # Straight into the model, since every message that is put into another one is copied.
         tensor = self._model.graph.initializer.add(name=name, data_type=_element_type(array.dtype), dims=array.shape)
         tensor.raw_data = array.tobytes()
@@ -97,6 +102,39 @@ class Graph:
         """Split `value` into equal parts."""
         return self._node("Split", (value,), parts, {"axis": axis, "num_outputs": parts})
 
+    def pieces(self, value: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Split `value` into parts of these sizes."""
+        return self._node("Split", (value, self.constant(sizes)), len(sizes), {"axis": axis})
+
+    def loop(self, rounds: str, start: str, body: Callable[[str, str], str]) -> str:
+        """Carry a value of the network's precision through so many rounds, each of which computes the next from it.
+
+        Args:
+            rounds: INT64 [], how many.
+            start: The value before the first.
+            body: Called with names of the number of a round (INT64 []) and of the value before it, and adds nodes that
+                make the next one, whose name it returns. It may use whatever was made before.
+        """
+        kind, scope = self.dtype, self._scope
+        name = self._name_of("Loop")
+        inputs = [f"{name}.{part}" for part in ("round", "goes_on", "value")]
+        around, self._nodes = self._nodes, []
+        following = body(inputs[0], inputs[2])
+        goes_on = self.op("Identity", inputs[1])
+        inside, self._nodes = self._nodes, around
+        self._scope = scope
+        types: tuple[npt.DTypeLike, ...] = (np.int64, np.bool_, kind)
+        shapes: tuple[Shape | None, ...] = ([], [], None)
+        values = [
+            helper.make_tensor_value_info(value, _element_type(dtype), shape)
+            for value, dtype, shape in zip(
+                (*inputs, goes_on, following), (*types, *types[1:]), (*shapes, *shapes[1:]), strict=True
+            )
+        ]
+        graph = helper.make_graph(inside, name, values[:3], values[3:])
+        self._nodes.append(helper.make_node("Loop", [rounds, "", start], [name], name=name, body=graph))
+        return name
+
     def model(self, doc: str, metadata: dict[str, str]) -> ModelProto:
         """The whole, once, as a ModelProto, weights inside it, `metadata` in its metadata_props."""
         graph = self._model.graph
@@ -109,14 +147,18 @@ class Graph:
         return self._model
 
     def _node(self, kind: str, inputs: tuple[str, ...], outputs: int, attributes: dict[str, Attribute]) -> list[str]:
-        path = f"{self._scope}/{kind}" if self._scope else kind
-        name = f"{path}_{self._count[path]}"
-        self._count[path] += 1
+        name = self._name_of(kind)
         names = [name] if outputs == 1 else [f"{name}.{i}" for i in range(outputs)]
         node = helper.make_node(kind, inputs, names, name=name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self._nodes.append(node)
         return names
+
+    def _name_of(self, kind: str) -> str:
+        path = f"{self._scope}/{kind}" if self._scope else kind
+        name = f"{path}_{self._count[path]}"
+        self._count[path] += 1
+        return name
 
 
 def _element_type(dtype: npt.DTypeLike) -> int:

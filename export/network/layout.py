@@ -1,6 +1,6 @@
 """What the two forms of the network have in common, and the seam between them: how the tokens of a batch are laid out.
 
-`network` writes BERT's layers once. A `Layout` declares the inputs and outputs, and says what stands where:
+`network` writes the layers of an encoder once. A `Layout` declares the inputs and outputs, and says what stands where:
 
 | | `padding_free` | `padded` |
 |---|---|---|
@@ -9,18 +9,16 @@
 | for | ONNX Runtime | TensorRT, which wants shapes that do not depend on the data |
 
 Both compute the same numbers. Where a row has no token with pooling_mask 1, its tokens attend to all of them, as under
-an additive mask (bert-as-service's -10000). A row that is out of range (`limits`) has NaN in all its outputs.
+an additive mask (bert-as-service's -10000). A row that is out of range (`limits`), or has a gap between its tokens
+where distances count (`Encoder.adjacent`), has NaN in all its outputs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from export.checkpoint.checkpoint import BertConfig
+from export.network.architectures.encoder import Encoder
+from export.network.weights import Array
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 REDUCTIONS = ("mean", "max", "first", "last")
@@ -31,17 +29,16 @@ LOWEST = -1e30
 FLOAT, INT64, BOOL = 1, 7, 9
 """ONNX element types, as Cast takes them."""
 
-Array = npt.NDArray[np.float32]
-
 
 def shape_of(name: str) -> str:
     """The input of the padding-free network that holds each row's length in the input `name`."""
     return f"{name}_shape"
 
 
-def limits(config: BertConfig) -> dict[str, int]:
+def limits(encoder: Encoder) -> dict[str, int]:
     """What the values of each input are below; none is below 0."""
-    return dict(zip(INPUTS, (config.vocab_size, 2, config.type_vocab_size, 2), strict=True))
+    types = encoder.type_vocab_size or 2  # without effect, and tokenizers tell the two texts of a pair apart
+    return dict(zip(INPUTS, (encoder.vocab_size, 2, types, 2), strict=True))
 
 
 class Layout(Protocol):
@@ -49,21 +46,28 @@ class Layout(Protocol):
 
     Attributes:
         rows: Name of the dimension that counts rows.
+        longest: INT64 [1], how many places padded rows have.
         attended: FP32 [rows, 1, 1, longest]: 0 for tokens attended to, `LOWEST` for others.
         spoiled: FP32 [rows, 1]: NaN for a row whose inputs are wrong, 0 for others.
+        in_blocks: Whether attention of long rows is computed for a part of their tokens at a time.
     """
 
     rows: str
+    longest: str
     attended: str
     spoiled: str
+    in_blocks: bool
 
     def read(self, name: str) -> str:
         """An input's value of each token."""
 
-    def positions(self, table: str) -> str:
-        """The row of the position embeddings of each token, or what broadcasts to them."""
+    def by_place(self, table: str) -> str:
+        """The row of `table` for the place of each token, or what broadcasts to them."""
 
-    def product(self, name: str, x: str, weight: Array, bias: Array) -> str:
+    def behind_padding(self, table: str, padding_id: int) -> str:
+        """The row of `table` of each token, counted as `encoder.Positions` says of RoBERTa."""
+
+    def product(self, name: str, x: str, weight: Array, bias: Array | None) -> str:
         """`x` [..., in] by the linear layer `name` of `weight` [out, in] and `bias` [out]: [..., out]."""
 
     def to_rows(self, x: str) -> str:
@@ -71,6 +75,9 @@ class Layout(Protocol):
 
     def from_rows(self, x: str, size: int) -> str:
         """[rows, longest, heads, width] as tokens again, `size` = heads * width long."""
+
+    def inside(self) -> str:
+        """[rows, longest, 1], in the network's precision: 1 for a token, 0 elsewhere."""
 
     def first(self, x: str, size: int) -> str:
         """Each row's first token out of `x`, `size` long: [rows, size], zero for a row of none."""

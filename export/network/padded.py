@@ -1,4 +1,4 @@
-"""BERT as an ONNX graph over padded rows, whose shapes depend on N and S alone, as TensorRT wants it.
+"""An encoder as an ONNX graph over padded rows, whose shapes depend on N and S alone, as TensorRT wants it.
 
 Inputs, INT32 [N, S]: `input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask`. Outputs, with D = H * number of
 layers asked for: `token_embeddings` FP32 [N, S, D], zero at padding; `pooled` FP32 [N, 4, D], that is mean and max over
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.checkpoint.checkpoint import BertConfig
+from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, LOWEST, REDUCTIONS, Array, limits
+from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, REDUCTIONS, limits
+from export.network.weights import Array
 
 # Beyond any place in a row, and exact in FP32.
 _NOWHERE = 1 << 20
@@ -30,22 +31,25 @@ class Padded:
     """
 
     rows = "N"
+    in_blocks = False
 
-    def __init__(self, g: Graph, config: BertConfig) -> None:
+    def __init__(self, g: Graph, encoder: Encoder) -> None:
         g.scope("rows")
         self._g = g
         self._nearest = {}
         in_range = []
-        for name, limit in limits(config).items():
+        for name, limit in limits(encoder).items():
             value = g.input(name, np.int32, ["N", "S"])
             lowered = g.op("Min", value, g.constant(limit - 1, np.int32))
             self._nearest[name] = g.op("Max", lowered, g.constant(0, np.int32))
             in_range.append(g.op("Cast", g.op("Equal", value, self._nearest[name]), to=FLOAT))
         least = g.op("ReduceMin", g.op("Min", *in_range), g.constant([1]), keepdims=1)
         right = g.op("Cast", least, to=BOOL)  # [N, 1]
+        if encoder.adjacent:
+            right = g.op("And", right, self._without_gap())
         self.spoiled = g.op("Where", right, g.constant(0, np.float32), g.constant(np.nan, np.float32))
 
-        self._length = g.op("Gather", g.op("Shape", INPUTS[0]), g.constant([1]))  # [1]
+        self.longest = g.op("Gather", g.op("Shape", INPUTS[0]), g.constant([1]))  # [1]
         self._filled = g.op("And", g.op("Cast", self.read("attention_mask"), to=BOOL), right)
         self._pooled = g.op("And", self._filled, g.op("Cast", self.read("pooling_mask"), to=BOOL))
         self._count = g.op("ReduceSum", g.op("Cast", self._pooled, to=FLOAT), g.constant([1]), keepdims=1)
@@ -54,7 +58,7 @@ class Padded:
         bias = g.op("Where", attends, g.constant(0, np.float32), g.constant(LOWEST, np.float32))
         self.attended = g.op("Unsqueeze", bias, g.constant([1, 2]))
 
-        place = g.op("Range", g.constant(0), g.op("Squeeze", self._length), g.constant(1))
+        place = g.op("Range", g.constant(0), g.op("Squeeze", self.longest), g.constant(1))
         place = g.op("Cast", g.op("Unsqueeze", place, g.constant([0])), to=FLOAT)  # [1, S]
         from_left = g.op("Where", self._filled, place, g.constant(_NOWHERE, np.float32))
         from_right = g.op("Where", self._filled, place, g.constant(-1, np.float32))
@@ -67,16 +71,33 @@ class Padded:
         """[N, S]."""
         return self._nearest[name]
 
-    def positions(self, table: str) -> str:
-        """[S, H]: a token's position is its place in the row, whatever stands before it."""
+    def _without_gap(self) -> str:
+        """BOOL [N, 1], whether a row's tokens stand side by side: they begin once at most."""
         g = self._g
-        return g.op("Slice", table, g.constant([0]), self._length, g.constant([0]))
+        mask = g.op("Cast", self.read("attention_mask"), to=FLOAT)
+        before = g.op("Pad", mask, g.constant([0, 1, 0, -1]), g.constant(0, np.float32))
+        begins = g.op("Relu", g.op("Sub", mask, before))
+        return g.op("Less", g.op("ReduceSum", begins, g.constant([1]), keepdims=1), g.constant(1.5, np.float32))
 
-    def product(self, name: str, x: str, weight: Array, bias: Array) -> str:
+    def by_place(self, table: str) -> str:
+        """[S, C]: a token's position is its place in the row, whatever stands before it."""
+        g = self._g
+        return g.op("Slice", table, g.constant([0]), self.longest, g.constant([0]))
+
+    def behind_padding(self, table: str, padding_id: int) -> str:
+        """[N, S, C]."""
+        g = self._g
+        is_padding = g.op("Equal", self.read("input_ids"), g.constant(padding_id, np.int32))
+        counted = g.op("And", self._filled, g.op("Not", is_padding))
+        counted = g.op("Cast", counted, to=INT64)
+        places = g.op("Mul", g.op("CumSum", counted, g.constant(1)), counted)
+        return g.op("Gather", table, g.op("Add", places, g.constant(padding_id)))
+
+    def product(self, name: str, x: str, weight: Array, bias: Array | None) -> str:
         """[N, S, in] to [N, S, out], or [N, in] to [N, out]."""
         g = self._g
         y = g.op("MatMul", x, g.parameter(f"{name}.weight", weight.T))
-        return g.op("Add", y, g.parameter(f"{name}.bias", bias))
+        return y if bias is None else g.op("Add", y, g.parameter(f"{name}.bias", bias))
 
     def to_rows(self, x: str) -> str:
         """[N, S, C], as it is."""
@@ -85,6 +106,11 @@ class Padded:
     def from_rows(self, x: str, size: int) -> str:
         """[N, S, heads, width] to [N, S, size]."""
         return self._g.op("Reshape", x, self._g.constant([0, 0, size]))
+
+    def inside(self) -> str:
+        """[N, S, 1]."""
+        g = self._g
+        return g.narrow(g.op("Unsqueeze", g.op("Cast", self._filled, to=FLOAT), g.constant([2])))
 
     def first(self, x: str, size: int) -> str:
         """[N, S, size] to [N, size], by a product with 1 at the first token and 0 elsewhere."""

@@ -1,4 +1,4 @@
-"""BERT as an ONNX graph that never computes a padded position.
+"""An encoder as an ONNX graph that never computes a padded position.
 
 Inputs, INT32 [K]: `input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask`, the padded rows of all requests
 laid end to end, and for each of them INT32 [rows, 1] (`input_ids_shape` and so on), each row's padded length, so K is
@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.checkpoint.checkpoint import BertConfig
+from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, REDUCTIONS, Array, limits, shape_of
+from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, REDUCTIONS, limits, shape_of
+from export.network.weights import Array
 
 _IDS, _MASK, *_ = range(len(INPUTS))
+_END = np.iinfo(np.int64).max
 
 
 class PaddingFree:
@@ -44,8 +46,9 @@ class PaddingFree:
     """
 
     rows = "rows"
+    in_blocks = True
 
-    def __init__(self, g: Graph, config: BertConfig) -> None:
+    def __init__(self, g: Graph, encoder: Encoder) -> None:
         g.scope("rows")
         self._g = g
         for name in INPUTS:
@@ -58,7 +61,7 @@ class PaddingFree:
         start = g.op("Sub", end, width)
 
         # A row is right if as many values are in range, in each of the four, as the longest of the four is long.
-        limit = limits(config)
+        limit = limits(encoder)
         values = g.op("Concat", *INPUTS, axis=0)  # [M]
         lowered = (g.op("Min", name, g.constant(limit[name] - 1, np.int32)) for name in INPUTS)
         nearest = g.op("Max", g.op("Concat", *lowered, axis=0), g.constant(0, np.int32))
@@ -72,8 +75,16 @@ class PaddingFree:
         row_start, row_end = (g.op("Gather", places, g.constant(_MASK)) for places in (start, end))
         tokens = self._before(g.op("Cast", values, to=BOOL))
         none_before, all_before = g.op("Gather", tokens, row_start), g.op("Gather", tokens, row_end)
-        reach = g.op("Min", row_end, g.op("Add", row_start, g.constant(config.max_position_embeddings)))
+        reach = g.op("Min", row_end, g.op("Add", row_start, g.constant(encoder.max_positions)))
         right = g.op("And", right, g.op("Equal", g.op("Gather", tokens, reach), all_before))
+        if encoder.adjacent:  # tokens begin once at most: with the row, or behind a place without one
+            follows = g.op("Cast", g.op("Slice", values, g.constant([0]), g.constant([-1])), to=BOOL)
+            follows = g.op("Concat", g.constant([False], np.bool_), follows, axis=0)
+            begins = self._before(g.op("And", g.op("Cast", values, to=BOOL), g.op("Not", follows)))
+            second = g.op("Min", row_end, g.op("Add", row_start, g.constant(1)))
+            with_row = g.op("Sub", g.op("Gather", tokens, second), none_before)
+            later = g.op("Sub", g.op("Gather", begins, row_end), g.op("Gather", begins, second))
+            right = g.op("And", right, g.op("Less", g.op("Add", with_row, later), g.constant(2)))
         length = g.op("Where", right, g.op("Sub", all_before, none_before), g.constant(0))  # [rows]
         end_token = g.op("CumSum", length, g.constant(0))
         start_token = g.op("Sub", end_token, length)
@@ -109,8 +120,9 @@ class PaddingFree:
         self._first = g.op("Where", some, start_token, self._outside)
         self._last = g.op("Where", some, g.op("Sub", end_token, g.constant(1)), self._outside)
         self._slot, self._filled, self._pooled, self._count = slot, filled, pooled, count
+        self._row, self._start_token = row, start_token
         # Where there is no token at all, attention has no columns, since there is nothing to put into them.
-        width = g.op("Unsqueeze", longest, first_axis)
+        self.longest = width = g.op("Unsqueeze", longest, first_axis)
         self._attending = g.op("Slice", slot, first_axis, width, last_axis)
         self._back = g.op("Add", g.op("Mul", row, longest), in_row)
         self.attended = g.op("Unsqueeze", g.op("Slice", bias, first_axis, width, last_axis), g.constant([1, 2]))
@@ -127,14 +139,25 @@ class PaddingFree:
         """[T]."""
         return self._g.op("Gather", self._values, self._g.constant(INPUTS.index(name)))
 
-    def positions(self, table: str) -> str:
-        """[T, H]."""
+    def by_place(self, table: str) -> str:
+        """[T, C]."""
         return self._g.op("Gather", table, self._position)
 
-    def product(self, name: str, x: str, weight: Array, bias: Array) -> str:
+    def behind_padding(self, table: str, padding_id: int) -> str:
+        """[T, C]."""
+        g = self._g
+        is_padding = g.op("Equal", self.read("input_ids"), g.constant(padding_id, np.int32))
+        counted = g.op("Cast", g.op("Not", is_padding), to=INT64)
+        before = self._before(counted)
+        start = g.op("Gather", before, g.op("Gather", self._start_token, self._row))
+        place = g.op("Sub", g.op("Slice", before, g.constant([1]), g.constant([_END]), g.constant([0])), start)
+        return g.op("Gather", table, g.op("Add", g.op("Mul", place, counted), g.constant(padding_id)))
+
+    def product(self, name: str, x: str, weight: Array, bias: Array | None) -> str:
         """[T, in] to [T, out]."""
         g = self._g
-        return g.op("Gemm", x, g.parameter(f"{name}.weight", weight), g.parameter(f"{name}.bias", bias), transB=1)
+        biases = [] if bias is None else [g.parameter(f"{name}.bias", bias)]
+        return g.op("Gemm", x, g.parameter(f"{name}.weight", weight), *biases, transB=1)
 
     def to_rows(self, x: str) -> str:
         """[T, C] to [rows, longest, C]; places without a token hold the first one's vector, which nobody attends to."""
@@ -144,6 +167,12 @@ class PaddingFree:
         """To [T, size]."""
         g = self._g
         return g.op("Gather", g.op("Reshape", x, g.constant([-1, size])), self._back)
+
+    def inside(self) -> str:
+        """[rows, longest, 1]."""
+        g = self._g
+        filled = g.op("Slice", self._filled, g.constant([0]), self.longest, g.constant([1]))
+        return g.narrow(g.op("Unsqueeze", g.op("Cast", filled, to=FLOAT), g.constant([2])))
 
     def first(self, x: str, size: int) -> str:
         """[T, size] to [rows, size]."""

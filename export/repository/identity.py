@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
 
 from export.checkpoint.checkpoint import Checkpoint
-from export.checkpoint.weights import Weights
+from export.network.weights import Weights
 from export.repository.configs import step_settings
 from export.repository.family import Family
 
@@ -61,7 +60,7 @@ def of(source: Checkpoint, weights: Mapping[str, str], family: Family, precision
     """
     content = {
         "format": _FORMAT,
-        "network": asdict(source.config),
+        "network": {"model_type": source.encoder.model_type, **source.settings},
         "weights": dict(weights),
         "pooler": family.pooler,
         "precision": precision,

@@ -196,7 +196,7 @@ class TensorRT:
 
 
 class Engine:
-    """An engine on a GPU; a `check.Runner`. Each text runs under the profile of its own length."""
+    """An engine on a GPU; a `runner.Runner`. Each text runs under the profile of its own length."""
 
     def __init__(self, library: TensorRT, engine: Any, options: BuildOptions) -> None:
         self._trt = library.trt

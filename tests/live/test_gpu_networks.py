@@ -2,9 +2,11 @@
 
 import pytest
 
+from export import verify as comparison
 from export.__main__ import main
 from export.checkpoint import checkpoint
-from export.network import check, network
+from export.network import network
+from export.network.runner import Network
 from export.pipeline import save
 from tests.support import reference
 from tests.support.checkpoints.folders import write_bert
@@ -16,8 +18,8 @@ def verify(folder, path, half):
     source = checkpoint.load(str(folder))
     layers, length = (-1,), source.defaults.max_seq_len
     pooler = source.weights.has("pooler.dense.weight")
-    save(network.build(source.config, source.weights, layers, pooler, True, half), path)
-    return check.verify(check.Network(path), source, layers, length, half)
+    save(network.build(source.encoder, source.weights, layers, pooler, True, half), path)
+    return comparison.compare(Network(path), source, layers, length, half)
 
 
 @pytest.mark.parametrize("half", [False, True])

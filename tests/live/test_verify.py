@@ -5,8 +5,8 @@ import json
 import pytest
 
 from export.__main__ import main
-from export.checkpoint.checkpoint import ACTIVATIONS
 from export.network import network
+from export.network.architectures.config import ACTIVATIONS
 from tests.support import reference
 from tests.support.checkpoints.bundles import write_google
 from tests.support.checkpoints.folders import write_bert, write_tokenizer

@@ -84,7 +84,7 @@ def padded_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
             group.kind = ModelInstanceGroup.KIND_CPU
             group.ClearField("profile")
             (version / "model.py").write_text(RUN_PADDED)
-            save(network.build(source.config, source.weights, (-1,), True, is_padded=True), version / "model.onnx")
+            save(network.build(source.encoder, source.weights, (-1,), True, is_padded=True), version / "model.onnx")
         elif role in ("_tokenizer", "_pooling"):
             for file in (repository / f"bert{role}" / "1").glob("*.*"):
                 (version / file.name).write_bytes(file.read_bytes())

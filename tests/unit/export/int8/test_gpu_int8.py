@@ -8,7 +8,7 @@ import pytest
 from export import pipeline
 from export.__main__ import main
 from export.int8 import accuracy, quantize
-from export.network import check
+from export.network import runner
 from tests.support.checkpoints.folders import write_bert
 
 pytestmark = pytest.mark.skipif(
@@ -30,8 +30,8 @@ class InTensorRTsPlace:
         type(self).built += 1
         shutil.copyfile(self.made_of or network, plan)
 
-    def load(self, plan, options) -> check.Network:
-        return check.Network(plan)
+    def load(self, plan, options) -> runner.Network:
+        return runner.Network(plan)
 
 
 @pytest.fixture

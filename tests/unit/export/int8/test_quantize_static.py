@@ -13,7 +13,7 @@ from tokenizers import Encoding, Tokenizer
 
 from export.checkpoint import checkpoint
 from export.int8 import accuracy, quantize, smooth
-from export.network import check, network
+from export.network import network, runner
 from export.network.batches import padded
 from export.pipeline import save
 from tests.support import reference
@@ -64,7 +64,7 @@ def build(folder: Path, half: bool = True) -> onnx.ModelProto:
     """The padded network of a checkpoint."""
     source = checkpoint.load(str(folder))
     pooler = source.weights.has("pooler.dense.weight")
-    return network.build(source.config, source.weights, (-1,), pooler, True, half)
+    return network.build(source.encoder, source.weights, (-1,), pooler, True, half)
 
 
 def write(folder: Path, target: Path, encodings: list[Encoding], half: bool = True) -> Quantized:
@@ -195,9 +195,9 @@ def test_the_default_model_stays_near_to_fp32(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "TEXTS", 100)
     source = checkpoint.load(str(reference.checkpoint()))
     exact = tmp_path / "fp32.onnx"
-    save(network.build(source.config, source.weights, (-1,), True, True), exact)
-    measured = accuracy.Reference(check.Network(exact), source.tokenizer_json, source.defaults.max_seq_len)
+    save(network.build(source.encoder, source.weights, (-1,), True, True), exact)
+    measured = accuracy.Reference(runner.Network(exact), source.tokenizer_json, source.defaults.max_seq_len)
     write(reference.checkpoint(), tmp_path / "model.onnx", measured.others)
-    found = measured.accuracy(check.Network(tmp_path / "model.onnx"))
+    found = measured.accuracy(runner.Network(tmp_path / "model.onnx"))
     assert 0.999 < found.mean_cosine < 0.9999 and found.lowest_cosine > 0.998 and found.recall > 0.9
-    assert measured.accuracy(check.Network(exact)).recall == 1
+    assert measured.accuracy(runner.Network(exact)).recall == 1

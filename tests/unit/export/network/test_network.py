@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 
 from export.checkpoint import checkpoint
-from export.checkpoint.checkpoint import ACTIVATIONS
 from export.errors import ExportError
 from export.network import network
+from export.network.architectures.config import ACTIVATIONS
 from export.network.layout import INPUTS, shape_of
 from export.pipeline import save
 from tests.support.checkpoints import plain_bert
@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 
 def build(folder: Path, layers=(-1,), pooler=False) -> onnxruntime.InferenceSession:
     source = checkpoint.load(str(folder))
-    model = network.build(source.config, source.weights, layers, pooler)
+    model = network.build(source.encoder, source.weights, layers, pooler)
     onnx.checker.check_model(model, full_check=True)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -109,7 +109,7 @@ def test_layers_above_the_highest_are_left_out_unless_the_pooler_needs_them(tmp_
     source = checkpoint.load(str(tmp_path))
 
     def stored(layers, pooler=False):
-        return {t.name for t in network.build(source.config, source.weights, layers, pooler).graph.initializer}
+        return {t.name for t in network.build(source.encoder, source.weights, layers, pooler).graph.initializer}
 
     assert "encoder.layer.1.output.dense.weight" in stored((-2, 0))
     assert "encoder.layer.2.output.dense.weight" not in stored((-2, 0))
@@ -178,7 +178,7 @@ def test_padding_on_the_left_keeps_positions(tmp_path):
 def test_ir_and_opset_are_within_what_served_runtimes_read(tmp_path):
     write_bert(tmp_path)
     source = checkpoint.load(str(tmp_path))
-    model = network.build(source.config, source.weights)
+    model = network.build(source.encoder, source.weights)
     assert model.ir_version <= 10
     assert [(opset.domain, opset.version <= 21) for opset in model.opset_import] == [("", True)]
     assert {node.domain for node in model.graph.node} == {""}
@@ -188,7 +188,7 @@ def test_large_weights_go_beside_the_network(tmp_path):
     weights = write_bert(tmp_path / "bert")
     source = checkpoint.load(str(tmp_path / "bert"))
     path = tmp_path / "model.onnx"
-    save(network.build(source.config, source.weights), path, external_from=1)
+    save(network.build(source.encoder, source.weights), path, external_from=1)
     assert path.stat().st_size < (tmp_path / "model.onnx.data").stat().st_size
     inputs = feed([[5, 6, 7]])
     tokens, _ = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)

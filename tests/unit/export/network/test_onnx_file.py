@@ -12,7 +12,7 @@ from tests.support.checkpoints.folders import write_bert
 def model(tmp_path, request) -> ModelProto:
     write_bert(tmp_path)
     source = checkpoint.load(str(tmp_path))
-    return network.build(source.config, source.weights, pooler=True, half=request.param)
+    return network.build(source.encoder, source.weights, pooler=True, half=request.param)
 
 
 @pytest.mark.parametrize("external_data", [False, True])

@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 from export.checkpoint import checkpoint
-from export.checkpoint.checkpoint import ACTIVATIONS
 from export.network import network
+from export.network.architectures.config import ACTIVATIONS
 from tests.support.batches_of_ids import MIXED, Feed, laid_end_to_end, padded
 from tests.support.checkpoints import plain_bert
 from tests.support.checkpoints.folders import write_bert
@@ -28,7 +28,7 @@ IN_TENSORRT = {
 
 def write(folder: Path, layers=(-1,), pooler=True, is_padded=True, half=False) -> onnx.ModelProto:
     source = checkpoint.load(str(folder))
-    model = network.build(source.config, source.weights, layers, pooler, is_padded, half)
+    model = network.build(source.encoder, source.weights, layers, pooler, is_padded, half)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -41,7 +41,7 @@ class Session:
 
     def __init__(self, folder: Path, is_padded: bool = False, half: bool = False) -> None:
         source = checkpoint.load(str(folder))
-        model = network.build(source.config, source.weights, (-1, 0), True, is_padded, half)
+        model = network.build(source.encoder, source.weights, (-1, 0), True, is_padded, half)
         self._session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
