@@ -148,10 +148,10 @@ class LocalServer:
         """
         if self._run is not None:
             raise ServerStartError(f"the server of {self.model_repository} was started already: stop it first")
-        if self._supervise:
-            check_psutil()
         repository = self._read_repository()
         server = find_tritonserver(self._executable)
+        if self._supervise:
+            check_psutil()
         deadline = time.monotonic() + self.startup_timeout
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             self._ports = choose_ports(self._settings.host, **self._wanted_ports)

@@ -27,7 +27,7 @@ from client_sdk._server.probes import HttpAddress, is_ready
 from client_sdk._server.repository.families import ModelRepository
 from client_sdk._server.repository.view import served_path
 from client_sdk._server.settings import API_KEY_PLACE, ServerSettings
-from client_sdk._server.tritonserver import TritonServer
+from client_sdk._server.tritonserver import INSTALL, TritonServer
 
 if TYPE_CHECKING:
     from client_sdk._server.processes import ServerProcesses
@@ -43,7 +43,7 @@ logger = logging.getLogger("client_sdk.server")
 def check_psutil() -> None:
     """Raise ServerStartError where psutil is missing, which the client alone does not need."""
     if importlib.util.find_spec("psutil") is None:
-        raise ServerStartError("psutil is missing, which looks after a server: pip install 'bert-on-triton[server]'")
+        raise ServerStartError(f"psutil is missing, which looks after a server. Install it with: {INSTALL}")
 
 
 class PortTaken(ServerStartError):

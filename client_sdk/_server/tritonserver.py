@@ -23,7 +23,7 @@ from client_sdk._errors import ServerStartError, TritonServerNotFound
 
 _CONTAINER_EXECUTABLE = Path("/opt/tritonserver/bin/tritonserver")
 _WHEEL_PYTHONS = ((3, 10), (3, 12))
-_INSTALL = "pip install 'bert-on-triton[server]'"
+INSTALL = "pip install 'bert-on-triton[server]'"
 _ELSEWHERE = (
     "run tritonserver on another machine or in NVIDIA's container (nvcr.io/nvidia/tritonserver), "
     "and connect to it with client_sdk.Client"
@@ -113,7 +113,7 @@ def _wheel_server(executable: Path) -> TritonServer:
     if not stub.is_file():
         raise ServerStartError(
             f"{executable} has no Python backend for Python {minor} (looked for {stub}): "
-            f"use Python 3.10-3.12 and {_INSTALL}, or {_ELSEWHERE}"
+            f"use Python 3.10-3.12 and {INSTALL}, or {_ELSEWHERE}"
         )
     backend = root / "backends" / "python"
     libraries = root.parent.parent / "nvidia_pytriton.libs"
@@ -175,7 +175,7 @@ def _why_none_found() -> str:
     problem = _wheel_problem()
     if problem:
         return f"{looked_for} {problem}; {_ELSEWHERE}"
-    return f"{looked_for} Install it with: {_INSTALL}"
+    return f"{looked_for} Install it with: {INSTALL}"
 
 
 def _wheel_problem() -> str | None:

@@ -52,11 +52,11 @@ def test_a_frozen_server_fails_no_call_and_is_taken_back(pair, urls):
             assert client.is_ready()
         with Client(other.grpc_url) as direct:
             wait_for(lambda: direct.encode("is it back?") is not None)
-            before = direct._ask(served("bert"), Deadline(10)).requests
+            before = direct._session.ask(served("bert"), Deadline(10)).requests
 
             def has_its_share():
                 client.encode(["text"] * 100, batch_size=8)
-                return direct._ask(served("bert"), Deadline(10)).requests > before
+                return direct._session.ask(served("bert"), Deadline(10)).requests > before
 
             wait_for(has_its_share, 60)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from client_sdk import LocalServer
 from client_sdk._errors import ServerStartError, TritonServerNotFound
 from client_sdk._server import tritonserver
 from client_sdk._server.tritonserver import find_tritonserver
+from tests.support.servers.local_servers import UPPER, make_model
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -148,6 +150,23 @@ def test_nothing_found_says_where_it_was_looked_for_and_what_to_install(
     for place in ("PATH", str(tmp_path / "opt" / "bin" / "tritonserver"), "nvidia-pytriton", sys.executable):
         assert place in message
     assert message.endswith("Install it with: pip install 'bert-on-triton[server]'")
+
+
+def test_of_tritonserver_and_psutil_the_one_that_only_some_machines_can_have_is_told_first(
+    bare_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    set_machine(monkeypatch, "Linux", "x86_64", (3, 11))
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    make_model(tmp_path / "models", "upper", UPPER)
+    server = LocalServer(tmp_path / "models", supervise=True)
+    with pytest.raises(TritonServerNotFound):
+        server.start()
+    make_program(tmp_path / "bin" / "tritonserver")
+    with pytest.raises(ServerStartError) as error:
+        server.start()
+    assert str(error.value) == (
+        "psutil is missing, which looks after a server. Install it with: pip install 'bert-on-triton[server]'"
+    )
 
 
 @pytest.mark.parametrize(
