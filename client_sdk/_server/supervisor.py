@@ -4,6 +4,8 @@ What is noticed, and how soon:
 
 - tritonserver has ended: at once (LOOK_SECONDS).
 - The process of a Python step has died: within two looks. Triton itself never starts one again.
+- Triton has given up a request as the process of a step stood still: at its first answer that says so. If the process
+  goes on, Triton takes its answer for that to the next request, which may get what another one asked for.
 - A request fails: each family is asked for one vector every ASK_SECONDS, which takes all its steps, and
   tritonserver itself whether it lives. FAILURES failures within FAILURE_SECONDS are one too many. That a model is
   not there, or that a queue is full, is no failure.
@@ -18,6 +20,7 @@ is put off, by twice as long each time, unless the repository changes before: wh
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -37,6 +40,8 @@ STUCK_SECONDS = 120.0
 STABLE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 60.0
 PAUSED_SECONDS = 3.0  # nothing that the supervisor waits for takes longer, see probes.py
+
+_GIVEN_UP = re.compile(r"Stub process '(.*)' is not healthy")  # or it is dead
 
 
 class Clock:
@@ -68,19 +73,27 @@ class Watch:
         status = self._run.wait(0)
         if status is not None:
             return f"tritonserver ended (status {status})"
-        dead = self._processes.dead_steps()
-        if dead:
-            return f"the process of {' and '.join(dead)} died"
+        death = self._death()
+        if death:
+            return death
         self._note_a_pause()
         for question in self._questions:
             failure = self._exchange(question, self._clock.now)
-            if self._note_a_pause() or not failure:
+            paused = self._note_a_pause()
+            given_up = _GIVEN_UP.search(failure or "")
+            if given_up:
+                return self._death() or f"{given_up[1]} stood still, and Triton may now mix up its answers"
+            if paused or not failure:
                 continue
             logger.info("%s: %s", question.about, failure)
             self._failures.append((self._clock.now, f"{question.about}: {failure}"))
             if len(self._failures) == FAILURES and self._clock.now - self._failures[0][0] < FAILURE_SECONDS:
                 return f"{FAILURES} requests failed, the last one with {failure}"
         return self._hang(self._clock.now)
+
+    def _death(self) -> str | None:
+        dead = self._processes.dead_steps()
+        return f"the process of {' and '.join(dead)} died" if dead else None
 
     def _note_a_pause(self) -> bool:
         """Look at the clock; after a pause everything that was seen before it is forgotten."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Client, LocalServer
+from client_sdk._server.guard import children_of
 from client_sdk._server.supervisor import IDLE_SECONDS
 from tests.support.servers.local_servers import (
     ending,
@@ -58,6 +59,7 @@ def test_a_pause_of_everything_is_no_silence_of_the_server(tmp_path: Path):
         read_until(process, "Ctrl-C")
         server = tritonserver_of(tmp_path)
         others = set(processes_of(tmp_path)) - {process.pid}
+        steps = set(children_of(server))
         for _ in range(2):
             asked.unlink(missing_ok=True)
             wait_for(asked.exists)  # by the supervisor's own request, which is on its way now
@@ -66,7 +68,10 @@ def test_a_pause_of_everything_is_no_silence_of_the_server(tmp_path: Path):
             time.sleep(IDLE_SECONDS + 2)
             os.kill(process.pid, signal.SIGCONT)
             time.sleep(1)  # it looks before the others have their turn
-            for pid in others:
+            for pid in steps:
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(2)  # each shows life, lest Triton give up its request, which is a reason to start again
+            for pid in others - steps:
                 os.kill(pid, signal.SIGCONT)
         time.sleep(IDLE_SECONDS + 1)
         assert tritonserver_of(tmp_path) == server

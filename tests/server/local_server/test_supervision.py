@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -66,6 +67,19 @@ def test_a_step_that_fails_all_requests_is_found_by_them(tmp_path: Path, supervi
         sign.unlink()
         wait_for_the_return(supervisor_log)
         assert is_told(supervisor_log, "the network broke")
+
+
+def test_a_step_that_stood_still_with_a_request_is_found_by_its_first_answer(
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
+):
+    misbehaving(tmp_path, "pass")
+    with supervised(tmp_path):
+        for step in children_of(tritonserver_of(tmp_path)):
+            os.kill(step, signal.SIGSTOP)
+        wait_for_the_return(supervisor_log)
+        (told, _) = supervisor_log.messages
+        what = "stood still, and Triton may now mix up its answers; starting the server again"
+        assert re.fullmatch(rf"bert_\d_\d {what}", told)
 
 
 IN_A_SCRIPT = """
