@@ -223,6 +223,10 @@ def test_each_step_compares_the_identity_of_its_files_with_the_configs_in_the_sa
     assert len(sources) == 1
 
 
+def test_each_step_notices_in_the_same_way_that_it_stood_still():
+    assert len({Path(step(name)["stalls"].__file__).read_text() for name in step_models.STEPS}) == 1
+
+
 IDENTITY = "0123456789abcdef" * 2
 REQUESTS = [
     "",

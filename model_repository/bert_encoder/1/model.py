@@ -28,6 +28,7 @@ from backlog import Backlog
 from jobs import INPUTS, Job, Refused, Row
 from meters import Meters
 from reading import Reader
+from stalls import Stalls
 
 # Of a job that waited for longer, in seconds, Triton is asked whether anybody still waits for it; asking takes as long
 # as an answer does.
@@ -68,6 +69,7 @@ class TritonPythonModel:
         self.threads = [threading.Thread(target=self._go_on, args=step, daemon=True) for step in steps]
         for thread in self.threads:
             thread.start()
+        self.stalls = Stalls()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         """Has the requests of a batch computed together; a wrong one gets an error of its own.
@@ -75,6 +77,19 @@ class TritonPythonModel:
         Returns before that is done, so that the next batch is read meanwhile: a place of the list that is None is
         answered through its response sender.
         """
+        with self.stalls.batch():
+            return self._answers(requests)
+
+    def finalize(self) -> None:
+        """End the threads; Triton calls this when every request has been answered."""
+        self.stalls.end()
+        self.backlog.end()
+        self.finished.put(None)
+        self.meters.ended.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _answers(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         responses: list[pb_utils.InferenceResponse | None] = [None] * len(requests)
         places: dict[Job, int] = {}  # in the batch
         rows: list[Row] = []
@@ -106,14 +121,6 @@ class TritonPythonModel:
         except BaseException as error:  # all are answered, or will be
             self._report("a batch goes on after", error)
         return responses
-
-    def finalize(self) -> None:
-        """End the threads; Triton calls this when every request has been answered."""
-        self.backlog.end()
-        self.finished.put(None)
-        self.meters.ended.set()
-        for thread in self.threads:
-            thread.join()
 
     def _are_one_slice(self, rows: list[Row]) -> bool:
         """Whether they are all that there is to do, and few enough for a lone slice."""

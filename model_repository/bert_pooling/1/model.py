@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 import vectors
+from stalls import Stalls
 
 QUIET = 10.0  # seconds between two lines of the log
 
@@ -63,10 +64,16 @@ class TritonPythonModel:
         labels = {"model": args["model_name"].removesuffix("_pooling")}
         self.not_finite, self.failures = (family.Metric(labels=labels) for family in self.families)
         self.quiet_until = 0.0
+        self.stalls = Stalls()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse]:
         """Pools request by request; a wrong one gets an error of its own, whatever is wrong with it."""
-        return [self._respond(request) for request in requests]
+        with self.stalls.batch():
+            return [self._respond(request) for request in requests]
+
+    def finalize(self) -> None:
+        """End the thread; Triton calls this when every request has been answered."""
+        self.stalls.end()
 
     def _respond(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:

@@ -19,6 +19,7 @@ import request_parameters
 import triton_python_backend_utils as pb_utils
 from long_turns import LongTurns
 from request_parameters import Refused
+from stalls import Stalls
 from token_rows import Job, outputs
 from tokenizer_file import TokenizerFile
 
@@ -50,9 +51,19 @@ class TritonPythonModel:
         self.metric_family = family  # a Metric lives only as long as its family
         self.truncated = family.Metric(labels={"model": settings["family"]})
         self.turns = LongTurns(self._turn, self._finish)
+        self.stalls = Stalls()
 
     def execute(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         """Answers the requests of a batch; those that take long get None in their place, and their answer later."""
+        with self.stalls.batch():
+            return self._answers(requests)
+
+    def finalize(self) -> None:
+        """End the threads; Triton calls this when every request has been answered."""
+        self.stalls.end()
+        self.turns.end()
+
+    def _answers(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         responses: list[pb_utils.InferenceResponse | None] = [None] * len(requests)
         jobs: dict[int, Job] = {}
         for index, request in enumerate(requests):
@@ -76,10 +87,6 @@ class TritonPythonModel:
             except BaseException as error:
                 responses[index] = _refusal(error)
         return responses
-
-    def finalize(self) -> None:
-        """End the thread; Triton calls this when every request has been answered."""
-        self.turns.end()
 
     def _read(self, request: pb_utils.InferenceRequest) -> Job:
         """Read a request into a Job, and starts it."""
