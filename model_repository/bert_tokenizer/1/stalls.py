@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TICK = 0.1  # seconds
-STALL = 0.6  # what Triton's second leaves, as the process shows life every 0.3 s
+STALL = 0.7  # what is left of Triton's second, as the process shows life every 0.3 s
 PICKED_UP = 0.3  # a batch that begins so soon after a stall may have waited through it
 
 
