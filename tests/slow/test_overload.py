@@ -24,7 +24,6 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, LocalServer, ServerBusy
 from perf.processes import MIB, own_bytes, server_processes, shared_bytes
-from tests.support.patience import PATIENCE
 from tests.support.servers.local_servers import processes_of, tritonserver_of
 from tests.support.servers.traffic import is_near, traffic
 
@@ -59,7 +58,7 @@ def _edit(repository: Path, step: str, change) -> None:
 
 def test_what_a_full_queue_refuses_is_tried_again_until_it_is_served(narrow, texts, sentence):
     with traffic(narrow, texts, sentence, clients=24, timeout=120) as seen:
-        seen.wait_for_more(100, 120)
+        seen.wait_for_more(100)
     assert seen.errors == [] and seen.wrong == 0
 
 
@@ -135,7 +134,7 @@ def test_clients_that_send_slowly_hold_nobody_up(bert, texts, sentence):
                 connection.sendall(body[i : i + 1])
 
     with threads(32, dribble), traffic(bert, texts, sentence) as seen:
-        seen.wait_for_more(50, 60)
+        seen.wait_for_more(50)
     assert seen.errors == [] and seen.wrong == 0 and seen.longest < SLOWEST_NEIGHBOUR
 
 
@@ -150,7 +149,7 @@ def test_clients_that_do_not_read_hold_nobody_up(bert, texts, sentence):
             stop.wait(60)
 
     with threads(8, never_read), traffic(bert, texts, sentence) as seen:
-        seen.wait_for_more(60, 60)
+        seen.wait_for_more(60)
     assert seen.errors == [] and seen.wrong == 0 and seen.longest < SLOWEST_NEIGHBOUR
 
 
@@ -169,7 +168,7 @@ def test_clients_that_die_with_requests_in_flight_harm_nobody(bert, texts, sente
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     with traffic(bert, texts, sentence) as seen, threads(4, die):
-        seen.wait_for_more(60, PATIENCE)
+        seen.wait_for_more(60)
     assert seen.errors == [] and seen.wrong == 0
 
 
@@ -197,7 +196,7 @@ def test_calls_that_are_cancelled_harm_nobody_and_leave_nothing(bert, texts, sen
     levels = []
     for _ in range(2):  # the first time for what is kept for good
         with threads(2, cancel), traffic(bert, texts, sentence) as seen:
-            seen.wait_for_more(40, 60)
+            seen.wait_for_more(40)
         assert seen.errors == [] and seen.wrong == 0
         levels.append(held())
     assert cancelled > 100, cancelled

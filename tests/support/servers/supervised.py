@@ -10,8 +10,6 @@ from client_sdk import LocalServer
 from tests.support.servers.local_servers import UPPER, make_model, processes_of, wait_for
 from tests.support.servers.moody_model import make_moody_repository
 
-BACK_WITHIN = 15.0  # seconds
-
 # Each misbehaves from the moment that a file lies beside it.
 MISBEHAVING = """
 import os
@@ -64,4 +62,4 @@ def is_told(caplog: pytest.LogCaptureFixture, text: str) -> bool:
 
 
 def wait_for_the_return(caplog: pytest.LogCaptureFixture, times: int = 1) -> None:
-    wait_for(lambda: sum("the server is back after" in message for message in caplog.messages) == times, BACK_WITHIN)
+    wait_for(lambda: sum("the server is back after" in message for message in caplog.messages) == times)

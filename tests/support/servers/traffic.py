@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from client_sdk import Client, LocalServer
+from tests.support.patience import PATIENCE
 
 TOLERANCE = 1e-5
 BULK = 40  # texts of a larger call
@@ -30,7 +31,7 @@ class Traffic:
     _over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait_for_more(self, calls: int, seconds: float = 30.0) -> None:
+    def wait_for_more(self, calls: int, seconds: float = PATIENCE) -> None:
         """Waits until that many more calls were served."""
         enough = self.served + calls
         deadline = time.monotonic() + seconds
