@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from itertools import islice
 
@@ -50,6 +51,8 @@ class TritonPythonModel:
         )
         self.metric_family = family  # a Metric lives only as long as its family
         self.truncated = family.Metric(labels={"model": settings["family"]})
+        # Two threads that increment one Metric end tritonserver: the second frees what the first put in shared memory.
+        self.counting = threading.Lock()
         self.turns = LongTurns(self._turn, self._finish)
         self.stalls = Stalls()
 
@@ -138,7 +141,8 @@ class TritonPythonModel:
     def _reply(self, job: Job) -> pb_utils.InferenceResponse:
         tensors, cut = outputs(job)
         if cut:
-            self.truncated.increment(cut)
+            with self.counting:
+                self.truncated.increment(cut)
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import threading
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -198,6 +201,24 @@ def test_short_texts_are_served_while_long_ones_are_tokenized(own_server, what):
         thread.join()
     assert all(len(set(found.tolist())) == 1 for found in counts)
     assert served >= 8
+
+
+def test_texts_that_are_cut_are_counted_by_whichever_thread_is_done_with_them(repository, tmp_path):
+    """Those of one piece, at once, and those of more, in turns; both at a time have ended tritonserver."""
+    for path in repository.glob("small*"):
+        shutil.copytree(path, tmp_path / path.name)
+    texts = ["a " * 60, "a " * 700]
+    with LocalServer(tmp_path) as server:
+
+        def ask(text: str) -> None:
+            with Client(server.grpc_url, "small") as client:
+                assert min(client.count_tokens([text] * 4000)) > 60  # and 40 are kept
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(ask, texts))
+        with urllib.request.urlopen(server.metrics_url) as page:
+            (count,) = re.findall(r'bert_truncated_texts_total{model="small"} (\d+)', page.read().decode())
+    assert int(count) == 8000
 
 
 def test_a_prompt_is_refused_before_it_is_put_before_every_text(own_server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -117,6 +118,34 @@ def test_the_tokenizer_serves_the_others_of_a_batch(
 
     place = getattr(tokenizer[module], owner) if owner else tokenizer[module]
     check(tokenizing, requests, lambda: plant(place, name, fails, monkeypatch))
+
+
+class Counter:
+    """A metric of Triton's, and how many threads it was in at most; the first one to come waits for a second."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.inside = self.most = 0
+        self.met = threading.Event()
+
+    def increment(self, count: int) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside > 1:
+            self.met.set()
+        self.met.wait(0.5)  # in vain, if all is well
+        self.counts.append(count)
+        self.inside -= 1
+
+
+def test_the_tokenizer_counts_cut_texts_by_one_thread_at_a_time(tokenizing, monkeypatch):
+    """Two at a time end tritonserver."""
+    counter = Counter()
+    monkeypatch.setattr(tokenizing, "truncated", counter)
+    texts = [b"in turns " * 500, b"at once " * 40]
+    batch = [Request({"TEXT": np.array([[text]], object)}, ["input_ids", "TOKEN_COUNT"]) for text in texts]
+    assert [len(answer["input_ids"][0]) for answer in execute(tokenizing, batch)] == [32, 32]
+    assert (counter.counts, counter.most) == ([1, 1], 1)
 
 
 # encoder
