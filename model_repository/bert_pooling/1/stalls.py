@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 TICK = 0.1  # seconds
 STALL = 0.7  # what is left of Triton's second, as the process shows life every 0.3 s
+BUSY = 0.1  # of a processor; a process that got more of it did not stand still, whatever kept this thread waiting
 PICKED_UP = 0.3  # a batch that begins so soon after a stall may have waited through it
 
 
@@ -25,7 +26,7 @@ class Stalls:
     """A thread that notices when the process has stood still."""
 
     def __init__(self) -> None:
-        self._seen = time.time()
+        self._seen, self._used = time.time(), time.process_time()
         self._over = float("-inf")  # when the last stall was, by time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -51,10 +52,11 @@ class Stalls:
             self._look()
 
     def _look(self) -> None:
-        now = time.time()
-        if now - self._seen > STALL:
+        now, used = time.time(), time.process_time()
+        passed = now - self._seen
+        if passed > STALL and used - self._used < BUSY * passed:
             self._over = time.monotonic()
-        self._seen = now
+        self._seen, self._used = now, used
 
 
 def die() -> None:

@@ -18,6 +18,7 @@ class Clocks:
     def __init__(self) -> None:
         self.wall = 1000.0
         self.since_boot = 50.0
+        self.used = 0.0
 
     def time(self) -> float:
         return self.wall
@@ -25,7 +26,11 @@ class Clocks:
     def monotonic(self) -> float:
         return self.since_boot
 
-    def go_on(self, seconds: float, *, asleep: bool = False) -> None:
+    def process_time(self) -> float:
+        return self.used
+
+    def go_on(self, seconds: float, *, asleep: bool = False, busy: float = 0.0) -> None:
+        self.used += busy
         self.wall += seconds
         self.since_boot += 0 if asleep else seconds
 
@@ -72,6 +77,12 @@ def test_a_batch_that_may_have_waited_through_a_stall_is_not_answered(
     with stalls.batch():
         pass
     assert deaths == ["died"]
+
+
+def test_a_process_that_computes_does_not_stand_still(stalls: Any, clocks: Clocks, deaths: list[str]):
+    with stalls.batch():
+        clocks.go_on(3 * LONG, busy=LONG)  # in one call, which lets no other thread of Python in
+    assert deaths == []
 
 
 def test_what_comes_later_is_answered(stalls: Any, clocks: Clocks, deaths: list[str]):
