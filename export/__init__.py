@@ -1,4 +1,4 @@
-"""From a BERT checkpoint to models that Triton serves."""
+"""From a checkpoint of BERT or its kin to models that Triton serves."""
 
 import os
 

@@ -50,7 +50,7 @@ examples:
   {prog} ./chinese_L-12_H-768_A-12 --layers -2       Google's original format (bert_config.json, ...)
 
 Pooling, normalisation, prompts and max_seq_len are the checkpoint's own (sentence-transformers' files) unless given;
-a plain BERT gets mean pooling, not normalised. Requests can choose others.
+a plain network gets mean pooling, not normalised. Requests can choose others.
 A folder that holds both formats is read as Hugging Face's, unless an option of Google's format is given.
 exit status: 0 exported, 1 refused or failed (the repository is as it was), 2 wrong usage, 130 interrupted
 """
@@ -60,7 +60,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     """Describe the command line of a program called `prog`."""
     p = argparse.ArgumentParser(
         prog=prog,
-        description="Puts a BERT checkpoint into a Triton model repository.",
+        description="Puts a checkpoint of BERT or its kin into a Triton model repository.",
         epilog=_EPILOG.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,7 +93,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         metavar="I",
         help="encoder layers to concatenate, by Python index (default: -1, the last)",
     )
-    p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, [CLS] and [SEP] counted")
+    p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, special ones counted")
     p.add_argument("--pooling", choices=_POOLINGS, help="of requests that name none")
     p.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction, help="vectors of length 1 where a request does not say"
@@ -113,7 +113,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
     p.add_argument(
         "--verify",
         action="store_true",
-        help="compare with transformers' BertModel; a difference > 1e-4 fails (fp16: > 1e-2, of an output's largest "
+        help="compare with transformers on PyTorch; a difference > 1e-4 fails (fp16: > 1e-2, of an output's largest "
         "value where that is above 1; int8: compares the FP32 network that it is made of)",
     )
     p.add_argument(

@@ -29,7 +29,7 @@ class Request:
         repository: The model repository to write to.
         version: Version directory in each model.
         instances: Of the encoder, on each GPU; None for one on the CPU and two on a GPU.
-        verify: Whether to compare with transformers' BertModel (the FP32 network where the precision is INT8).
+        verify: Whether to compare with transformers' model (the FP32 network where the precision is INT8).
         precision: Of the network, one of `family.PRECISIONS`.
         least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
         gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU, and for
@@ -116,7 +116,7 @@ def settled(request: Request, source: Checkpoint) -> Family:
     if not 3 <= max_seq_len <= encoder.max_positions:
         raise ExportError(
             f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {encoder.max_positions}, "
-            "[CLS] and [SEP] included"
+            "special tokens included"
         )
     dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
     _check_dense(dense, pooling, encoder.hidden_size, len(request.layers))

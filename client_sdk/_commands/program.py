@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code."""
     given = sys.argv[1:] if argv is None else argv
     if given[:1] != [_EXPORT]:
-        return run_command(given, _PROG, {_EXPORT: "put a BERT checkpoint into a model repository"})
+        return run_command(given, _PROG, {_EXPORT: "put a checkpoint into a model repository"})
     try:
         exporting = importlib.import_module("export.__main__")
     except ModuleNotFoundError as error:

@@ -152,6 +152,7 @@ def read_config(path: Path, *, default_model_type: str | None = None) -> tuple[E
     if not read:
         raise ExportError(
             f"{path}: model_type is {json_files.shown(model_type)}; export works for {', '.join(architectures.READERS)}"
+            + (", and never runs code that comes with a checkpoint (auto_map)" if values.get("auto_map") else "")
         )
     config = Config(path, values)
     return read(config), config.read

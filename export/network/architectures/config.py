@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,21 @@ class Config:
     Every method raises ExportError for a value that makes no sense, or that the network cannot be written for.
     """
 
-    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
         self.path = path
         self.read: dict[str, Any] = {}
         """What was asked for and is there: all that the network depends on."""
-        self._values = values
+        self._values = dict(values)
         for key, meaning in OTHER_NETWORKS.items():
             if values.get(key):
                 shown = json_files.shown(values[key])
                 raise ExportError(f"{path}: {key} is {shown}, a network that {meaning}; it cannot be exported")
+
+    def take_over(self, names: Mapping[str, str]) -> None:
+        """Give keys that are absent the values of the older names that are given for them."""
+        for key, name in names.items():
+            if name in self._values:
+                self._values.setdefault(key, self._values[name])
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value as it is."""

@@ -27,6 +27,35 @@ _NOMIC = (
     OtherName(r"layers\.(\d+)\.post_attention_layernorm", r"encoder.layers.\1.norm1"),
     OtherName(r"layers\.(\d+)\.post_mlp_layernorm", r"encoder.layers.\1.norm2"),
 )
+_NOMIC_KEYS = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "n_inner",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "max_position_embeddings": "max_trained_positions",
+    "rope_theta": "rotary_emb_base",
+}
+"""What transformers calls the keys of NomicBERT's own code."""
+
+_NOMIC_BLOCKS = {
+    "activation_function": "swiglu",
+    "prenorm": False,
+    "parallel_block": False,
+    "causal": False,
+    "use_rms_norm": False,
+    "qkv_proj_bias": False,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "num_experts": 0,
+    "moe_every_n_layers": 0,
+}
+"""Keys of its own code that describe another network if they say anything else."""
+
 _GTE = (
     *(
         OtherName(rf"layers\.(\d+)\.self_attn\.{projection}", r"encoder.layer.\1.attention.qkv_proj", part, 3)
@@ -53,8 +82,12 @@ _JINA = (
 
 
 def read_nomic_bert(config: Config) -> Encoder:
-    """Read NomicBERT's config.json: gates, and no biases but the norms'."""
+    """Read NomicBERT's config.json, with transformers' keys or its own code's: gates, and no biases but the norms'."""
+    config.take_over(_NOMIC_KEYS)
+    for key, value in _NOMIC_BLOCKS.items():
+        config.only(key, (value, None), value)
     encoder = bert.read(config, "nomic_bert", act="silu", vocab_size=30528, max_position_embeddings=2048)
+    encoder = replace(encoder, max_positions=max(encoder.max_positions, config.size("n_positions", 1)), pooler=None)
     return _rotated(config, encoder, _NOMIC, theta=1000.0, bias=False, gated=True)
 
 
@@ -63,7 +96,7 @@ def read_gte(config: Config) -> Encoder:
     encoder = bert.read(
         config, "gte", least_types=0, vocab_size=250048, max_position_embeddings=8192, type_vocab_size=1
     )
-    return _rotated(config, encoder, _GTE, theta=160_000.0, bias=True, gated=True)
+    return _rotated(config, replace(encoder, pooler=None), _GTE, theta=160_000.0, bias=True, gated=True)
 
 
 def read_jina_embeddings_v3(config: Config) -> Encoder:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from jobs import INPUTS, Job, Refused
 
@@ -25,6 +26,7 @@ class Reader:
             "token_type_ids": int(limits["type_vocab_size"]),
             "pooling_mask": 2,
         }
+        self.takes_gaps = "adjacent" not in limits
         self.max_positions = int(limits["max_position_embeddings"])
         self.widest = self.max_positions + MOST_PADDING
         self.shapes: dict[str, list[int]] = {output.name: output.shape[1:] for output in session.get_outputs()}
@@ -55,6 +57,8 @@ class Reader:
         for name, value in zip(INPUTS, greatest.tolist(), strict=True):
             if value >= self.limits[name]:
                 raise _invalid(f"{name} has values outside 0 to {self.limits[name] - 1}")
+        if not self.takes_gaps:
+            _check_gaps(tensors[INPUTS.index("attention_mask")])
         wanted = request.requested_output_names()
         shapes = {
             name: (count, width, *shape) if name == "token_embeddings" else (count, *shape)
@@ -90,6 +94,15 @@ def _parameters(request: pb_utils.InferenceRequest) -> Any:
         return json.loads(request.parameters() or "{}")
     except ValueError as error:  # of bytes that are no UTF-8 too
         raise _invalid(f"the parameters of the request cannot be read: {error}") from None
+
+
+def _check_gaps(mask: npt.NDArray[np.int32]) -> None:
+    """Refuse rows whose tokens do not stand side by side, where distances between them count."""
+    begins = (np.diff(mask, axis=1, prepend=0) > 0).sum(axis=1)
+    if (begins > 1).any():
+        raise _invalid(
+            f"attention_mask has a gap in row {begins.argmax()}; the network takes rows whose tokens stand side by side"
+        )
 
 
 def _invalid(message: str) -> Refused:
