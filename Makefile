@@ -43,7 +43,7 @@ soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)
 
 verify: $(MODEL) .venv/verify
-	$(PY) -m pytest --live tests/server/test_vectors.py tests/live
+	$(PY) -m pytest --live tests/server/test_vectors.py tests/server/test_modules.py tests/live
 
 lint: .venv/dev
 	$(PY) -m ruff check .

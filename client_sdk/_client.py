@@ -132,7 +132,8 @@ class Client(Reconnecting):
                 a pair, encoded together; `texts` itself may be a tuple, as it may be a list. A stream is read a few
                 thousand texts or half a second ahead, in the caller's own thread; one that blocks holds the call up.
                 What has no order or several columns (a set, a mapping, a table) is refused with what to write.
-            pooling: `mean`, `max`, `mean_max`, `cls`, `last`, or `pooler` if the model has one.
+            pooling: `mean`, `max`, `mean_max`, `cls`, `last` (or `lasttoken`); `mean_sqrt_len_tokens`, `weightedmean`
+                and `pooler` if the model has them; or several joined by "+", side by side: `cls+mean`.
             normalize: Whether vectors are scaled to length 1.
             truncate_dim: Keep this many numbers of each vector, cut before it is normalised.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.

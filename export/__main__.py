@@ -27,6 +27,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 try:
+    from export import poolings
     from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS
     from export.settings import PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
@@ -35,7 +36,6 @@ except ModuleNotFoundError as error:
     sys.exit(_missing(error))
 
 _PROG = "python -m export"
-_POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
 _MOST_VERSIONS = 2**63 - 1  # Triton ends itself at a higher one
 _MOST_THREADS = 1024  # or instances: with thousands a server does not become ready
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -94,7 +94,13 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="encoder layers to concatenate, by Python index (default: -1, the last)",
     )
     p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, special ones counted")
-    p.add_argument("--pooling", choices=_POOLINGS, help="of requests that name none")
+    p.add_argument(
+        "--pooling",
+        type=_pooling,
+        metavar="NAME",
+        help=f"of requests that name none: {', '.join((*poolings.POOLINGS, poolings.POOLER))}, or several joined by + "
+        "(cls+mean)",
+    )
     p.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction, help="vectors of length 1 where a request does not say"
     )
@@ -265,6 +271,13 @@ def _version(text: str) -> int:
 
 def _threads(text: str) -> int:
     return _positive(text, _MOST_THREADS)
+
+
+def _pooling(text: str) -> str:
+    try:
+        return poolings.name(poolings.parts(text))
+    except ExportError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _layers(text: str) -> list[int]:

@@ -30,7 +30,7 @@ from export.tokenizer import step as tokenizer_step
 NETWORK = "model.onnx"
 PLAN = "model.plan"
 TOKENIZER = "tokenizer.json"
-DENSE = "dense.npz"
+STAGES = "stages.npz"
 
 # A protobuf message ends at 2 GB; what is left of it here is for the graph itself.
 EXTERNAL_DATA_BYTES = 2_000_000_000
@@ -77,7 +77,7 @@ def export(request: Request, step: Step) -> Path:
             print(f"skipped: {others} (not part of the encoder)")
         runner: Runner = Network(path)
         with step("running it in ONNX Runtime"):
-            runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len)
+            runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
         if request.precision == "int8":
             if request.verify:
                 _verify(runner, source, family, request, step)
@@ -102,7 +102,7 @@ def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:
     """Build the network in the layout that its backend takes."""
     is_padded = family.backend == "tensorrt"
-    return network.build(source.encoder, weights, family.layers, family.pooler, is_padded, half)
+    return network.build(source.encoder, weights, family.layers, family.pooler, is_padded, half, family.reductions)
 
 
 def _to_engine(
@@ -125,7 +125,7 @@ def _to_engine(
     engine = tensorrt.load(plan, options)
     print(f"  {engine}")
     with step("running it in TensorRT"):
-        runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len)
+        runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
     return engine
 
 
@@ -133,7 +133,7 @@ def _verify(runner: Runner, source: Checkpoint, family: Family, request: Request
     """Compare a network with transformers."""
     with step("comparing with transformers"):
         half = request.precision == "fp16"
-        differences = verify.compare(runner, source, family.layers, family.max_seq_len, half)
+        differences = verify.compare(runner, source, family.layers, family.max_seq_len, half, family.reductions)
     for difference in differences:
         print(
             f"  {difference.output:16} max |difference| {difference.largest:.2e} "
@@ -165,7 +165,7 @@ def _to_int8(
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized = Network(path)
-        runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len)
+        runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
     _compare(quantized, reference, request, step)
     if tensorrt:
         engine = _to_engine(tensorrt, path, source, family, request, step)
@@ -189,10 +189,7 @@ def _write_settings(source: Checkpoint, family: Family, directories: dict[str, P
     """Write what the steps around the network read beside their config."""
     tokenizer = directories[f"{family.name}_tokenizer"] / TOKENIZER
     tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
-    arrays = {}
-    for index, _ in enumerate(family.dense_activations):
-        layer = source.defaults.dense[index]
-        arrays[f"weight_{index}"] = layer.weight
-        arrays[f"bias_{index}"] = np.zeros(len(layer.weight), np.float32) if layer.bias is None else layer.bias
+    stages = source.defaults.stages[: len(family.stages)]
+    arrays = {f"{name}_{i}": array for i, stage in enumerate(stages) for name, array in stage.arrays.items()}
     if arrays:
-        np.savez(directories[f"{family.name}_pooling"] / DENSE, **arrays)
+        np.savez(directories[f"{family.name}_pooling"] / STAGES, **arrays)

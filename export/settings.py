@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from export import poolings
 from export.checkpoint import google
 from export.checkpoint.checkpoint import Checkpoint
-from export.checkpoint.sentence_transformers import Dense
+from export.checkpoint.sentence_transformers import Stage
 from export.errors import ExportError
 from export.network import network
+from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
@@ -109,7 +111,7 @@ def settled(request: Request, source: Checkpoint) -> Family:
     if not pooling:
         raise ExportError(f"{defaults.unsupported}; choose one with --pooling")
     has_pooler = encoder.pooler is not None and source.weights.has(encoder.pooler.weight.name)
-    if pooling == "pooler" and not has_pooler:
+    if pooling == poolings.POOLER and not has_pooler:
         name = encoder.pooler.weight.name if encoder.pooler else f"nor has any {encoder.model_type}"
         raise ExportError(f"{request.checkpoint} has no pooler ({name}); choose another --pooling")
     max_seq_len = request.max_seq_len or defaults.max_seq_len
@@ -118,21 +120,24 @@ def settled(request: Request, source: Checkpoint) -> Family:
             f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {encoder.max_positions}, "
             "special tokens included"
         )
-    dense = defaults.dense if pooling == defaults.pooling else ()  # they were trained behind that pooling
-    _check_dense(dense, pooling, encoder.hidden_size, len(request.layers))
+    pooling = poolings.name(poolings.parts(pooling))
+    stages = defaults.stages if pooling == defaults.pooling else ()  # they were trained behind that pooling
+    size = _size_behind(stages, pooling, encoder.hidden_size, len(request.layers))
     return Family(
         name=request.name,
         hidden_size=encoder.hidden_size,
         layers=request.layers,
         # It reads the last layer, so it costs the layers that would be left out otherwise.
-        pooler=has_pooler and (pooling == "pooler" or highest == encoder.num_hidden_layers - 1),
+        pooler=has_pooler and (pooling == poolings.POOLER or highest == encoder.num_hidden_layers - 1),
         max_seq_len=max_seq_len,
         pooling=pooling,
         normalize=defaults.normalize if request.normalize is None else request.normalize,
         prompts=defaults.prompts,
         default_prompt_name=defaults.default_prompt_name,
-        dense_activations=tuple(layer.activation for layer in dense),
-        dense_size=len(dense[-1].weight) if dense else None,
+        reductions=(*REDUCTIONS, *(part for part in poolings.parts(pooling) if part in MORE_REDUCTIONS)),
+        stages=tuple(stage.kind for stage in stages),
+        stages_size=size if stages else None,
+        similarity=defaults.similarity,
         backend=request.backend,
         max_batch_size=request.max_batch_size,
         instances=request.instances or _instances(request),
@@ -145,18 +150,21 @@ def settled(request: Request, source: Checkpoint) -> Family:
     )
 
 
-def _check_dense(dense: Sequence[Dense], pooling: str, hidden_size: int, layers: int) -> None:
-    """Refuses Dense layers that the pooling step could not compute behind `pooling`: it would end with the server."""
+def _size_behind(stages: Sequence[Stage], pooling: str, hidden_size: int, layers: int) -> int:
+    """The length of vectors behind `pooling` and `stages`.
+
+    Refuses those that the pooling step could not compute: it would end with the server.
+    """
     size = pooled_size(pooling, hidden_size, layers)
-    for number, layer in enumerate(dense, start=1):
-        outputs, inputs = layer.weight.shape
+    for number, (inputs, outputs) in enumerate(filter(None, (stage.sizes for stage in stages)), start=1):
         if inputs != size:
             raise ExportError(
-                f"the checkpoint's Dense layer {number} takes vectors of length {inputs}, but "
+                f"the checkpoint's Dense layer or LayerNorm {number} takes vectors of length {inputs}, but "
                 f"pooling {pooling} over {layers} layer(s) gives it {size}; leave --layers at one, or choose another "
-                "--pooling, behind which there is no Dense layer"
+                "--pooling, behind which there is none"
             )
         size = outputs
+    return size
 
 
 def _gpus_of_encoder(request: Request) -> tuple[int, ...] | None:

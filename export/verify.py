@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -14,8 +15,10 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.google import GoogleWeights
 from export.errors import ExportError
 from export.network.batches import Arrays
+from export.network.layout import REDUCTIONS
 from export.network.network import layer_indices
 from export.network.runner import Runner
+from export.network.weights import Array
 from export.sentences import docstring_sentences
 
 TOLERANCE = 1e-4
@@ -61,7 +64,12 @@ def require_reference() -> None:
 
 
 def compare(
-    network: Runner, source: Checkpoint, layers: tuple[int, ...], max_seq_len: int, half: bool = False
+    network: Runner,
+    source: Checkpoint,
+    layers: tuple[int, ...],
+    max_seq_len: int,
+    half: bool = False,
+    reductions: Sequence[str] = REDUCTIONS,
 ) -> list[Difference]:
     """Compare every output of a network with transformers' model, loaded from the same checkpoint.
 
@@ -74,7 +82,7 @@ def compare(
     """
     encodings = _encodings(source.tokenizer_json, max_seq_len)
     found = network.run(encodings)
-    expected = _reference(_model(source), encodings, layers, source.encoder.types is not None)
+    expected = _reference(_model(source), encodings, layers, reductions, source.encoder.types is not None)
     differences = []
     for name in network.outputs:
         gap = np.abs(found[name] - expected[name])
@@ -126,7 +134,19 @@ def _model(source: Checkpoint) -> Any:
     ).eval()
 
 
-def _reference(model: Any, encodings: list[Encoding], layers: tuple[int, ...], has_types: bool) -> Arrays:
+_REDUCED: dict[str, Callable[[Array], Array]] = {
+    "mean": lambda x: x.mean(0),
+    "max": lambda x: x.max(0),
+    "first": lambda x: x[0],
+    "last": lambda x: x[-1],
+    "mean_sqrt_len_tokens": lambda x: x.sum(0) / np.float32(len(x) ** 0.5),
+    "weightedmean": lambda x: np.average(x, axis=0, weights=np.arange(1, len(x) + 1)).astype(np.float32),
+}
+
+
+def _reference(
+    model: Any, encodings: list[Encoding], layers: tuple[int, ...], reductions: Sequence[str], has_types: bool
+) -> Arrays:
     import torch
 
     tokens, pooled, pooler_output = [], [], []
@@ -138,7 +158,7 @@ def _reference(model: Any, encodings: list[Encoding], layers: tuple[int, ...], h
         wanted = [states[index][0].numpy() for index in layer_indices(layers, len(states))]
         x = np.concatenate(wanted, axis=-1)
         tokens.append(x)
-        pooled.append(np.stack([x.mean(0), x.max(0), x[0], x[-1]]))
+        pooled.append(np.stack([_REDUCED[name](x) for name in reductions]))
         if getattr(result, "pooler_output", None) is not None:
             pooler_output.append(result.pooler_output[0].numpy())
     arrays = {"token_embeddings": np.concatenate(tokens), "pooled": np.stack(pooled)}

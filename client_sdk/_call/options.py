@@ -9,8 +9,9 @@ import numpy as np
 from client_sdk._checks import positive_int, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
 
-POOLINGS = ("mean", "max", "mean_max", "cls", "last", "pooler")
-"""The poolings that a server may know; `pooler` only if the checkpoint has one."""
+POOLINGS = ("mean", "max", "mean_max", "cls", "last", "lasttoken", "mean_sqrt_len_tokens", "weightedmean", "pooler")
+"""The poolings that a server may know, alone or several joined by "+"; those behind `lasttoken` only if the model has
+what they need."""
 
 PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 """How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
@@ -68,7 +69,7 @@ def request_parameters(
     priority: str | None = None,
 ) -> dict[str, bool | int | str]:
     """Only what differs from the server's own defaults is sent, and the priority if the caller chose one."""
-    pooling = _choice("pooling", pooling, POOLINGS)
+    pooling = _pooling(pooling)
     pair_truncation = _choice("pair_truncation", pair_truncation, PAIR_TRUNCATIONS)
     priority = _choice("priority", priority, PRIORITIES)
     normalize = None if normalize is None else _bool("normalize", normalize, "bool or None")
@@ -110,6 +111,15 @@ def _string(name: str, value: Any) -> str | None:
     if not isinstance(value, str):
         raise InvalidType(f"{name} must be str or None, not {type(value).__name__}")
     return sendable(name, value)
+
+
+def _pooling(value: Any) -> str | None:
+    pooling = _string("pooling", value)
+    if pooling is not None and not {*pooling.split("+")} <= {*POOLINGS}:
+        raise InvalidArgument(
+            f"pooling {pooling!r} is not known; allowed: {', '.join(POOLINGS)}, or several joined by + (cls+mean)"
+        )
+    return pooling
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str | None:

@@ -45,6 +45,8 @@ class ModelInfo:
     identity: str = ""
     """A hash over network, tokenizer and settings, the same for vectors that can be compared; empty if the export
     is of a time before it."""
+    similarity: str = "cosine"
+    """How the checkpoint means vectors to be compared: cosine, dot, euclidean or manhattan."""
 
 
 def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
@@ -91,6 +93,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             backend=backend,
             server_version=str(server.get("version", "")),
             identity=known.identity(model, str(versions[-1])) or "",
+            similarity=parameters.get("similarity", "cosine"),
         )
     except (KeyError, ValueError) as error:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)

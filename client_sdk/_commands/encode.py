@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "row for it, JSON lines have the number of each line as line, and FILE.skipped.jsonl, or standard error, says "
         "which were skipped and why",
     )
-    parser.add_argument("--pooling", choices=POOLINGS, help="default: the model's own")
+    parser.add_argument(
+        "--pooling",
+        metavar="NAME",
+        help=f"{', '.join(POOLINGS)}, or several joined by + (cls+mean); default: the model's own",
+    )
     parser.add_argument(
         "--normalize",
         action=argparse.BooleanOptionalAction,

@@ -336,7 +336,7 @@ class BertClient(Reconnecting):
             "model": info.model,
             "max_seq_len": self._max_seq_len or info.max_seq_len,
             "pooling_layer": list(info.layers),
-            "pooling_strategy": POOLING_NUMBERS[pooling],
+            "pooling_strategy": POOLING_NUMBERS.get(pooling, pooling),  # of a pooling that it had not, the name
             "mask_cls_sep": "mask_cls_sep" in self._for_texts,
             "no_special_token": "add_special_tokens" in self._for_tokens,
             "show_tokens_to_client": True,

@@ -2,13 +2,14 @@
 
 A folder of sentence-transformers lists its modules in modules.json, each with a folder of its own:
 
-    Transformer  ->  Pooling (1_Pooling)  ->  any Dense (2_Dense)  ->  Normalize (3_Normalize) or not
+    Transformer  ->  Pooling (1_Pooling)  ->  any of Dense (2_Dense), LayerNorm, Normalize, in any order
 
 The forms of versions 2 to 6 are read. A folder without modules.json is a plain transformers checkpoint, whose
 vectors are the mean over its tokens, as sentence-transformers has it.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,20 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export import json_files
+from export import json_files, poolings
 from export.checkpoint import transformer_settings
 from export.checkpoint.transformer_settings import TransformerSettings, longest_text
 from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
 from export.errors import ExportError
 
-_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
-_POOLINGS = {
-    ("mean",): "mean",
-    ("max",): "max",
-    ("cls",): "cls",
-    ("lasttoken",): "last",
-    ("mean", "max"): "mean_max",
-}
+_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
 # In the order in which sentence-transformers joins them.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -44,7 +38,11 @@ _ACTIVATIONS = {
     "torch.nn.modules.activation.Tanh": "tanh",
     "torch.nn.modules.activation.ReLU": "relu",
     "torch.nn.modules.activation.GELU": "gelu",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.modules.activation.SiLU": "silu",
+    "torch.nn.modules.activation.LeakyReLU": "leaky_relu",
 }
+_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 _TEXT_VECTOR = "sentence_embedding"
 # The keys of each file that are honoured here or have no effect on vectors. sentence-transformers hands most of these
 # files to a constructor as they are, so that a key which is not known here is one that a later version gave a meaning:
@@ -60,6 +58,7 @@ _DENSE_KEYS = {
     "out_features",
     "use_residual",
 }
+_LAYER_NORM_KEYS = {"dimension"}
 _NORMALIZE_KEYS = {"module_input_name", "module_output_name"}
 _MODEL_KEYS = {
     "__version__",
@@ -86,18 +85,24 @@ class Module:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
-    """A layer behind the pooling: activation(weight @ vector + bias).
+class Stage:
+    """What is done to a vector behind the pooling.
 
     Attributes:
-        weight: [out, in] float32.
-        bias: [out] float32, or None.
-        activation: One of identity, tanh, relu, gelu (exact, by erf).
+        kind: `normalize`, to length 1; `layer_norm`, as torch's; or, for a Dense, its activation (one of
+            `_ACTIVATIONS`; gelu is the exact one, by erf), with `+residual` where its input is added to what it gives.
+        arrays: By name, float32: of a Dense `weight` [out, in], `bias` [out] where it has one, and `residual` [out, in]
+            where that is not the input itself; of a LayerNorm `weight` and `bias`, [size].
     """
 
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32] | None
-    activation: str
+    kind: str
+    arrays: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """The lengths of the vectors that it takes and gives, or None for any and the same."""
+        weight = self.arrays.get("weight")
+        return None if weight is None else (weight.shape[-1], weight.shape[0])
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,12 @@ class Defaults:
 
     Attributes:
         max_seq_len: Texts are cut after this many tokens, special tokens included.
-        pooling: One of mean, max, mean_max, cls, last; empty where `unsupported` says why there is none.
-        normalize: Whether vectors are scaled to length 1.
+        pooling: See `poolings`; empty where `unsupported` says why there is none.
+        normalize: Whether vectors are scaled to length 1 at the end.
         prompts: Texts put before a text, by name.
         default_prompt_name: The prompt of requests that name none.
-        dense: Layers between pooling and normalisation, in order.
+        stages: What is done between the pooling and that, in order.
+        similarity: How vectors are meant to be compared: one of cosine, dot, euclidean, manhattan.
         unsupported: Why the checkpoint's own way from token vectors to one vector cannot be exported, or
             None. An export then needs the user to choose a pooling.
     """
@@ -120,7 +126,8 @@ class Defaults:
     normalize: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
-    dense: tuple[Dense, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    similarity: str = "cosine"
     unsupported: str | None = None
 
 
@@ -191,16 +198,16 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
         )
     pooling, unsupported = _pooling(modules)
     unsupported = settings.unsupported or _unsupported_model(config) or unsupported
-    dense, normalize = _after_pooling(
-        modules, width=None if unsupported else hidden_size * (1 + (pooling == "mean_max"))
-    )
+    width = None if unsupported else hidden_size * len(poolings.parts(pooling))
+    stages, normalize = _after_pooling(modules, width)
     return Defaults(
         max_seq_len=longest_text(modules[0].folder, settings, max_positions),
         pooling="" if unsupported else pooling,
         normalize=normalize,
         prompts=prompts,
         default_prompt_name=default_prompt,
-        dense=dense,
+        stages=stages,
+        similarity=_similarity(config_path, config),
         unsupported=unsupported,
     )
 
@@ -209,7 +216,7 @@ def _kind(path: Path, type_name: str) -> str:
     package, _, name = type_name.rpartition(".")
     if package.split(".")[0] != "sentence_transformers" or name not in _WORKING_MODULES:
         raise ExportError(
-            f"{path}: has the module {json_files.cut(type_name)}; export works for sentence_transformers' "
+            f"{path}: has the module {json_files.cut(type_name, 120)}; export works for sentence_transformers' "
             f"{', '.join(_WORKING_MODULES)}, and never runs code that comes with a checkpoint"
         )
     return name
@@ -254,63 +261,101 @@ def _pooling(modules: tuple[Module, ...]) -> tuple[str, str | None]:
     if modes is None:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
     modes = tuple(map(str, modes)) if isinstance(modes, list) else (str(modes),)
-    if modes not in _POOLINGS:
-        working = ", ".join("+".join(mode) for mode in _POOLINGS)
-        return "", f"{path}: pools by {json_files.cut('+'.join(modes))} (export works for {working})"
+    known = tuple(_POOLING_FLAGS.values())
+    if not modes or not {*modes} <= {*known} or len({*modes}) < len(modes):
+        found = json_files.cut("+".join(modes))
+        return "", f"{path}: pools by {found} (export works for {', '.join(known)}, each once)"
     if not config.get("include_prompt", True):
         return "", f"{path}: include_prompt is false (export pools over the prompt's tokens too)"
-    return _POOLINGS[modes], None
+    return poolings.name(part for mode in modes for part in poolings.parts(mode)), None
 
 
-def _after_pooling(modules: tuple[Module, ...], *, width: int | None) -> tuple[tuple[Dense, ...], bool]:
-    """Read the modules behind the pooling: dense layers, and whether vectors are normalised after them."""
-    dense: list[Dense] = []
-    normalize = False
+def _similarity(path: Path, config: Mapping[str, Any]) -> str:
+    similarity = config.get("similarity_fn_name")
+    if similarity is None:
+        return "cosine"
+    if similarity not in _SIMILARITIES:
+        raise ExportError(
+            f"{path}: similarity_fn_name is {json_files.shown(similarity)}; export works for {', '.join(_SIMILARITIES)}"
+        )
+    return str(similarity)
+
+
+def _after_pooling(modules: tuple[Module, ...], width: int | None) -> tuple[tuple[Stage, ...], bool]:
+    """Read the modules behind the pooling: what they do, and whether vectors are normalised after that."""
+    stages: list[Stage] = []
     for module in modules[1:]:
-        if module.kind == "Dense":
-            if normalize:
-                raise ExportError(f"{module.folder}: a Dense after a Normalize; export works for it before")
-            dense.append(_dense(module.folder, width))
-            width = len(dense[-1].weight)
-        elif module.kind == "Normalize":
-            config = json_files.read_object(module.folder / "config.json", optional=True)
-            json_files.check_keys(module.folder / "config.json", config, _NORMALIZE_KEYS)
-            _check_text_vector(module.folder, config)
-            normalize = True
+        if module.kind == "Normalize":
+            stages.append(_normalize(module.folder))
+        elif module.kind in ("Dense", "LayerNorm"):
+            stages.append((_dense if module.kind == "Dense" else _layer_norm)(module.folder, width))
+            width = len(stages[-1].arrays["weight"])
         elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
             raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
-    return tuple(dense), normalize
+    normalize = bool(stages) and stages[-1].kind == "normalize"
+    while stages and stages[-1].kind == "normalize":
+        stages.pop()
+    return tuple(stages), normalize
 
 
-def _dense(folder: Path, width: int | None) -> Dense:
+def _normalize(folder: Path) -> Stage:
+    config = json_files.read_object(folder / "config.json", optional=True)
+    json_files.check_keys(folder / "config.json", config, _NORMALIZE_KEYS)
+    _check_text_vector(folder, config)
+    return Stage("normalize")
+
+
+def _layer_norm(folder: Path, width: int | None) -> Stage:
+    path = folder / "config.json"
+    config = json_files.read_object(path)
+    json_files.check_keys(path, config, _LAYER_NORM_KEYS)
+    size = _size(path, config, "dimension")
+    _check_width(path, "dimension", size, width)
+    weights = _weights(folder)
+    return Stage("layer_norm", {name: weights.take(f"norm.{name}", (size,)) for name in ("weight", "bias")})
+
+
+def _dense(folder: Path, width: int | None) -> Stage:
     path = folder / "config.json"
     config = json_files.read_object(path)
     json_files.check_keys(path, config, _DENSE_KEYS)
     _check_text_vector(folder, config)
-    if config.get("use_residual"):
-        raise ExportError(f"{path}: use_residual is true; export works for a Dense without a residual connection")
     shape = _size(path, config, "out_features"), _size(path, config, "in_features")
-    if width is not None and shape[1] != width:
-        raise ExportError(f"{path}: in_features is {shape[1]}, but the vectors before it have length {width}")
+    _check_width(path, "in_features", shape[1], width)
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise ExportError(
             f"{path}: activation_function is {json_files.shown(activation)}; export works for {', '.join(_ACTIVATIONS)}"
         )
+    weights = _weights(folder)
+    arrays = {"weight": weights.take("linear.weight", shape)}
+    if config.get("bias", True):
+        arrays["bias"] = weights.take("linear.bias", shape[:1])
+    if not config.get("use_residual"):
+        return Stage(_ACTIVATIONS[activation], arrays)
+    if shape[0] != shape[1]:
+        arrays["residual"] = weights.take("residual.weight", shape)
+    return Stage(f"{_ACTIVATIONS[activation]}+residual", arrays)
+
+
+def _weights(folder: Path) -> SafetensorsWeights:
     if not (folder / ONE_FILE).is_file():
         raise ExportError(
             f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
             "trusted, load it with sentence-transformers and save() it, which writes one"
         )
-    weights = SafetensorsWeights(folder)
-    bias = weights.take("linear.bias", shape[:1]) if config.get("bias", True) else None
-    return Dense(weights.take("linear.weight", shape), bias, _ACTIVATIONS[activation])
+    return SafetensorsWeights(folder)
+
+
+def _check_width(path: Path, key: str, size: int, width: int | None) -> None:
+    if width is not None and size != width:
+        raise ExportError(f"{path}: {key} is {size}, but the vectors before it have length {width}")
 
 
 def _size(path: Path, config: dict[str, Any], key: str) -> int:
     size = config.get(key)
     if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
-        raise ExportError(f"{path}: in_features and out_features are expected, whole numbers above 0")
+        raise ExportError(f"{path}: {key} is {json_files.shown(size)}; a whole number above 0 is expected")
     return size
 
 

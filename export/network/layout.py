@@ -15,6 +15,7 @@ where distances count (`Encoder.adjacent`), has NaN in all its outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from export.network.architectures.encoder import Encoder
@@ -22,6 +23,11 @@ from export.network.weights import Array
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 REDUCTIONS = ("mean", "max", "first", "last")
+"""What `pooled` has in every network."""
+
+MORE_REDUCTIONS = ("mean_sqrt_len_tokens", "weightedmean")
+"""What it has behind them where they are asked for, both over pooling_mask, as sentence-transformers has them: the sum
+over the root of how many tokens there are, and the mean weighted by a token's place in its row, from 1 on."""
 
 # Below any activation, and finite: softmax gives it exactly 0 and a row of nothing else stays free of NaN.
 LOWEST = -1e30
@@ -82,5 +88,5 @@ class Layout(Protocol):
     def first(self, x: str, size: int) -> str:
         """Each row's first token out of `x`, `size` long: [rows, size], zero for a row of none."""
 
-    def write(self, features: str, size: int) -> None:
-        """Declare `token_embeddings` and `pooled` of FP32 `features`, `size` long."""
+    def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
+        """Declare `token_embeddings`, and `pooled` with these reductions, of FP32 `features`, `size` long."""

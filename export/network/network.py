@@ -20,7 +20,7 @@ from export.network import padded, padding_free
 from export.network.architectures.encoder import Convolution, Encoder, Layer
 from export.network.attention import Attention
 from export.network.graph import Graph
-from export.network.layout import Layout, limits
+from export.network.layout import REDUCTIONS, Layout, limits
 from export.network.parts import Parts
 from export.network.weights import Weights
 
@@ -46,6 +46,7 @@ def build(
     pooler: bool = False,
     is_padded: bool = False,
     half: bool = False,
+    reductions: Sequence[str] = REDUCTIONS,
 ) -> ModelProto:
     """Write the network of a checkpoint.
 
@@ -58,6 +59,7 @@ def build(
         pooler: Whether to add `pooler_output`.
         is_padded: Whether tokens stand in padded rows, as `padded` has them.
         half: Whether weights and activations are FP16.
+        reductions: What `pooled` has, in this order: all of `layout.REDUCTIONS`, and any of `MORE_REDUCTIONS`.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
@@ -65,7 +67,7 @@ def build(
     form = padded if is_padded else padding_free
     g = Graph(encoder.model_type, half)
     layout: Layout = padded.Padded(g, encoder) if is_padded else padding_free.PaddingFree(g, encoder)
-    _Network(Parts(g, encoder, weights, layout)).write(layers, pooler)
+    _Network(Parts(g, encoder, weights, layout)).write(layers, pooler, reductions)
     ranges = limits(encoder)
     metadata = {
         "vocab_size": ranges["input_ids"],
@@ -85,7 +87,7 @@ class _Network:
         self._g, self._encoder, self._layout = parts.g, parts.encoder, parts.layout
         self._attention = Attention(parts)
 
-    def write(self, layers: Sequence[int], pooler: bool) -> None:
+    def write(self, layers: Sequence[int], pooler: bool, reductions: Sequence[str]) -> None:
         """Write everything from the inputs to the outputs."""
         g, encoder = self._g, self._encoder
         wanted = layer_indices(layers, encoder.num_hidden_layers)
@@ -102,7 +104,7 @@ class _Network:
         g.scope("reduce")
         chosen = [states[index] for index in wanted]
         features = chosen[0] if len(chosen) == 1 else g.op("Concat", *chosen, axis=-1)
-        self._layout.write(g.widen(features), encoder.hidden_size * len(wanted))
+        self._layout.write(g.widen(features), encoder.hidden_size * len(wanted), reductions)
         if pooler:
             self._pooler(states[-1])
 

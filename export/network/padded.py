@@ -11,6 +11,8 @@ included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from export.network.architectures.encoder import Encoder
@@ -27,7 +29,8 @@ class Padded:
 
     Values, all [N, S]: `_nearest` the inputs, by name, with the nearest value in range where one is out of it;
     `_filled` and `_pooled` BOOL, whether there is a token, and whether it is pooled, of which a wrong row has none;
-    `_first` and `_last` FP32, 1 at a row's first and last token. `_count` FP32 [N, 1], how many are pooled.
+    `_first` and `_last` FP32, 1 at a row's first and last token. `_count` FP32 [N, 1], how many are pooled; `_place`
+    FP32 [1, S], from 0 on, and `_lowest` [N, 1] that of a row's first token.
     """
 
     rows = "N"
@@ -66,6 +69,7 @@ class Padded:
         highest = g.op("ReduceMax", from_right, g.constant([1]), keepdims=1)
         self._first = g.op("Cast", g.op("Equal", place, lowest), to=FLOAT)
         self._last = g.op("Cast", g.op("Equal", place, highest), to=FLOAT)
+        self._place, self._lowest = place, lowest
 
     def read(self, name: str) -> str:
         """[N, S]."""
@@ -118,7 +122,7 @@ class Padded:
         row = g.narrow(g.op("Unsqueeze", self._first, g.constant([1])))
         return g.op("Squeeze", g.op("MatMul", row, x), g.constant([1]))
 
-    def write(self, features: str, size: int) -> None:
+    def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [N, S, size]."""
         g = self._g
         last_axis, middle = g.constant([2]), g.constant([1])
@@ -126,19 +130,27 @@ class Padded:
         tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, outside)
         g.output("token_embeddings", tokens, np.float32, ["N", "S", size])
 
-        # Mean, first and last in one product of [N, 3, S] and [N, S, D].
-        share = g.op("Div", g.op("Cast", self._pooled, to=FLOAT), g.op("Max", self._count, g.constant(1, np.float32)))
-        shares = g.op("Concat", *(g.op("Unsqueeze", row, middle) for row in (share, self._first, self._last)), axis=1)
-        sums = g.op("MatMul", shares, tokens)
+        # All but the maximum in one product of [N, 3, S] (or more) and [N, S, D].
+        weight, least = g.op("Cast", self._pooled, to=FLOAT), g.constant(1, np.float32)
+        count = g.op("Max", self._count, least)
+        shares = {"mean": g.op("Div", weight, count), "first": self._first, "last": self._last}
+        if "mean_sqrt_len_tokens" in reductions:
+            shares["mean_sqrt_len_tokens"] = g.op("Div", weight, g.op("Sqrt", count))
+        if "weightedmean" in reductions:
+            weight = g.op("Mul", weight, g.op("Add", g.op("Sub", self._place, self._lowest), least))
+            whole = g.op("ReduceSum", weight, g.constant([1]), keepdims=1)
+            shares["weightedmean"] = g.op("Div", weight, g.op("Max", whole, least))
+        rows = g.op("Concat", *(g.op("Unsqueeze", row, middle) for row in shares.values()), axis=1)
+        sums = g.op("MatMul", rows, tokens)
         pooled = g.op("Unsqueeze", self._pooled, last_axis)
         highest = g.op("Where", pooled, features, g.constant(LOWEST, np.float32))
         highest = g.op("ReduceMax", highest, middle, keepdims=1)
         some = g.op("Unsqueeze", g.op("Greater", self._count, g.constant(0, np.float32)), last_axis)
         highest = g.op("Where", some, highest, outside)
-        mean, first, last = g.split(sums, 3, axis=1)
+        parts = dict(zip(shares, g.split(sums, len(shares), axis=1), strict=True)) | {"max": highest}
         g.output(
             "pooled",
-            g.op("Concat", mean, highest, first, last, axis=1),
+            g.op("Concat", *(parts[name] for name in reductions), axis=1),
             np.float32,
-            ["N", len(REDUCTIONS), size],
+            ["N", len(reductions), size],
         )

@@ -21,6 +21,8 @@ if asked for, `pooler_output` FP32 [rows, H], BERT's own tanh pooler over the la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from export.network.architectures.encoder import Encoder
@@ -180,7 +182,7 @@ class PaddingFree:
         outside = g.constant(np.zeros((2, size)), g.dtype)  # of a wrong row too: NaN should go through no product
         return g.op("Gather", g.op("Concat", x, outside, axis=0), self._first)
 
-    def write(self, features: str, size: int) -> None:
+    def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [T, size]."""
         g = self._g
         zero, one = g.constant(0), g.constant(1)
@@ -213,9 +215,28 @@ class PaddingFree:
         highest = g.op("Where", some, highest, self.spoiled)
         first = g.op("Gather", padded, self._first)
         last = g.op("Gather", padded, self._last)
+        parts = {"mean": mean, "max": highest, "first": first, "last": last}
+        if "mean_sqrt_len_tokens" in reductions:
+            root = g.op("Sqrt", divisor)
+            parts["mean_sqrt_len_tokens"] = g.op("Div", sums, g.op("Add", root, self.spoiled))
+        if "weightedmean" in reductions:
+            parts["weightedmean"] = self._weighted_mean(states)
         g.output(
             "pooled",
-            g.op("Concat", *(g.op("Unsqueeze", part, middle) for part in (mean, highest, first, last)), axis=1),
+            g.op("Concat", *(g.op("Unsqueeze", parts[name], middle) for name in reductions), axis=1),
             np.float32,
-            ["rows", len(REDUCTIONS), size],
+            ["rows", len(reductions), size],
         )
+
+    def _weighted_mean(self, states: str) -> str:
+        """Of [rows, longest, D] with zeros where there is no token."""
+        g = self._g
+        one, last_axis = g.constant(1, np.float32), g.constant([1])
+        positions = g.op("Concat", self._position, g.constant([0]), axis=0)  # for the slot of no token at all
+        place = g.op("Cast", g.op("Gather", positions, self._slot), to=FLOAT)
+        start = g.op("Slice", place, g.constant([0]), g.constant([1]), last_axis)
+        weight = g.op("Add", g.op("Sub", place, start), one)
+        weight = g.op("Mul", weight, g.op("Cast", self._pooled, to=FLOAT))
+        sums = g.op("ReduceSum", g.op("Mul", states, g.op("Unsqueeze", weight, g.constant([2]))), last_axis, keepdims=0)
+        divisor = g.op("Max", g.op("ReduceSum", weight, last_axis, keepdims=1), one)
+        return g.op("Div", sums, g.op("Add", divisor, self.spoiled))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from export.errors import ExportError
 from export.network.batches import Arrays, laid_end_to_end, padded, without_padding
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, REDUCTIONS, shape_of
 
 
 class Runner(Protocol):
@@ -25,7 +25,7 @@ class Runner(Protocol):
     outputs: list[str]
 
     def run(self, encodings: Iterable[Encoding]) -> Arrays:
-        """Run texts: token_embeddings [sum of their tokens, D], pooled [texts, 4, D], and so on."""
+        """Run texts: token_embeddings [sum of their tokens, D], pooled [texts, 4 or more, D], and so on."""
 
 
 class Network:
@@ -52,7 +52,9 @@ class Network:
         return without_padding(outputs, encodings) if self._is_padded else outputs
 
 
-def runs(network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int) -> None:
+def runs(
+    network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int, reductions: Sequence[str] = REDUCTIONS
+) -> None:
     """Run a text, cut at `max_seq_len` tokens, through a network that has been written.
 
     Raises:
@@ -61,7 +63,7 @@ def runs(network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.enable_truncation(max_seq_len)
     encoding = tokenizer.encode("First do it, then do it right.")
-    shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, 4, token_size)}
+    shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, len(reductions), token_size)}
     for name, array in network.run([encoding]).items():
         if array.shape != shapes.get(name, array.shape):
             raise ExportError(f"the network's {name} has shape {array.shape}, expected {shapes[name]}")

@@ -27,8 +27,8 @@ _FP32 = model_config_pb2.TYPE_FP32
 IDENTITY = "identity."
 """How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
 
-# Parameters of the tokenizer that do not decide what a vector is.
-_NOT_OF_VECTORS = ("family", "pad_to_multiple_of")
+# Parameters of the tokenizer and the pooling that do not decide what a vector is.
+_NOT_OF_VECTORS = ("family", "pad_to_multiple_of", "similarity")
 
 
 def configs(
@@ -117,7 +117,7 @@ def _tokenizer(config: ModelConfig, family: Family) -> None:
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:
-    inputs = {"pooled": [len(REDUCTIONS), family.token_size]}
+    inputs = {"pooled": [len(family.reductions), family.token_size]}
     if family.pooler:
         inputs["pooler_output"] = [family.hidden_size]
     set_tensors(config.input, inputs)
@@ -139,5 +139,11 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
         pooling=family.pooling,
         normalize=json.dumps(family.normalize),
     )
-    if family.dense_activations:
-        set_parameters(config.parameters, dense_activations=json.dumps(family.dense_activations))
+    for name, value, usual in (
+        ("reductions", family.reductions, REDUCTIONS),
+        ("stages", family.stages, ()),
+    ):
+        if value != usual:
+            set_parameters(config.parameters, **{name: json.dumps(value)})
+    if family.similarity != "cosine":
+        set_parameters(config.parameters, similarity=family.similarity)

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export.network.layout import INPUTS, REDUCTIONS, shape_of
+from export.network.layout import INPUTS, shape_of
 from export.repository.family import Family
 
 # What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds.
@@ -30,7 +30,7 @@ _INT32 = model_config_pb2.TYPE_INT32
 def edit(config: ModelConfig, family: Family) -> None:
     """Set what the family decides, whatever it was."""
     config.backend = family.backend
-    outputs = {"token_embeddings": [-1, family.token_size], "pooled": [len(REDUCTIONS), family.token_size]}
+    outputs = {"token_embeddings": [-1, family.token_size], "pooled": [len(family.reductions), family.token_size]}
     if family.pooler:
         outputs["pooler_output"] = [family.hidden_size]
     set_tensors(config.output, outputs)

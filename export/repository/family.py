@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from export import poolings
+from export.network.layout import REDUCTIONS
 from export.tensorrt.profiles import Profile
 
 TEMPLATE_NAME = "bert"
@@ -29,8 +31,10 @@ class Family:
         normalize: Whether vectors get length 1 where a request does not say.
         prompts: Texts put before a text, by the name that a request gives.
         default_prompt_name: The prompt of a request that names none; None for no prompt.
-        dense_activations: The activation of each Dense layer behind the pooling.
-        dense_size: Length of the last Dense layer's vector, or None.
+        reductions: What the network's `pooled` has, by name.
+        stages: What is done to a vector behind the pooling, see `sentence_transformers.Stage.kind`.
+        stages_size: Length of the vectors that they give, or None for that of the pooling.
+        similarity: How vectors are meant to be compared; the steps do not read it, but clients.
         backend: Of the encoder, one of `BACKENDS`.
         max_batch_size: Texts in a request or an execution.
         instances: Of the encoder; on GPUs, on each of them.
@@ -52,8 +56,10 @@ class Family:
     normalize: bool
     prompts: dict[str, str]
     default_prompt_name: str | None = None
-    dense_activations: tuple[str, ...] = ()
-    dense_size: int | None = None
+    reductions: tuple[str, ...] = REDUCTIONS
+    stages: tuple[str, ...] = ()
+    stages_size: int | None = None
+    similarity: str = "cosine"
     backend: str = "python"
     max_batch_size: int = 64
     instances: int = 1
@@ -72,7 +78,7 @@ class Family:
     @property
     def dimension(self) -> int:
         """Length of the vector of a text, with the family's own pooling."""
-        return self.dense_size or pooled_size(self.pooling, self.hidden_size, len(self.layers))
+        return self.stages_size or pooled_size(self.pooling, self.hidden_size, len(self.layers))
 
     def lengths(self) -> list[int]:
         """Every S that the tokenizer can make, in tokens."""
@@ -86,6 +92,6 @@ class Family:
 
 def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:
     """Length of the vector that `pooling` makes of a network's outputs of so many layers."""
-    if pooling == "pooler":
+    if pooling == poolings.POOLER:
         return hidden_size
-    return hidden_size * layers * (2 if pooling == "mean_max" else 1)
+    return hidden_size * layers * len(poolings.parts(pooling))

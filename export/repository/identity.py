@@ -67,8 +67,8 @@ def of(source: Checkpoint, weights: Mapping[str, str], family: Family, precision
         "tokenizer": json.loads(source.tokenizer_json),
         "settings": step_settings(family),
         "dense": [
-            [_digest(layer.weight), None if layer.bias is None else _digest(layer.bias)]
-            for layer in source.defaults.dense[: len(family.dense_activations)]
+            {name: _digest(array) for name, array in stage.arrays.items()}
+            for stage in source.defaults.stages[: len(family.stages)]
         ],
     }
     text = json.dumps(content, sort_keys=True)

@@ -49,6 +49,14 @@ def test_every_output_equals_transformers(tmp_path, capsys, options, layers):
     assert "token_embeddings max |difference|" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("pooling", ["weightedmean", "cls+mean_sqrt_len_tokens+weightedmean"])
+def test_what_more_a_pooling_needs_equals_transformers(tmp_path, capsys, pooling):
+    write_bert(tmp_path / "checkpoint")
+    arguments = [str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--pooling", pooling]
+    assert main([*arguments, "--verify"]) == 0
+    assert "pooled           max |difference|" in capsys.readouterr().out
+
+
 def test_the_default_model_equals_transformers(tmp_path, capsys):
     assert main([str(reference.checkpoint()), "--repository", str(tmp_path), "--verify"]) == 0
     out = capsys.readouterr().out

@@ -29,6 +29,7 @@ from client_sdk._transport import known
 from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest
 from client_sdk.bert_as_service import _arguments as bert_as_service
+from export import poolings
 from export.checkpoint import sentence_transformers
 from export.network import layout
 from export.repository import configs, family
@@ -117,16 +118,21 @@ def test_ports_are_tritons_own_everywhere():
 
 
 def test_poolings_are_the_same_in_the_same_order():
-    served = (*step("pooling")["vectors"].PLACES, "pooler")
-    assert options.POOLINGS == export.__main__._POOLINGS == served
-    assert {*sentence_transformers._POOLINGS.values()} <= {*served}
-    assert {*bert_as_service.POOLINGS.values()} == {None, *served}
-    assert {*bert_as_service.POOLING_NUMBERS} == {None, *served}
+    vectors = step("pooling")["vectors"]
+    assert (*poolings.POOLINGS, poolings.POOLER) == options.POOLINGS
+    assert vectors.POOLINGS == poolings.POOLINGS and step("pooling")["model"].POOLER == (poolings.POOLER,)
+    assert {*sentence_transformers._POOLING_FLAGS.values()} <= {*poolings.POOLINGS}
+    of_bert = ("mean", "max", "mean_max", "cls", "last", "pooler")
+    assert {*bert_as_service.POOLINGS.values()} == {*bert_as_service.POOLING_NUMBERS} == {None, *of_bert}
+    assert {*of_bert} <= {*options.POOLINGS}
 
 
 def test_a_pooling_takes_the_reductions_that_the_network_puts_there():
-    of_bert = {"mean": ["mean"], "max": ["max"], "mean_max": ["mean", "max"], "cls": ["first"], "last": ["last"]}
-    assert {name: [*layout.REDUCTIONS[place]] for name, place in step("pooling")["vectors"].PLACES.items()} == of_bert
+    assert step("pooling")["vectors"].REDUCTIONS == layout.REDUCTIONS
+    assert {part for parts in poolings.POOLINGS.values() for part in parts} == {
+        *layout.REDUCTIONS,
+        *layout.MORE_REDUCTIONS,
+    }
     assert {*step("pooling")["vectors"].ACTIVATIONS} == {*sentence_transformers._ACTIVATIONS.values()}
 
 
@@ -148,8 +154,10 @@ EVERYTHING = replace(
     MINILM,
     default_prompt_name="query",
     prompts={"query": "find "},
-    dense_activations=("tanh",),
-    dense_size=8,
+    reductions=(*layout.REDUCTIONS, "weightedmean"),
+    stages=("tanh",),
+    stages_size=8,
+    similarity="dot",
     pad_to_multiple_of=8,
     truncation_side="left",
     split_special_tokens=True,
@@ -160,7 +168,7 @@ EVERYTHING = replace(
 def test_a_step_reads_the_settings_that_export_writes(role):
     written = {*config_of(role, EVERYTHING).parameters}
     read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
-    of_clients = {"dimension", "layers"} if role == "_pooling" else set()
+    of_clients = {"dimension", "layers", "similarity"} if role == "_pooling" else set()
     assert read | of_clients == written
 
 
@@ -267,7 +275,8 @@ def by_the_encoder(raw: Any, identity: str | None) -> tuple[str, ...]:
 
 def by_the_pooling(raw: Any, identity: str | None) -> tuple[str, ...]:
     model = step("pooling")["model"].TritonPythonModel()
-    model.identity, model.default_pooling, model.default_normalize, model.poolings = identity, "mean", True, ["mean"]
+    model.identity, model.default_pooling, model.default_normalize = identity, "mean", True
+    model.has_pooler, model.reductions = False, ["mean"]
     return outcome(model._embed, SimpleNamespace(parameters=raw))
 
 

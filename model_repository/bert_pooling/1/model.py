@@ -1,8 +1,9 @@
 """Reduced vectors to the vector asked for: a Triton Python-backend step.
 
-`pooled` FP32 [N, 4, D] (mean, max, first, last) and, where the checkpoint has a pooler, `pooler_output` FP32 [N, H] to
-EMBEDDING FP32: [N, D], [N, 2D] for mean_max, [N, H] for pooler, and fewer columns with truncate_dim. The checkpoint's
-own Dense layers (sentence-transformers' modules) follow the pooling that they were trained with.
+`pooled` FP32 [N, 4, D] (mean, max, first, last, and more where the family's `reductions` say so) and, where the
+checkpoint has a pooler, `pooler_output` FP32 [N, H] to EMBEDDING FP32: [N, D], [N, 2D] for two poolings side by side,
+[N, H] for pooler, and fewer columns with truncate_dim. What the checkpoint has behind its pooling (the modules Dense,
+LayerNorm and Normalize of sentence-transformers) follows the one that it was trained with.
 
 `vectors` does the arithmetic; here is what is Triton's.
 """
@@ -20,6 +21,8 @@ import vectors
 from stalls import Stalls
 
 QUIET = 10.0  # seconds between two lines of the log
+
+POOLER = ("pooler",)
 
 COUNTERS = {
     "bert_not_finite_texts_total": "Texts refused as their vector is not finite",
@@ -39,23 +42,14 @@ class TritonPythonModel:
     """The step itself; Triton calls initialize once and execute with the requests of a batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the family's defaults, and its Dense layers where it has any."""
+        """Read the family's defaults, and the stages behind its pooling where it has any."""
         config = json.loads(args["model_config"])
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         self.default_pooling = settings["pooling"]
         self.default_normalize = settings["normalize"] == "true"
-        self.poolings = list(vectors.PLACES)
-        if any(tensor["name"] == "pooler_output" for tensor in config["input"]):
-            self.poolings.append("pooler")
-        self.dense: list[vectors.Dense] = []
-        activations = json.loads(settings.get("dense_activations", "[]"))
-        if activations:
-            path = os.path.join(args["model_repository"], args["model_version"], "dense.npz")
-            with np.load(path, allow_pickle=False) as arrays:
-                self.dense = [
-                    (arrays[f"weight_{i}"].T, arrays[f"bias_{i}"], vectors.ACTIVATIONS[activation])
-                    for i, activation in enumerate(activations)
-                ]
+        self.has_pooler = any(tensor["name"] == "pooler_output" for tensor in config["input"])
+        self.reductions = json.loads(settings.get("reductions", json.dumps(vectors.REDUCTIONS)))
+        self.stages = _stages(args, json.loads(settings.get("stages", "[]")))
         self.identity = _identity(args, settings)
         self.families = [  # a Metric lives only as long as its family
             pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)
@@ -106,18 +100,23 @@ class TritonPythonModel:
                 "NOT_FOUND",
             )
         pooling = parameters.get("pooling", self.default_pooling)
-        if pooling not in self.poolings:
-            raise Refused(f"parameter pooling is {_shown(pooling)}; this model takes {', '.join(self.poolings)}")
+        parts = self._parts(pooling)
+        if not parts:
+            known = [name for name in vectors.POOLINGS if self._parts(name)] + ["pooler"] * self.has_pooler
+            raise Refused(
+                f"parameter pooling is {_shown(pooling)}; this model takes {', '.join(known)}, "
+                "and several (not pooler) joined by +, each once, such as cls+mean"
+            )
         normalize = parameters.get("normalize", self.default_normalize)
         if not isinstance(normalize, bool):
             raise Refused(f"parameter normalize is {_shown(normalize)}; it takes true or false")
 
-        name = "pooler_output" if pooling == "pooler" else "pooled"
+        name = "pooler_output" if parts == POOLER else "pooled"
         x = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-        if pooling != "pooler":
-            x = vectors.reduced(x, pooling)
-        if self.dense and pooling == self.default_pooling:
-            x = vectors.transformed(x, self.dense)
+        if parts != POOLER:
+            x = vectors.reduced(x, [self.reductions.index(part) for part in parts])
+        if self.stages and parts == self._parts(self.default_pooling):
+            x = vectors.transformed(x, self.stages)
         size = parameters.get("truncate_dim", x.shape[1])
         if type(size) is not int or not 1 <= size <= x.shape[1]:
             raise Refused(f"parameter truncate_dim is {_shown(size)}; it takes 1 to {x.shape[1]}")
@@ -126,6 +125,22 @@ class TritonPythonModel:
             self.not_finite.increment(int((~finite).sum()))
             raise Refused(f"the network gave a vector that is not finite for text {finite.argmin()}")
         return x
+
+    def _parts(self, pooling: Any) -> tuple[str, ...]:
+        """The reductions of a pooling; none if this model has no such pooling."""
+        return POOLER if self.has_pooler and pooling == POOLER[0] else vectors.parts(pooling, self.reductions)
+
+
+def _stages(args: dict[str, str], kinds: list[str]) -> list[vectors.Stage]:
+    """What follows the pooling, with the arrays of it that are in a file."""
+    of_stage: list[dict[str, vectors.Array]] = [{} for _ in kinds]
+    if {*kinds} - {"normalize"}:
+        path = os.path.join(args["model_repository"], args["model_version"], "stages.npz")
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                name, _, index = key.partition("_")
+                of_stage[int(index)][name] = arrays[key]
+    return [vectors.stage(kind, arrays) for kind, arrays in zip(kinds, of_stage, strict=True)]
 
 
 def _parameters(request: pb_utils.InferenceRequest) -> Any:

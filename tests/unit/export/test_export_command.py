@@ -128,7 +128,7 @@ def test_a_dense_layer_that_does_not_fit_the_layers_asked_for_is_refused(run, ch
 def test_a_dense_layer_of_no_outputs_is_refused(run, checkpoint):
     with_dense(checkpoint, "mean", 32, out_features=0)
     status, _, err = run()
-    assert status == 1 and "in_features and out_features are expected, whole numbers above 0" in err
+    assert status == 1 and "out_features is 0; a whole number above 0 is expected" in err
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -226,13 +226,30 @@ def test_a_pooling_that_cannot_be_expressed_needs_one_to_be_chosen(run, paramete
         checkpoint,
         (
             "sentence_transformers.models.Pooling",
-            {"word_embedding_dimension": 32, "pooling_mode": "weightedmean"},
+            {"word_embedding_dimension": 32, "pooling_mode": "median"},
         ),
     )
     status, _, err = run()
-    assert status == 1 and "weightedmean" in err and "--pooling" in err
+    assert status == 1 and "median" in err and "--pooling" in err
     assert run("--pooling", "mean")[0] == 0
     assert parameters("bert_pooling")["pooling"] == "mean"
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "reductions"),
+    [
+        ("lasttoken", "last", None),
+        ("mean+max", "mean_max", None),
+        ("max+mean", "max+mean", None),
+        ("cls+weightedmean", "cls+weightedmean", ["mean", "max", "first", "last", "weightedmean"]),
+        ("mean_sqrt_len_tokens", "mean_sqrt_len_tokens", ["mean", "max", "first", "last", "mean_sqrt_len_tokens"]),
+    ],
+)
+def test_a_pooling_may_be_chosen_for_any_checkpoint(run, parameters, given, written, reductions):
+    assert run("--pooling", given)[0] == 0
+    found = parameters("bert_pooling")
+    assert found["pooling"] == written
+    assert (json.loads(found["reductions"]) if "reductions" in found else None) == reductions
 
 
 @pytest.mark.parametrize(
@@ -247,7 +264,9 @@ def test_a_pooling_that_cannot_be_expressed_needs_one_to_be_chosen(run, paramete
         (("--instances", "5000"), "'5000' is not a whole number from 1 to 1024"),
         (("--name", "a/b"), "'a/b' is not a model name"),
         (("--backend", "torch"), "choose from"),
-        (("--pooling", "median"), "choose from"),
+        (("--pooling", "median"), "the pooling 'median' is not known; there are mean, max, mean_max, cls, last, "),
+        (("--pooling", "cls+pooler"), "the pooling 'cls+pooler' is not known"),
+        (("--pooling", "last+lasttoken"), "each once, such as cls+mean"),
     ],
 )
 def test_wrong_usage_exits_with_2(run, capsys, options, message):

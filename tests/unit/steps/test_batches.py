@@ -59,8 +59,8 @@ def pooling() -> dict[str, ModuleType]:
 @pytest.mark.parametrize("name", ["reduced", "transformed", "finished"])
 def test_the_pooling_serves_the_others_of_a_batch(name, pooling, tmp_path, monkeypatch):
     model = pooling["model"].TritonPythonModel()
-    np.savez(tmp_path / "dense.npz", weight_0=np.eye(6, dtype=np.float32), bias_0=np.zeros(6, np.float32))
-    dense = {"dense_activations": '["identity"]'}
+    np.savez(tmp_path / "stages.npz", weight_0=np.eye(6, dtype=np.float32), bias_0=np.zeros(6, np.float32))
+    dense = {"stages": '["identity"]'}
     model.initialize(arguments(tmp_path, "bert_pooling", pooling="mean", normalize="true", **dense))
 
     def requests(with_bad: bool) -> list[Request]:

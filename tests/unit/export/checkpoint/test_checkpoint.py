@@ -51,7 +51,7 @@ def test_the_default_model_is_read_as_its_files_say() -> None:
     assert sizes(loaded.encoder) == BASE | {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
     defaults = loaded.defaults
     assert (defaults.pooling, defaults.normalize, defaults.max_seq_len) == ("mean", True, 256)
-    assert (defaults.prompts, defaults.default_prompt_name, defaults.dense) == ({}, None, ())
+    assert (defaults.prompts, defaults.default_prompt_name, defaults.stages) == ({}, None, ())
     assert defaults.unsupported is None
     assert loaded.weights.take("pooler.dense.weight", (384, 384)).dtype == np.float32
     ids = Tokenizer.from_str(loaded.tokenizer_json).encode("First do it, then do it right").ids

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from export.checkpoint import sentence_transformers
 from export.checkpoint.sentence_transformers import Defaults
@@ -15,6 +16,7 @@ from tests.support.checkpoints.folders import write_json, write_modules, write_s
 POOLING = "sentence_transformers.models.Pooling"
 DENSE = "sentence_transformers.models.Dense"
 NORMALIZE = "sentence_transformers.models.Normalize"
+LAYER_NORM = "sentence_transformers.models.LayerNorm"
 TANH = "torch.nn.modules.activation.Tanh"
 
 
@@ -57,10 +59,10 @@ def test_a_folder_of_version_2_is_read(tmp_path: Path) -> None:
     defaults = read(tmp_path)
     assert (defaults.pooling, defaults.normalize, defaults.max_seq_len) == ("cls", True, 50)
     assert defaults.unsupported is None
-    (dense,) = defaults.dense
-    np.testing.assert_array_equal(dense.weight, weight)
-    np.testing.assert_array_equal(dense.bias, [0, -4, -8])
-    assert dense.activation == "tanh"
+    (dense,) = defaults.stages
+    np.testing.assert_array_equal(dense.arrays["weight"], weight)
+    np.testing.assert_array_equal(dense.arrays["bias"], [0, -4, -8])
+    assert (dense.kind, dense.sizes) == ("tanh", (4, 3))
     assert sentence_transformers.loading(sentence_transformers.read_modules(tmp_path)).lowercase
 
 
@@ -95,7 +97,8 @@ def test_a_folder_of_version_6_is_read(tmp_path: Path) -> None:
     assert (defaults.pooling, defaults.normalize, defaults.max_seq_len) == ("last", True, 40)
     assert defaults.prompts == {"query": "query: ", "document": ""}
     assert defaults.default_prompt_name == "query"
-    assert [(dense.bias, dense.activation) for dense in defaults.dense] == [(None, "identity")]
+    assert [({*dense.arrays}, dense.kind) for dense in defaults.stages] == [({"weight"}, "identity")]
+    assert defaults.similarity == "cosine"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +113,14 @@ def test_a_folder_of_version_6_is_read(tmp_path: Path) -> None:
         ({"pooling_mode": "max", "pooling_mode_cls_token": True}, "max"),
         ({"pooling_mode": ["cls"]}, "cls"),
         ({"pooling_mode": ["mean", "max"]}, "mean_max"),
+        ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "max+mean"),
+        ({"pooling_mode": ["cls", "mean"]}, "cls+mean"),
+        (
+            dict.fromkeys(sentence_transformers._POOLING_FLAGS, True),
+            "cls+max+mean+mean_sqrt_len_tokens+weightedmean+last",
+        ),
     ],
 )
 def test_every_form_of_pooling_is_read(tmp_path: Path, config: dict[str, Any], pooling: str) -> None:
@@ -121,13 +132,11 @@ def test_every_form_of_pooling_is_read(tmp_path: Path, config: dict[str, Any], p
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (
-            {"pooling_mode_weightedmean_tokens": True},
-            "pools by weightedmean (export works for mean, max, cls, ",
-        ),
-        ({"pooling_mode_mean_sqrt_len_tokens": True}, "pools by mean_sqrt_len_tokens (export"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "pools by max+mean (export"),
-        ({"pooling_mode": ["cls", "mean"]}, "pools by cls+mean (export"),
+        ({"pooling_mode": "median"}, "pools by median (export works for cls, max, mean, mean_sqrt_len_tokens, "),
+        ({"pooling_mode": ["cls", "median"]}, "pools by cls+median (export"),
+        ({"pooling_mode": ["cls", "cls"]}, "pools by cls+cls (export"),
+        ({"pooling_mode": []}, "pools by  (export"),
+        ({"pooling_mode": "last"}, "pools by last (export"),  # a name of ours alone
         ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt is false"),
     ],
 )
@@ -203,30 +212,34 @@ def test_dropout_changes_nothing(tmp_path: Path) -> None:
         (None, "tanh"),
         ("torch.nn.modules.activation.ReLU", "relu"),
         ("torch.nn.modules.activation.GELU", "gelu"),
+        ("torch.nn.modules.activation.Sigmoid", "sigmoid"),
+        ("torch.nn.modules.activation.SiLU", "silu"),
+        ("torch.nn.modules.activation.LeakyReLU", "leaky_relu"),
+        ("torch.nn.modules.linear.Identity", "identity"),
     ],
 )
 def test_activations_of_a_dense_are_read(tmp_path: Path, activation: str | None, name: str) -> None:
     write_modules(tmp_path, (POOLING, {}), (DENSE, None))
     write_dense(tmp_path, **({"activation_function": activation} if activation else {}))
-    assert [dense.activation for dense in read(tmp_path).dense] == [name]
+    assert [dense.kind for dense in read(tmp_path).stages] == [name]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (
-            {"activation_function": "torch.nn.modules.activation.Sigmoid"},
-            "activation_function is .*Sigmoid'; export",
+            {"activation_function": "torch.nn.modules.activation.PReLU"},
+            "activation_function is .*PReLU'; export",
         ),
         ({"activation_function": "custom.Code"}, r"activation_function is 'custom\.Code'; export works for"),
-        ({"use_residual": True}, "use_residual is true"),
+        ({"use_residual": True}, r"weight 'residual\.weight' of shape \[3, 4\] is missing"),
         (
             {"module_input_name": "token_embeddings"},
             "module_input_name is 'token_embeddings'; export works for",
         ),
         ({"in_features": 5}, "in_features is 5, but the vectors before it have length 4"),
-        ({"out_features": None}, "in_features and out_features are expected"),
-        ({"out_features": 7}, r"weight 'linear\.bias' has shape \[3\], but config\.json asks for \[7\]"),
+        ({"out_features": None}, "out_features is None; a whole number above 0 is expected"),
+        ({"out_features": 7}, r"weight 'linear\.weight' has shape \[3, 4\], but config\.json asks for \[7, 4\]"),
     ],
 )
 def test_a_dense_that_cannot_be_exported_is_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
@@ -246,7 +259,76 @@ def test_a_dense_must_fit_the_one_before(tmp_path: Path) -> None:
 def test_a_dense_behind_mean_and_max_takes_both(tmp_path: Path) -> None:
     write_modules(tmp_path, (POOLING, {"pooling_mode": ["mean", "max"]}), (DENSE, None))
     write_dense(tmp_path, columns=8)
-    assert read(tmp_path).dense[0].weight.shape == (3, 8)
+    assert read(tmp_path).stages[0].sizes == (8, 3)
+
+
+@pytest.mark.parametrize("columns", [4, 3])
+def test_the_residual_connection_of_a_dense_is_read(tmp_path: Path, columns: int) -> None:
+    write_modules(tmp_path, (POOLING, {}), (DENSE, None))
+    write_dense(tmp_path, rows=columns, use_residual=True, activation_function=TANH)
+    path = tmp_path / "2_Dense/model.safetensors"
+    if columns != 4:
+        write_safetensors(path.parent, load_file(path) | {"residual.weight": np.ones((columns, 4), np.float32)})
+    (stage,) = read(tmp_path).stages
+    assert stage.kind == "tanh+residual"
+    assert ("residual" in stage.arrays) is (columns != 4)
+
+
+def write_layer_norm(folder: Path, size: int, **config: Any) -> None:
+    """Write the folder of a LayerNorm."""
+    write_json(folder / "config.json", {"dimension": size, **config})
+    write_safetensors(folder, {"norm.weight": np.ones(size, np.float32), "norm.bias": np.zeros(size, np.float32)})
+
+
+def test_modules_behind_the_pooling_are_read_in_their_order(tmp_path: Path) -> None:
+    dropout = ("sentence_transformers.models.Dropout", {"dropout": 0.5})
+    last = [(LAYER_NORM, None), (NORMALIZE, None), dropout, (NORMALIZE, None)]
+    write_modules(tmp_path, (POOLING, {}), (DENSE, None), (NORMALIZE, None), dropout, *last)
+    write_dense(tmp_path)
+    write_layer_norm(tmp_path / "5_LayerNorm", 3)
+    defaults = read(tmp_path)
+    assert [stage.kind for stage in defaults.stages] == ["tanh", "normalize", "layer_norm"]
+    assert defaults.normalize
+    assert [{*stage.arrays} for stage in defaults.stages] == [{"weight", "bias"}, set(), {"weight", "bias"}]
+
+
+def test_a_normalize_before_another_module_is_no_default_of_requests(tmp_path: Path) -> None:
+    write_modules(tmp_path, (POOLING, {}), (NORMALIZE, None), (DENSE, None))
+    (tmp_path / "3_Dense").rmdir()
+    write_dense(tmp_path)
+    (tmp_path / "2_Dense").rename(tmp_path / "3_Dense")
+    defaults = read(tmp_path)
+    assert ([stage.kind for stage in defaults.stages], defaults.normalize) == (["normalize", "tanh"], False)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dimension": 5}, "dimension is 5, but the vectors before it have length 4"),
+        ({"dimension": 0}, "dimension is 0; a whole number above 0 is expected"),
+        ({"eps": 1e-3}, "eps"),
+    ],
+)
+def test_a_layer_norm_that_cannot_be_exported_is_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    write_modules(tmp_path, (POOLING, {}), (LAYER_NORM, None))
+    write_layer_norm(tmp_path / "2_LayerNorm", 4, **config)
+    with pytest.raises(ExportError, match=f"2_LayerNorm.*{message}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot", "euclidean", "manhattan", None])
+def test_the_similarity_is_read(tmp_path: Path, similarity: str | None) -> None:
+    write_modules(tmp_path, (POOLING, {}))
+    write_json(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": similarity})
+    assert read(tmp_path).similarity == (similarity or "cosine")
+
+
+@pytest.mark.parametrize("similarity", ["maxsim", "Cosine", 5, ["dot"]])
+def test_an_unknown_similarity_is_refused(tmp_path: Path, similarity: Any) -> None:
+    write_modules(tmp_path, (POOLING, {}))
+    write_json(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": similarity})
+    with pytest.raises(ExportError, match=r"similarity_fn_name is .*; export works for cosine, dot, euclidean, man"):
+        read(tmp_path)
 
 
 def test_a_dense_in_a_pickle_is_refused(tmp_path: Path) -> None:
@@ -258,9 +340,6 @@ def test_a_dense_in_a_pickle_is_refused(tmp_path: Path) -> None:
 
 
 def test_modules_in_an_order_that_cannot_be_exported_are_refused(tmp_path: Path) -> None:
-    write_modules(tmp_path, (POOLING, {}), (NORMALIZE, None), (DENSE, {}))
-    with pytest.raises(ExportError, match="a Dense after a Normalize"):
-        read(tmp_path)
     write_modules(tmp_path, (POOLING, {}), (POOLING, {}))
     with pytest.raises(ExportError, match="2_Pooling: a Pooling is expected at the start"):
         read(tmp_path)
@@ -275,11 +354,19 @@ def test_normalising_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        "sentence_transformers.models.CNN",
-        "sentence_transformers.models.LSTM",
+        *(
+            f"sentence_transformers.models.{name}"
+            for name in ("Asym", "BoW", "CLIPModel", "CNN", "LSTM", "Router", "StaticEmbedding", "WeightedLayerPooling")
+        ),
         "sentence_transformers.models.WordEmbeddings",
-        "sentence_transformers.models.WeightedLayerPooling",
-        "sentence_transformers.models.LayerNorm",
+        "sentence_transformers.models.WordWeights",
+        "sentence_transformers.base.modules.router.Router",
+        "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+        "sentence_transformers.multi_vector_encoder.modules.multi_vector_mask.MultiVectorMask",
+        "sentence_transformers.multi_vector_encoder.modules.token_pooling.TokenPooling",
+        "sentence_transformers.sparse_encoder.models.MLMTransformer",
+        "sentence_transformers.sparse_encoder.models.SparseAutoEncoder",
+        "sentence_transformers.sparse_encoder.models.SpladePooling",
         "custom_module.Pooling",
         "Pooling",
     ],

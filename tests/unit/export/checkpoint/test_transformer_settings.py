@@ -112,7 +112,7 @@ def test_settings_that_would_be_lost_are_refused_by_name(
         ("1_Pooling/config.json", {"of_version_9": True}, "sets of_version_9"),
         ("1_Pooling/config.json", {"pooling_mode": 7}, "pools by 7"),
         ("2_Dense/config.json", {"of_version_9": True}, "sets of_version_9"),
-        ("2_Dense/config.json", {"in_features": "32"}, "in_features and out_features are expected"),
+        ("2_Dense/config.json", {"in_features": "32"}, "in_features is '32'; a whole number above 0 is expected"),
         ("2_Dense/config.json", {"activation_function": ["x"]}, r"activation_function is \['x'\]"),
         ("3_Normalize/config.json", {"p": 1}, "sets p, "),
     ],

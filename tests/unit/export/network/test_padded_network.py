@@ -10,6 +10,7 @@ import pytest
 from export.checkpoint import checkpoint
 from export.network import network
 from export.network.architectures.config import ACTIVATIONS
+from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from tests.support.batches_of_ids import MIXED, Feed, laid_end_to_end, padded
 from tests.support.checkpoints import plain_bert
 from tests.support.checkpoints.folders import write_bert
@@ -22,13 +23,15 @@ TOLERANCE = 1e-5
 IN_TENSORRT = {
     *("Add", "And", "Cast", "Concat", "Div", "Equal", "Gather", "Gelu", "Greater", "Identity", "LayerNormalization"),
     *("MatMul", "Max", "Min", "Mul", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Reshape", "Shape"),
-    *("Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze", "Where"),
+    *("Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where"),
 }
 
 
-def write(folder: Path, layers=(-1,), pooler=True, is_padded=True, half=False) -> onnx.ModelProto:
+def write(
+    folder: Path, layers=(-1,), pooler=True, is_padded=True, half=False, reductions=REDUCTIONS
+) -> onnx.ModelProto:
     source = checkpoint.load(str(folder))
-    model = network.build(source.encoder, source.weights, layers, pooler, is_padded, half)
+    model = network.build(source.encoder, source.weights, layers, pooler, is_padded, half, reductions)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -38,10 +41,10 @@ def run(model: onnx.ModelProto, feed: Feed) -> dict[str, np.ndarray]:
     return dict(zip([output.name for output in session.get_outputs()], session.run(None, feed), strict=True))
 
 
-def compare(folder: Path, feed: Feed, layers=(-1,)) -> dict[str, np.ndarray]:
+def compare(folder: Path, feed: Feed, layers=(-1,), reductions=REDUCTIONS) -> dict[str, np.ndarray]:
     """Asserts that both networks give the same, and returns it."""
-    found = run(write(folder, layers), feed)
-    expected = run(write(folder, layers, is_padded=False), laid_end_to_end(feed))
+    found = run(write(folder, layers, reductions=reductions), feed)
+    expected = run(write(folder, layers, is_padded=False, reductions=reductions), laid_end_to_end(feed))
     assert list(found) == list(expected) == ["token_embeddings", "pooled", "pooler_output"]
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array.reshape(found[name].shape), atol=TOLERANCE)
@@ -84,6 +87,42 @@ def test_pooling_masks_equal_the_padding_free_network(tmp_path):
     assert not found["pooled"][2, :2].any() and found["pooled"][2, 2:].any()
 
 
+ALL = (*REDUCTIONS, *MORE_REDUCTIONS)
+
+
+def more_reduced(states: np.ndarray, places: np.ndarray, pools: np.ndarray) -> np.ndarray:
+    """The reductions beside the usual ones, of a row's tokens: their states, their places, and which are pooled."""
+    if not pools.any():
+        return np.zeros((2, states.shape[1]))
+    root = states[pools].sum(0) / np.sqrt(pools.sum())
+    return np.stack([root, np.average(states[pools], axis=0, weights=(places - places[0] + 1)[pools])])
+
+
+@pytest.mark.parametrize("on_the_left", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_more_reductions_are_over_the_pooled_tokens(tmp_path, on_the_left, masked):
+    write_bert(tmp_path)
+    some = [[index % 3 != 1 for index in range(len(ids))] for ids in MIXED]
+    some[2] = [False] * len(MIXED[2])
+    feed = padded(MIXED, some if masked else None, on_the_left=on_the_left)
+    feed["attention_mask"][3, 20] = 0  # a hole, which is no token and has a place
+    found = compare(tmp_path, feed, (-1, 0), ALL)
+    for row, mask in enumerate(feed["attention_mask"] == 1):
+        pools = feed["pooling_mask"][row][mask] == 1
+        expected = more_reduced(found["token_embeddings"][row, mask].astype(float), np.flatnonzero(mask), pools)
+        np.testing.assert_allclose(found["pooled"][row, 4:], expected, atol=TOLERANCE)
+    usual = compare(tmp_path, feed, (-1, 0))
+    np.testing.assert_allclose(found["pooled"][:, :4], usual["pooled"], atol=1e-6)
+
+
+@pytest.mark.parametrize("reductions", [(*REDUCTIONS, "weightedmean"), (*REDUCTIONS, *reversed(MORE_REDUCTIONS))])
+def test_reductions_stand_in_the_order_given(tmp_path, reductions):
+    write_bert(tmp_path)
+    found, all_of_them = (compare(tmp_path, padded(MIXED), reductions=names)["pooled"] for names in (reductions, ALL))
+    places = [ALL.index(name) for name in reductions]
+    np.testing.assert_allclose(found, all_of_them[:, places], atol=1e-6)
+
+
 def test_a_row_without_tokens_is_zero_and_changes_no_other(tmp_path):
     write_bert(tmp_path)
     feed = padded(MIXED)
@@ -91,6 +130,7 @@ def test_a_row_without_tokens_is_zero_and_changes_no_other(tmp_path):
     feed["attention_mask"][3] = 0
     found = compare(tmp_path, feed)
     assert not found["token_embeddings"][3].any() and not found["pooled"][3].any()
+    assert not compare(tmp_path, feed, reductions=ALL)["pooled"][3].any()
     others = [0, 1, 2, 4, 5]
     np.testing.assert_allclose(found["pooled"][others], expected["pooled"][others], atol=TOLERANCE)
 
@@ -108,7 +148,7 @@ def test_more_padding_changes_nothing(tmp_path):
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "silu", "relu", "tanh"])
 def test_tensorrt_has_every_operator_of_it(tmp_path, act, half):
     write_bert(tmp_path, act=act)
-    model = write(tmp_path, (-1, -2), half=half)
+    model = write(tmp_path, (-1, -2), half=half, reductions=ALL)
     assert {node.op_type for node in model.graph.node} <= IN_TENSORRT
     assert {node.domain for node in model.graph.node} == {""}
     assert model.ir_version <= 10 and model.opset_import[0].version <= 21

@@ -11,7 +11,7 @@ import pytest
 
 from export.checkpoint import checkpoint
 from export.network import network
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, MORE_REDUCTIONS, REDUCTIONS, shape_of
 from tests.support.checkpoints.folders import VOCABULARY, write_bert
 
 POSITIONS = 64
@@ -37,11 +37,13 @@ def merged(requests: Sequence[Request]) -> dict[str, np.ndarray]:
 
 
 class Session:
-    """A network with a pooler, over two layers."""
+    """A network with a pooler, over two layers, with every reduction."""
 
     def __init__(self, folder: Path, is_padded: bool = False, half: bool = False) -> None:
         source = checkpoint.load(str(folder))
-        model = network.build(source.encoder, source.weights, (-1, 0), True, is_padded, half)
+        model = network.build(
+            source.encoder, source.weights, (-1, 0), True, is_padded, half, (*REDUCTIONS, *MORE_REDUCTIONS)
+        )
         self._session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def run(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:

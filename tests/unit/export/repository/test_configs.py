@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import TYPE_INT32, BatchInput, BatchOutput, ModelConfig
 
 from export.errors import ExportError
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, REDUCTIONS, shape_of
 from export.repository.configs import TEMPLATE, configs, step_settings
 from export.repository.family import Family
 from tests.support.checkpoints.families import MINILM
@@ -63,7 +63,9 @@ def test_models_of_another_family_name_each_other():
         ({"layers": (-1,), "pooling": "mean_max"}, 64),
         ({"layers": (-2, -1), "pooling": "mean_max"}, 128),
         ({"layers": (-2, -1), "pooling": "pooler"}, 32),
-        ({"layers": (-1,), "dense_activations": ("tanh",), "dense_size": 8}, 8),
+        ({"layers": (-2, -1), "pooling": "cls+weightedmean+max"}, 192),
+        ({"layers": (-1,), "stages": ("tanh",), "stages_size": 8}, 8),
+        ({"layers": (-1,), "stages": ("normalize",)}, 32),
     ],
 )
 def test_the_length_of_a_vector_is_said(settings, dimension):
@@ -98,6 +100,23 @@ def test_what_the_checkpoint_decides_is_set():
     assert dims == {"token_embeddings": [-1, 64], "pooled": [4, 64]}
     assert list(models["other_tokens"].output[0].dims) == [-1, 64]
     assert [list(tensor.dims) for tensor in models["other_pooling"].input] == [[4, 64]]
+
+
+def test_what_more_the_pooling_needs_is_written_where_it_is_not_the_usual():
+    usual = parameters(parsed(OTHER)["other_pooling"])
+    more = replace(OTHER, reductions=(*REDUCTIONS, "weightedmean"), stages=("normalize",), similarity="dot")
+    models = parsed(more)
+    written = {
+        "reductions": '["mean", "max", "first", "last", "weightedmean"]',
+        "stages": '["normalize"]',
+        "similarity": "dot",
+    }
+    assert parameters(models["other_pooling"]) == {**usual, **written}
+    pooled = [tensor for tensor in models["other_encoder"].output if tensor.name == "pooled"]
+    assert [list(tensor.dims) for tensor in (*pooled, *models["other_pooling"].input)] == [[5, 64], [5, 64]]
+    assert list(models["other_pooling"].model_warmup[0].inputs["pooled"].dims) == [5, 64]
+    del written["similarity"]  # which decides no vector
+    assert step_settings(more) == {**step_settings(OTHER), **written}
 
 
 def test_how_a_tokenizer_cuts_is_written_where_it_is_not_the_usual_way():
@@ -160,7 +179,7 @@ def test_every_queue_has_a_limit_and_a_timeout():
 
 
 def test_a_family_written_over_the_template_can_be_its_template_again(tmp_path):
-    for family in (OTHER, replace(OTHER, backend="onnxruntime", dense_activations=("tanh",), dense_size=8)):
+    for family in (OTHER, replace(OTHER, backend="onnxruntime", stages=("tanh",), stages_size=8)):
         for name, text in configs(replace(family, name="bert")).items():
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / "config.pbtxt").write_text(text)
