@@ -101,8 +101,16 @@ def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_
 
 def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -> onnx.ModelProto:
     """Build the network in the layout that its backend takes."""
-    is_padded = family.backend == "tensorrt"
-    return network.build(source.encoder, weights, family.layers, family.pooler, is_padded, half, family.reductions)
+    return network.build(
+        source.encoder,
+        weights,
+        family.layers,
+        family.pooler,
+        is_padded=family.backend == "tensorrt",
+        half=half,
+        reductions=family.reductions,
+        prompts_apart=not family.include_prompt,
+    )
 
 
 def _to_engine(

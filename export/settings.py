@@ -137,6 +137,7 @@ def settled(request: Request, source: Checkpoint) -> Family:
         reductions=(*REDUCTIONS, *(part for part in poolings.parts(pooling) if part in MORE_REDUCTIONS)),
         stages=tuple(stage.kind for stage in stages),
         stages_size=size if stages else None,
+        include_prompt=defaults.include_prompt,
         similarity=defaults.similarity,
         backend=request.backend,
         max_batch_size=request.max_batch_size,

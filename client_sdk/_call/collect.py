@@ -113,7 +113,9 @@ class TokenItems:
         """Cut the texts of a reply out of their padding."""
         vectors = _expected(reply, "TOKEN_EMBEDDING", len(positions))
         if self._blank_unpooled:
-            vectors = vectors * _expected(reply, "POOLING_MASK", len(positions))[:, :, np.newaxis].astype(np.float32)
+            vectors = vectors * (_expected(reply, "POOLING_MASK", len(positions)) == 1)[:, :, np.newaxis].astype(
+                np.float32
+            )
         kept = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
         if not np.isfinite(vectors).all():  # at padding, which is cut off, it would not matter
             _check_finite(np.where(kept[:, :, np.newaxis], vectors, 0.0), positions)

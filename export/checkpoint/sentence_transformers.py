@@ -117,6 +117,7 @@ class Defaults:
         default_prompt_name: The prompt of requests that name none.
         stages: What is done between the pooling and that, in order.
         similarity: How vectors are meant to be compared: one of cosine, dot, euclidean, manhattan.
+        include_prompt: Whether the tokens of a prompt are pooled.
         unsupported: Why the checkpoint's own way from token vectors to one vector cannot be exported, or
             None. An export then needs the user to choose a pooling.
     """
@@ -128,6 +129,7 @@ class Defaults:
     default_prompt_name: str | None = None
     stages: tuple[Stage, ...] = ()
     similarity: str = "cosine"
+    include_prompt: bool = True
     unsupported: str | None = None
 
 
@@ -208,6 +210,7 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
         default_prompt_name=default_prompt,
         stages=stages,
         similarity=_similarity(config_path, config),
+        include_prompt=_include_prompt(modules),
         unsupported=unsupported,
     )
 
@@ -265,9 +268,17 @@ def _pooling(modules: tuple[Module, ...]) -> tuple[str, str | None]:
     if not modes or not {*modes} <= {*known} or len({*modes}) < len(modes):
         found = json_files.cut("+".join(modes))
         return "", f"{path}: pools by {found} (export works for {', '.join(known)}, each once)"
-    if not config.get("include_prompt", True):
-        return "", f"{path}: include_prompt is false (export pools over the prompt's tokens too)"
     return poolings.name(part for mode in modes for part in poolings.parts(mode)), None
+
+
+def _include_prompt(modules: tuple[Module, ...]) -> bool:
+    if len(modules) < 2 or modules[1].kind != "Pooling":
+        return True
+    path = modules[1].folder / "config.json"
+    include = json_files.read_object(path).get("include_prompt", True)
+    if not isinstance(include, bool):
+        raise ExportError(f"{path}: include_prompt is {json_files.shown(include)}; true or false is expected")
+    return include
 
 
 def _similarity(path: Path, config: Mapping[str, Any]) -> str:

@@ -41,10 +41,16 @@ def shape_of(name: str) -> str:
     return f"{name}_shape"
 
 
-def limits(encoder: Encoder) -> dict[str, int]:
+PROMPT = 2
+"""What pooling_mask holds at the tokens of a prompt, in networks that tell them apart (`prompts_apart`): they are
+attended to, and neither pooled nor the first of `pooled`."""
+
+
+def limits(encoder: Encoder, prompts_apart: bool = False) -> dict[str, int]:
     """What the values of each input are below; none is below 0."""
     types = encoder.type_vocab_size or 2  # without effect, and tokenizers tell the two texts of a pair apart
-    return dict(zip(INPUTS, (encoder.vocab_size, 2, types, 2), strict=True))
+    pooling = PROMPT + 1 if prompts_apart else 2
+    return dict(zip(INPUTS, (encoder.vocab_size, 2, types, pooling), strict=True))
 
 
 class Layout(Protocol):

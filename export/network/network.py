@@ -47,6 +47,7 @@ def build(
     is_padded: bool = False,
     half: bool = False,
     reductions: Sequence[str] = REDUCTIONS,
+    prompts_apart: bool = False,
 ) -> ModelProto:
     """Write the network of a checkpoint.
 
@@ -60,20 +61,23 @@ def build(
         is_padded: Whether tokens stand in padded rows, as `padded` has them.
         half: Whether weights and activations are FP16.
         reductions: What `pooled` has, in this order: all of `layout.REDUCTIONS`, and any of `MORE_REDUCTIONS`.
+        prompts_apart: Whether pooling_mask may be `layout.PROMPT`.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
     """
     form = padded if is_padded else padding_free
     g = Graph(encoder.model_type, half)
-    layout: Layout = padded.Padded(g, encoder) if is_padded else padding_free.PaddingFree(g, encoder)
+    layout: Layout = (padded.Padded if is_padded else padding_free.PaddingFree)(g, encoder, prompts_apart)
     _Network(Parts(g, encoder, weights, layout)).write(layers, pooler, reductions)
-    ranges = limits(encoder)
+    ranges = limits(encoder, prompts_apart)
     metadata = {
         "vocab_size": ranges["input_ids"],
         "max_position_embeddings": encoder.max_positions,
         "type_vocab_size": ranges["token_type_ids"],
     }
+    if prompts_apart:
+        metadata["pooling_values"] = ranges["pooling_mask"]
     if encoder.adjacent:
         metadata["adjacent"] = 1  # rows may have no gap
     return g.model(form.__doc__ or "", {name: str(value) for name, value in metadata.items()})

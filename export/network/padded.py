@@ -17,7 +17,7 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, REDUCTIONS, limits
+from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, PROMPT, REDUCTIONS, limits
 from export.network.weights import Array
 
 # Beyond any place in a row, and exact in FP32.
@@ -29,19 +29,19 @@ class Padded:
 
     Values, all [N, S]: `_nearest` the inputs, by name, with the nearest value in range where one is out of it;
     `_filled` and `_pooled` BOOL, whether there is a token, and whether it is pooled, of which a wrong row has none;
-    `_first` and `_last` FP32, 1 at a row's first and last token. `_count` FP32 [N, 1], how many are pooled; `_place`
-    FP32 [1, S], from 0 on, and `_lowest` [N, 1] that of a row's first token.
+    `_first` and `_last` FP32, 1 at a row's first and last token, `_beginning` at the first behind a prompt. `_count`
+    FP32 [N, 1], how many are pooled; `_place` FP32 [1, S], from 0 on, and `_lowest` [N, 1] that of a row's first token.
     """
 
     rows = "N"
     in_blocks = False
 
-    def __init__(self, g: Graph, encoder: Encoder) -> None:
+    def __init__(self, g: Graph, encoder: Encoder, prompts_apart: bool = False) -> None:
         g.scope("rows")
         self._g = g
         self._nearest = {}
         in_range = []
-        for name, limit in limits(encoder).items():
+        for name, limit in limits(encoder, prompts_apart).items():
             value = g.input(name, np.int32, ["N", "S"])
             lowered = g.op("Min", value, g.constant(limit - 1, np.int32))
             self._nearest[name] = g.op("Max", lowered, g.constant(0, np.int32))
@@ -70,6 +70,17 @@ class Padded:
         self._first = g.op("Cast", g.op("Equal", place, lowest), to=FLOAT)
         self._last = g.op("Cast", g.op("Equal", place, highest), to=FLOAT)
         self._place, self._lowest = place, lowest
+        self._beginning = self._first
+        if prompts_apart:
+            mask = self.read("pooling_mask")
+            self._pooled = g.op("And", self._filled, g.op("Equal", mask, g.constant(1, np.int32)))
+            self._count = g.op("ReduceSum", g.op("Cast", self._pooled, to=FLOAT), g.constant([1]), keepdims=1)
+            is_prompt = g.op("Equal", mask, g.constant(PROMPT, np.int32))
+            of_text = g.op("Where", is_prompt, g.constant(_NOWHERE, np.float32), from_left)
+            beginning = g.op("ReduceMin", of_text, g.constant([1]), keepdims=1)
+            there = g.op("Greater", g.constant(_NOWHERE, np.float32), beginning)
+            beginning = g.op("Where", there, beginning, lowest)  # the first, where all is prompt
+            self._beginning = g.op("Cast", g.op("Equal", place, beginning), to=FLOAT)
 
     def read(self, name: str) -> str:
         """[N, S]."""
@@ -133,7 +144,7 @@ class Padded:
         # All but the maximum in one product of [N, 3, S] (or more) and [N, S, D].
         weight, least = g.op("Cast", self._pooled, to=FLOAT), g.constant(1, np.float32)
         count = g.op("Max", self._count, least)
-        shares = {"mean": g.op("Div", weight, count), "first": self._first, "last": self._last}
+        shares = {"mean": g.op("Div", weight, count), "first": self._beginning, "last": self._last}
         if "mean_sqrt_len_tokens" in reductions:
             shares["mean_sqrt_len_tokens"] = g.op("Div", weight, g.op("Sqrt", count))
         if "weightedmean" in reductions:

@@ -27,7 +27,7 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, REDUCTIONS, limits, shape_of
+from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, PROMPT, REDUCTIONS, limits, shape_of
 from export.network.weights import Array
 
 _IDS, _MASK, *_ = range(len(INPUTS))
@@ -42,15 +42,15 @@ class PaddingFree:
     what the inputs hold there; `_position` [T] a token's place in its row; `_slot` [rows, columns] the token at each
     place of the padded batch, 0 where there is none, and `_attending` [rows, longest] the same; `_back` [T] place of
     each token in rows * longest; `_total` [1] T; `_outside` [rows] what stands for no token in a row, T or, in a wrong
-    row, T + 1; `_first` and `_last` [rows] a row's first and last token, `_outside` for a row of none; `_filled` and
-    `_pooled` BOOL [rows, columns] whether there is a token, and whether it is pooled; `_count` FP32 [rows, 1] how many
-    are pooled.
+    row, T + 1; `_first` and `_last` [rows] a row's first and last token, `_outside` for a row of none, and `_beginning`
+    the first behind a prompt; `_filled` and `_pooled` BOOL [rows, columns] whether there is a token, and whether it is
+    pooled; `_count` FP32 [rows, 1] how many are pooled.
     """
 
     rows = "rows"
     in_blocks = True
 
-    def __init__(self, g: Graph, encoder: Encoder) -> None:
+    def __init__(self, g: Graph, encoder: Encoder, prompts_apart: bool = False) -> None:
         g.scope("rows")
         self._g = g
         for name in INPUTS:
@@ -63,7 +63,7 @@ class PaddingFree:
         start = g.op("Sub", end, width)
 
         # A row is right if as many values are in range, in each of the four, as the longest of the four is long.
-        limit = limits(encoder)
+        limit = limits(encoder, prompts_apart)
         values = g.op("Concat", *INPUTS, axis=0)  # [M]
         lowered = (g.op("Min", name, g.constant(limit[name] - 1, np.int32)) for name in INPUTS)
         nearest = g.op("Max", g.op("Concat", *lowered, axis=0), g.constant(0, np.int32))
@@ -121,6 +121,16 @@ class PaddingFree:
         some = g.op("Greater", length, g.constant(0))
         self._first = g.op("Where", some, start_token, self._outside)
         self._last = g.op("Where", some, g.op("Sub", end_token, g.constant(1)), self._outside)
+        self._beginning = self._first
+        if prompts_apart:
+            mask = g.op("Gather", g.op("Concat", self.read("pooling_mask"), g.constant([0], np.int32), axis=0), slot)
+            pooled = g.op("And", filled, g.op("Equal", mask, g.constant(1, np.int32)))
+            count = g.op("ReduceSum", g.op("Cast", pooled, to=FLOAT), last_axis, keepdims=1)
+            of_text = g.op("And", filled, g.op("Less", mask, g.constant(PROMPT, np.int32)))
+            place = g.op(
+                "ArgMax", g.op("Cast", of_text, to=FLOAT), axis=1, keepdims=0
+            )  # 0, the first, where all is prompt
+            self._beginning = g.op("Where", some, g.op("Add", start_token, place), self._outside)
         self._slot, self._filled, self._pooled, self._count = slot, filled, pooled, count
         self._row, self._start_token = row, start_token
         # Where there is no token at all, attention has no columns, since there is nothing to put into them.
@@ -213,7 +223,7 @@ class PaddingFree:
         highest = g.op("ReduceMax", g.op("Add", states, lowered), middle, keepdims=0)
         some = g.op("Greater", self._count, g.constant(0, np.float32))
         highest = g.op("Where", some, highest, self.spoiled)
-        first = g.op("Gather", padded, self._first)
+        first = g.op("Gather", padded, self._beginning)
         last = g.op("Gather", padded, self._last)
         parts = {"mean": mean, "max": highest, "first": first, "last": last}
         if "mean_sqrt_len_tokens" in reductions:

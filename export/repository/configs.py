@@ -110,6 +110,7 @@ def _tokenizer(config: ModelConfig, family: Family) -> None:
         ("pad_to_multiple_of", str(family.pad_to_multiple_of), "1"),
         ("truncation_side", family.truncation_side, "right"),
         ("split_special_tokens", json.dumps(family.split_special_tokens), "false"),
+        ("include_prompt", json.dumps(family.include_prompt), "true"),
     ):
         config.parameters.pop(name, None)
         if value != usual:

@@ -34,6 +34,7 @@ class Family:
         reductions: What the network's `pooled` has, by name.
         stages: What is done to a vector behind the pooling, see `sentence_transformers.Stage.kind`.
         stages_size: Length of the vectors that they give, or None for that of the pooling.
+        include_prompt: Whether the tokens of a prompt are pooled.
         similarity: How vectors are meant to be compared; the steps do not read it, but clients.
         backend: Of the encoder, one of `BACKENDS`.
         max_batch_size: Texts in a request or an execution.
@@ -59,6 +60,7 @@ class Family:
     reductions: tuple[str, ...] = REDUCTIONS
     stages: tuple[str, ...] = ()
     stages_size: int | None = None
+    include_prompt: bool = True
     similarity: str = "cosine"
     backend: str = "python"
     max_batch_size: int = 64

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from client_sdk import Client, InvalidArgument, LocalServer
 from tests.conftest import fill
 from tests.support.checkpoints import modules
+from tests.support.servers.triton_requests import infer
 
 TEXTS = ["the lazy dog jumped over", "a", "Hello, WORLD!", "the quick brown fox " * 12, "cafe 中文 #1", "fox " * 30]
 POOLED, BEHIND_DENSE = 1e-5, 1e-4
@@ -40,18 +43,18 @@ def own_server(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def theirs(request: pytest.FixtureRequest, folders: Path) -> Theirs:
-    """theirs(name, modes=None): the vectors of TEXTS; with modes, of these poolings with nothing behind them."""
+    """theirs(name, modes=None, prompt=""): the vectors of TEXTS; with modes, of these poolings and nothing behind."""
     if not request.config.getoption("--live"):
-        return lambda name, modes=None: modules.encode(folders / name, TEXTS, modes)
+        return lambda name, modes=None, prompt="": modules.encode(folders / name, TEXTS, modes, prompt)
 
-    def encode(name: str, modes: Sequence[str] | None = None) -> np.ndarray:
+    def encode(name: str, modes: Sequence[str] | None = None, prompt: str = "") -> np.ndarray:
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(str(folders / name), device="cpu")
         if modes:
             model[1].pooling_mode = tuple(modes)
             model = SentenceTransformer(modules=[model[0], model[1]], device="cpu")
-        return model.encode(TEXTS)
+        return model.encode(TEXTS, prompt=prompt or None)
 
     return encode
 
@@ -63,7 +66,7 @@ def test_vectors_are_those_of_the_folder(own_server, theirs, name):
         assert client.info().dimension == found.shape[1]
     expected = theirs(name)
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=POOLED if name == "all" else BEHIND_DENSE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=BEHIND_DENSE if name in ("stages", "middle") else POOLED)
 
 
 @pytest.mark.parametrize("modes", [*([mode] for mode in modules.MODES), ["cls", "weightedmean"], ["mean", "max"]])
@@ -112,6 +115,31 @@ def test_a_normalize_in_the_middle_is_no_option_and_the_one_at_the_end_is(own_se
     np.testing.assert_allclose(
         unit, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=0, atol=BEHIND_DENSE
     )
+
+
+@pytest.mark.parametrize("family", ["all", "prompts", "stages"])
+@pytest.mark.parametrize("name", modules.PROMPTS)
+def test_a_prompt_is_pooled_where_the_folder_says_so(own_server, theirs, family, name):
+    prompt = modules.PROMPTS[name]
+    expected = theirs(family, prompt=prompt)
+    for url in (own_server.grpc_url, own_server.http_url):
+        with Client(url, model=family) as client:
+            assert client.info().prompts == modules.PROMPTS
+            for found in (client.encode(TEXTS, prompt_name=name), client.encode(TEXTS, prompt=prompt)):
+                np.testing.assert_allclose(found, expected, rtol=0, atol=BEHIND_DENSE if family == "stages" else POOLED)
+
+
+def test_tokens_of_a_prompt_are_marked_where_they_are_not_pooled(own_server):
+    with triton.InferenceServerClient(own_server.grpc_url.removeprefix("grpc://")) as client:
+
+        def mask(family: str, **options: Any) -> list[int]:
+            given = {"TEXT": np.array([[b"the fox"]], object)}
+            return infer(client, f"{family}_tokenizer", given, ["pooling_mask"], options)["pooling_mask"][0].tolist()
+
+        assert mask("prompts") == mask("prompts", prompt_name="none") == [1, 1, 1, 1]
+        assert mask("prompts", prompt="hello ") == [2, 2, 1, 1, 1]
+        assert mask("prompts", prompt="hello ", mask_cls_sep=True) == [0, 2, 1, 1, 0]
+        assert mask("all", prompt="hello ") == [1, 1, 1, 1, 1]
 
 
 def test_the_similarity_of_the_folder_is_told(own_server):

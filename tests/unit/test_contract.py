@@ -144,7 +144,9 @@ def test_inputs_of_the_network_are_the_same_in_the_same_order():
 
 def test_limits_of_the_network_are_read_where_they_are_written():
     read = keys_read(configs.TEMPLATE / "bert_encoder" / "1", "limits")
-    assert read == {"vocab_size", "type_vocab_size", "max_position_embeddings"} <= {*strings(EXPORT / "network")}
+    written = {"vocab_size", "type_vocab_size", "max_position_embeddings", "pooling_values"}
+    assert read == written <= {*strings(EXPORT / "network")}
+    assert step("tokenizer")["token_rows"].PROMPT == layout.PROMPT
 
 
 # settings
@@ -157,6 +159,7 @@ EVERYTHING = replace(
     reductions=(*layout.REDUCTIONS, "weightedmean"),
     stages=("tanh",),
     stages_size=8,
+    include_prompt=False,
     similarity="dot",
     pad_to_multiple_of=8,
     truncation_side="left",

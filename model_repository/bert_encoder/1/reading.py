@@ -24,7 +24,7 @@ class Reader:
             "input_ids": int(limits["vocab_size"]),
             "attention_mask": 2,
             "token_type_ids": int(limits["type_vocab_size"]),
-            "pooling_mask": 2,
+            "pooling_mask": int(limits.get("pooling_values", 2)),
         }
         self.takes_gaps = "adjacent" not in limits
         self.max_positions = int(limits["max_position_embeddings"])

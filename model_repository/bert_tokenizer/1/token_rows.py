@@ -16,6 +16,7 @@ from request_parameters import Refused, shown
 from tokenizer_file import Frame, TokenizerFile
 from tokenizers import Encoding
 
+PROMPT = 2  # in the pooling mask: a token of a prompt, which is attended to and not pooled
 MAX_TEXT_BYTES = 1 << 20
 MAX_REQUEST_BYTES = 64 << 20  # the texts of a request in all, each with its prompt
 MAX_FIRST_BYTES = 128 << 10  # of the pieces that a request has tokenized at once; one with more waits for its turns
@@ -99,6 +100,10 @@ class Job:
             self.unread.extend(enumerate(texts[:, 0]))
         else:
             self.rows = [[Side(prompt + row[0]), *map(Side, row[1:])] for row in texts]
+        # Of each row, from its start: tokens that are attended to and not pooled.
+        self.unpooled = 0
+        if prompt and not tokenizer.pools_prompts:
+            self.unpooled = tokenizer.prompt_length(prompt.decode(), self.limit, self.split_special_tokens)
         self.room = self.limit - len(tokenizer.frame(pair=texts.shape[1] == 2))  # of texts that are no tokenized input
 
     def start(self) -> bool:
@@ -238,12 +243,12 @@ def outputs(job: Job) -> tuple[dict[str, npt.NDArray[Any]], int]:
     for index, (ids, types, special, _) in enumerate(rows):
         length = lengths[index]
         input_ids[index, :length] = ids
-        attention_mask[index, :length] = 1
+        attention_mask[index, :length] = pooling_mask[index, :length] = 1
+        pooling_mask[index, : min(length, job.unpooled)] = PROMPT
         if any(types):
             token_type_ids[index, :length] = types
         if job.mask_cls_sep:
-            pooling_mask[index, :length] -= np.array(special, np.int32)
-    pooling_mask += attention_mask
+            pooling_mask[index, :length][np.array(special, bool)] = 0
     found: dict[str, npt.NDArray[Any]] = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,

@@ -67,6 +67,8 @@ class TokenizerFile:
         self._prompts: dict[str, str] = json.loads(settings["prompts"])
         self._default_prompt = self._prompts.get(settings["default_prompt_name"], "")
 
+        self.pools_prompts = settings.get("include_prompt", "true") == "true"
+
         self.cutter = Cutter(self.plain, spec, max(LEAST_PIECE_BYTES, BYTES_PER_TOKEN * self.max_seq_len))
         self._frames = {False: self._read_frame(), True: self._read_frame(pair=True)}
         self._bare = Frame(((), ()), ((), ()), ((), ()), (0, 0))
@@ -115,6 +117,23 @@ class TokenizerFile:
             known = ", ".join(sorted(self._prompts)) or "none"
             raise Refused(f"parameter prompt_name is {shown(name)}; this model's prompts: {known}")
         return self._prompts[name]
+
+    def prompt_length(self, prompt: str, limit: int, split_special_tokens: bool = False) -> int:
+        """How many tokens of a row, from the first special one on, sentence-transformers takes for the prompt's.
+
+        That is those of the prompt alone, cut at `limit`, without the special one behind it.
+        """
+        if not prompt:
+            return 0
+        frame = self.frame(pair=False)
+        ids = self.encode([prompt], split_special_tokens)[0].ids[: limit - len(frame)]
+        row, _, _ = frame.around(ids, ())
+        return len(row) - (bool(frame.tail[0]) or (bool(row) and row[-1] in self._special))
+
+    @cached_property
+    def _special(self) -> set[int]:
+        added = self.plain.get_added_tokens_decoder()
+        return {index for index, token in added.items() if token.special}
 
     def _read_frame(self, pair: bool = False) -> Frame:
         """What the tokenizer's post-processor puts around a word, or two."""

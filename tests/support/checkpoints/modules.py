@@ -41,6 +41,8 @@ Chain = Sequence[tuple[str, Mapping[str, Any]]]
 FOLDERS: dict[str, Chain] = {
     # every pooling, in an order that is nobody's usual one
     "all": [("Pooling", {"embedding_dimension": 32, "pooling_mode": list(MODES)})],
+    # the same without the tokens of a prompt
+    "prompts": [("Pooling", {"embedding_dimension": 32, "pooling_mode": list(MODES), "include_prompt": False})],
     # each kind of module and activation, and Normalize in every place
     "stages": [
         ("Pooling", {"embedding_dimension": 32, "pooling_mode": "mean_sqrt_len_tokens"}),
@@ -65,6 +67,9 @@ FOLDERS: dict[str, Chain] = {
 }
 
 
+PROMPTS = {"query": "find the quick ", "document": "hello: ", "none": "", "long": "the lazy dog " * 20}
+
+
 def write(folder: Path, name: str) -> None:
     """Write one of FOLDERS, with random weights."""
     chain = FOLDERS[name]
@@ -72,7 +77,7 @@ def write(folder: Path, name: str) -> None:
     write_modules(
         folder, *((f"{MODELS}.{kind}", config) for kind, config in chain), settings={"max_seq_length": LONGEST}
     )
-    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot"})
+    write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "dot", "prompts": PROMPTS})
     rng = np.random.default_rng(len(name))
     for index, (kind, config) in enumerate(chain, start=1):
         shapes: dict[str, tuple[int, ...]] = {}
@@ -88,31 +93,33 @@ def write(folder: Path, name: str) -> None:
             write_safetensors(folder / f"{index}_{kind}", arrays)
 
 
-def encode(folder: Path, texts: Sequence[str], modes: Sequence[str] | None = None) -> np.ndarray:
+def encode(folder: Path, texts: Sequence[str], modes: Sequence[str] | None = None, prompt: str = "") -> np.ndarray:
     """The vectors of texts; with `modes`, of these poolings side by side, with no module behind them."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(LONGEST)
     weights = load_file(folder / "model.safetensors")
-    states = [plain_bert.layers(weights, tokenizer.encode(text).ids, heads=4)[-1] for text in texts]
+    states = [plain_bert.layers(weights, tokenizer.encode(prompt + text).ids, heads=4)[-1] for text in texts]
     modules = json.loads((folder / "modules.json").read_text())[1:]
     config = json.loads((folder / modules[0]["path"] / "config.json").read_text())
     own = ["cls", "max"] if "pooling_mode_cls_token" in config else config["pooling_mode"]
     own = [own] if isinstance(own, str) else own
-    x = np.stack([np.concatenate([_pooled(state, mode) for mode in modes or own]) for state in states])
+    start = len(tokenizer.encode(prompt).ids) - 1 if prompt and not config.get("include_prompt", True) else 0
+    x = np.stack([np.concatenate([_pooled(state, mode, start) for mode in modes or own]) for state in states])
     for module in modules[1:] if modes is None else ():
         x = _after(folder / module["path"], module["type"].rpartition(".")[2], x)
     return x
 
 
-def _pooled(state: np.ndarray, mode: str) -> np.ndarray:
-    count = len(state)
+def _pooled(state: np.ndarray, mode: str, start: int) -> np.ndarray:
+    """Of the tokens from `start` on."""
+    state, places = state[start:], np.arange(start + 1, len(state) + 1)
     found: np.ndarray = {
         "cls": lambda: state[0],
         "lasttoken": lambda: state[-1],
         "max": lambda: state.max(0),
         "mean": lambda: state.mean(0),
-        "mean_sqrt_len_tokens": lambda: state.sum(0) / math.sqrt(count),
-        "weightedmean": lambda: np.average(state, axis=0, weights=np.arange(1, count + 1)),
+        "mean_sqrt_len_tokens": lambda: state.sum(0) / math.sqrt(len(state)),
+        "weightedmean": lambda: np.average(state, axis=0, weights=places),
     }[mode]()
     return found
 

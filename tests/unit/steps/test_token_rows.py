@@ -251,3 +251,45 @@ def test_special_tokens_are_those_of_the_files_post_processor_wherever_they_stan
             assert found["token_type_ids"][row, :length].tolist() == expected.type_ids
         masked = run(made, texts, mask_cls_sep=True)
         assert masked["pooling_mask"][1].sum() == 32 - (3 if len(texts[0]) == 5 else 4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "limit", "unpooled"),
+    [
+        ("", 32, 0),
+        ("find ", 32, 2),
+        ("find the fox: ", 32, 5),
+        ("find [SEP]", 32, 3),
+        ("word " * 40, 32, 31),
+        ("a b", 3, 2),
+    ],
+)
+def test_a_prompt_that_is_not_pooled_is_marked_from_the_first_special_token_on(prompt, limit, unpooled):
+    job = job_of(load(include_prompt="false"), ["the fox", "a"], prompt=prompt, max_seq_len=limit)
+    found, _ = finish(job.tokenizer, job)
+    for mask, real in zip(found["pooling_mask"], found["attention_mask"], strict=True):
+        length = real.sum()
+        assert mask.tolist() == [2] * unpooled + [1] * (length - unpooled) + [0] * (len(mask) - length)
+    same = run(load(), ["the fox", "a"], prompt=prompt, max_seq_len=limit)
+    assert {name: array.tolist() for name, array in same.items() if name != "pooling_mask"} == {
+        name: array.tolist() for name, array in found.items() if name != "pooling_mask"
+    }
+    assert (same["pooling_mask"] == same["attention_mask"]).all()
+
+
+def test_the_prompt_of_a_pair_stands_before_its_first_text(made):
+    apart = load(include_prompt="false", default_prompt_name="query")
+    (mask,) = run(apart, [("a", "b c")])["pooling_mask"]
+    assert mask.tolist() == [2, 2, 1, 1, 1, 1, 1]  # [CLS] find a [SEP] b c [SEP]
+    (mask,) = run(apart, [("a", "b c")], mask_cls_sep=True)["pooling_mask"]
+    assert mask.tolist() == [0, 2, 1, 0, 1, 1, 0]
+    assert run(apart, ['["a"]'], is_tokenized=True)["pooling_mask"].tolist() == [[1, 1, 1]]
+
+
+def test_without_a_special_token_behind_it_a_prompt_ends_with_its_last_token():
+    text = json.loads(text_of_tokenizer())
+    text["post_processor"] = None
+    bare = load(json.dumps(text), include_prompt="false")
+    assert run(bare, ["the fox"], prompt="find ")["pooling_mask"].tolist() == [[2, 1, 1]]
+    # As in sentence-transformers, which takes a special token at the end for the one behind every text.
+    assert run(bare, ["the fox"], prompt="find [SEP]")["pooling_mask"].tolist() == [[2, 1, 1, 1]]

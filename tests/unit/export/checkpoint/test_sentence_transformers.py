@@ -137,7 +137,6 @@ def test_every_form_of_pooling_is_read(tmp_path: Path, config: dict[str, Any], p
         ({"pooling_mode": ["cls", "cls"]}, "pools by cls+cls (export"),
         ({"pooling_mode": []}, "pools by  (export"),
         ({"pooling_mode": "last"}, "pools by last (export"),  # a name of ours alone
-        ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt is false"),
     ],
 )
 def test_a_pooling_that_cannot_be_exported_is_told_and_the_rest_is_read(
@@ -313,6 +312,16 @@ def test_a_layer_norm_that_cannot_be_exported_is_refused(tmp_path: Path, config:
     write_modules(tmp_path, (POOLING, {}), (LAYER_NORM, None))
     write_layer_norm(tmp_path / "2_LayerNorm", 4, **config)
     with pytest.raises(ExportError, match=f"2_LayerNorm.*{message}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_whether_prompts_are_pooled_is_read(tmp_path: Path, include: bool) -> None:
+    write_modules(tmp_path, (POOLING, {"pooling_mode": "mean", "include_prompt": include}))
+    defaults = read(tmp_path)
+    assert (defaults.include_prompt, defaults.unsupported) == (include, None)
+    write_modules(tmp_path, (POOLING, {"include_prompt": 0}))
+    with pytest.raises(ExportError, match="include_prompt is 0; true or false is expected"):
         read(tmp_path)
 
 

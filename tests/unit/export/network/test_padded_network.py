@@ -28,10 +28,10 @@ IN_TENSORRT = {
 
 
 def write(
-    folder: Path, layers=(-1,), pooler=True, is_padded=True, half=False, reductions=REDUCTIONS
+    folder: Path, layers=(-1,), pooler=True, is_padded=True, half=False, reductions=REDUCTIONS, apart=False
 ) -> onnx.ModelProto:
     source = checkpoint.load(str(folder))
-    model = network.build(source.encoder, source.weights, layers, pooler, is_padded, half, reductions)
+    model = network.build(source.encoder, source.weights, layers, pooler, is_padded, half, reductions, apart)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -41,10 +41,11 @@ def run(model: onnx.ModelProto, feed: Feed) -> dict[str, np.ndarray]:
     return dict(zip([output.name for output in session.get_outputs()], session.run(None, feed), strict=True))
 
 
-def compare(folder: Path, feed: Feed, layers=(-1,), reductions=REDUCTIONS) -> dict[str, np.ndarray]:
+def compare(folder: Path, feed: Feed, layers=(-1,), reductions=REDUCTIONS, apart=False) -> dict[str, np.ndarray]:
     """Asserts that both networks give the same, and returns it."""
-    found = run(write(folder, layers, reductions=reductions), feed)
-    expected = run(write(folder, layers, is_padded=False, reductions=reductions), laid_end_to_end(feed))
+    found = run(write(folder, layers, reductions=reductions, apart=apart), feed)
+    flat = write(folder, layers, is_padded=False, reductions=reductions, apart=apart)
+    expected = run(flat, laid_end_to_end(feed))
     assert list(found) == list(expected) == ["token_embeddings", "pooled", "pooler_output"]
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array.reshape(found[name].shape), atol=TOLERANCE)
@@ -115,6 +116,37 @@ def test_more_reductions_are_over_the_pooled_tokens(tmp_path, on_the_left, maske
     np.testing.assert_allclose(found["pooled"][:, :4], usual["pooled"], atol=1e-6)
 
 
+@pytest.mark.parametrize("on_the_left", [False, True])
+def test_tokens_of_a_prompt_are_attended_to_and_neither_pooled_nor_first(tmp_path, on_the_left):
+    write_bert(tmp_path)
+    prompts = [3, 0, 2, 1, 1, 2]  # the tokens of each row that are a prompt's: all of some rows
+    pools = [[2] * count + [1] * (len(ids) - count) for count, ids in zip(prompts, MIXED, strict=True)]
+    pools[5][3] = 0
+    feed = padded(MIXED, pools, on_the_left=on_the_left)
+    attended = [[int(value > 0) for value in row] for row in pools]
+    plain = compare(tmp_path, padded(MIXED, attended, on_the_left=on_the_left), reductions=ALL)
+    found = compare(tmp_path, feed, reductions=ALL, apart=True)
+    np.testing.assert_allclose(found["token_embeddings"], plain["token_embeddings"], atol=TOLERANCE)
+    np.testing.assert_allclose(found["pooler_output"], plain["pooler_output"], atol=TOLERANCE)  # of [CLS] as ever
+    for row, mask in enumerate(feed["attention_mask"] == 1):
+        states, masked = found["token_embeddings"][row, mask].astype(float), np.array(pools[row])
+        pooled, first = masked == 1, states[prompts[row] if prompts[row] < len(states) else 0]
+        mean, highest = (states[pooled].mean(0), states[pooled].max(0)) if pooled.any() else (0 * first, 0 * first)
+        expected = [mean, highest, first, states[-1], *more_reduced(states, np.arange(len(states)), pooled)]
+        np.testing.assert_allclose(found["pooled"][row], expected, atol=TOLERANCE)
+
+
+def test_a_network_that_tells_prompts_apart_is_the_usual_one_where_there_is_none(tmp_path):
+    write_bert(tmp_path)
+    feed = padded(MIXED, [[index % 3 != 1 for index in range(len(ids))] for ids in MIXED])
+    feed["attention_mask"][3] = 0
+    feed["pooling_mask"][4] = 3  # out of range
+    usual, found = (compare(tmp_path, feed, reductions=ALL, apart=apart) for apart in (False, True))
+    for name, array in usual.items():
+        assert np.isnan(array[4]).all()
+        np.testing.assert_allclose(found[name], array, atol=1e-6)
+
+
 @pytest.mark.parametrize("reductions", [(*REDUCTIONS, "weightedmean"), (*REDUCTIONS, *reversed(MORE_REDUCTIONS))])
 def test_reductions_stand_in_the_order_given(tmp_path, reductions):
     write_bert(tmp_path)
@@ -148,7 +180,7 @@ def test_more_padding_changes_nothing(tmp_path):
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "silu", "relu", "tanh"])
 def test_tensorrt_has_every_operator_of_it(tmp_path, act, half):
     write_bert(tmp_path, act=act)
-    model = write(tmp_path, (-1, -2), half=half, reductions=ALL)
+    model = write(tmp_path, (-1, -2), half=half, reductions=ALL, apart=True)
     assert {node.op_type for node in model.graph.node} <= IN_TENSORRT
     assert {node.domain for node in model.graph.node} == {""}
     assert model.ir_version <= 10 and model.opset_import[0].version <= 21

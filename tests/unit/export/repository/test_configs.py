@@ -121,8 +121,8 @@ def test_what_more_the_pooling_needs_is_written_where_it_is_not_the_usual():
 
 def test_how_a_tokenizer_cuts_is_written_where_it_is_not_the_usual_way():
     usual = parameters(parsed(OTHER)["other_tokenizer"])
-    cut = replace(OTHER, truncation_side="left", split_special_tokens=True)
-    more = {"truncation_side": "left", "split_special_tokens": "true"}
+    cut = replace(OTHER, truncation_side="left", split_special_tokens=True, include_prompt=False)
+    more = {"truncation_side": "left", "split_special_tokens": "true", "include_prompt": "false"}
     assert parameters(parsed(cut)["other_tokenizer"]) == {**usual, **more}
     assert step_settings(cut) == {**step_settings(OTHER), **more}
 
