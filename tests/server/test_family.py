@@ -58,7 +58,7 @@ from tests.support.servers.triton_requests import infer, refused
         (
             ["a"],
             {"pooling": "median"},
-            r"pooling is 'median'; this model takes mean, max, mean_max, cls, last, pooler",
+            r"pooling is 'median'; this model takes mean, max, mean_max, cls, last, lasttoken, pooler, and several",
         ),
         (["a"], {"pooling": 3}, r"pooling is 3"),
         (["a"], {"normalize": "yes"}, r"normalize is 'yes'; it takes true or false"),
