@@ -93,7 +93,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         metavar="I",
         help="encoder layers to concatenate, by Python index (default: -1, the last)",
     )
-    p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, special ones counted")
+    p.add_argument("--max-seq-len", type=_positive, metavar="N", help="longest text in tokens, special ones included")
     p.add_argument(
         "--pooling",
         type=_pooling,

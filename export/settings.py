@@ -16,6 +16,7 @@ from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
+from export.tokenizer import conversion
 
 # Requests share a batch on TensorRT only if their S is equal, and only such as stand side by side in the queue. Wider
 # steps make longer batches and more padding; up to the first profile's end all short texts are one shape.
@@ -115,9 +116,10 @@ def settled(request: Request, source: Checkpoint) -> Family:
         name = encoder.pooler.weight.name if encoder.pooler else f"nor has any {encoder.model_type}"
         raise ExportError(f"{request.checkpoint} has no pooler ({name}); choose another --pooling")
     max_seq_len = request.max_seq_len or defaults.max_seq_len
-    if not 3 <= max_seq_len <= encoder.max_positions:
+    least = conversion.least_tokens(source.tokenizer_json)
+    if not least <= max_seq_len <= encoder.max_positions:
         raise ExportError(
-            f"--max-seq-len is {max_seq_len}; this checkpoint takes 3 to {encoder.max_positions}, "
+            f"--max-seq-len is {max_seq_len}; this checkpoint takes {least} to {encoder.max_positions}, "
             "special tokens included"
         )
     pooling = poolings.name(poolings.parts(pooling))

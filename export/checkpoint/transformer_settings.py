@@ -111,13 +111,13 @@ def longest_text(folder: Path, settings: TransformerSettings, max_positions: int
     length = settings.arguments.get("model_max_length", tokenizer.get("model_max_length", tokenizer.get("max_len")))
     if length is None:
         return max_positions
-    # A tokenizer without a limit is saved with 1e30, in some files as a float. NaN is not at least 3 either.
+    # A tokenizer without a limit is saved with 1e30, in some files as a float. NaN is not at least 1 either.
     is_number = isinstance(length, int | float) and not isinstance(length, bool)
-    if not is_number or not length >= 3 or (length != inf and length % 1):
+    if not is_number or not length >= 1 or (length != inf and length % 1):
         raise ExportError(
             f"{folder}: the longest text is given as {json_files.shown(length)} tokens (max_seq_length in "
-            "sentence_bert_config.json or model_max_length in tokenizer_config.json); at least 3 are needed "
-            "for [CLS], one token and [SEP]"
+            "sentence_bert_config.json or model_max_length in tokenizer_config.json); a positive "
+            "whole number is expected"
         )
     return int(min(length, max_positions))
 

@@ -26,7 +26,7 @@ class Family:
         hidden_size: Length of one layer's token vector, H.
         layers: The encoder layers in a token vector, by Python index; its length is D = H * len(layers).
         pooler: Whether the network has `pooler_output`.
-        max_seq_len: Longest text in tokens, [CLS] and [SEP] included.
+        max_seq_len: Longest text in tokens, special ones included.
         pooling: Of a request that names none.
         normalize: Whether vectors get length 1 where a request does not say.
         prompts: Texts put before a text, by the name that a request gives.

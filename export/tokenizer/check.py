@@ -66,9 +66,10 @@ def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int, trunca
 def odd_inputs(tokenizer: Tokenizer, max_seq_len: int) -> tuple[list[str], list[tuple[str, str]]]:
     """Some hundred texts, two of which are blank, and pairs of them; some are longer than `max_seq_len` tokens."""
     texts = list(dict.fromkeys(_texts(tokenizer, max_seq_len)))
-    # A pair of texts of a token each has five.
-    pairs = [*zip(texts[2::3], texts[3::3], strict=False), (texts[-1], texts[-1])] if max_seq_len >= 5 else []
-    return texts, pairs
+    # Each text of a pair has a token.
+    if max_seq_len < tokenizer.num_special_tokens_to_add(is_pair=True) + 2:
+        return texts, []
+    return texts, [*zip(texts[2::3], texts[3::3], strict=False), (texts[-1], texts[-1])]
 
 
 def _texts(tokenizer: Tokenizer, max_seq_len: int) -> Iterable[str]:

@@ -16,17 +16,13 @@ from typing import Any
 
 from tokenizers import Tokenizer, normalizers
 
-from export import json_files, regular_files
+from export import json_files
 from export.errors import ExportError
-from export.tokenizer import check
-
-MAX_BYTES = 64_000_000
-"""Of tokenizer.json or vocab.txt; those of multilingual checkpoints have 20 million."""
+from export.tokenizer import check, files
+from export.tokenizer.damaged import refusing
 
 _CONFIG = "tokenizer_config.json"
 _ADDED = "added_tokens.json"
-_JSON = "tokenizer.json"
-_VOCABULARY = "vocab.txt"
 # Keys that name another file, or hand the tokenizer an object: transformers writes none of them. What they point at is
 # not read.
 _ELSEWHERE = (
@@ -34,13 +30,14 @@ _ELSEWHERE = (
     "gguf_file",
     "init_inputs",
     "merges",
-    "merges_file",
     "subfolder",
     "tokenizer_object",
     "vocab",
 )
-# In tokenizer_config.json these are where its files once were, and transformers takes those of the folder.
-_FILES = ("tokenizer_file", "vocab_file", "spm_file")
+# In tokenizer_config.json these are where its files once were; those of the folder are read.
+_FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file")
+# What AutoTokenizer reads in a config.json: nothing else in it says anything about the tokenizer.
+_OF_NETWORK = ("model_type", "model_name", "tokenizer_class", "transformers_version")
 
 
 @dataclass(frozen=True)
@@ -79,37 +76,32 @@ def read(
 
     Raises:
         ExportError: There is no tokenizer, it is damaged, one that transformers cannot load or that the server cannot
-            run, does not put special tokens around a text and a pair, has ids that the network has no vectors for, or
-            does not give the ids that transformers gives.
+            run, has ids that the network has no vectors for, leaves no room for a token at `max_seq_len`, or does not
+            give the ids that transformers gives.
     """
     options = json_files.read_object(folder / _CONFIG, optional=True)
     network = json_files.read_object(folder / "config.json", optional=True)
-    source = folder / (_JSON if (folder / _JSON).exists() else _VOCABULARY)
-    if not source.exists():
-        raise ExportError(
-            f"{folder}: there is no tokenizer.json and no vocab.txt; add the checkpoint's tokenizer files"
-        )
     _check_sources(folder / _CONFIG, options)
     _check_sources(folder / "sentence_bert_config.json", arguments or {}, _ELSEWHERE + _FILES)
-    files = {
-        source.name: regular_files.read(source, limit=MAX_BYTES),
-        _CONFIG: json.dumps(options).encode(),
-        # What else is in it says nothing about the tokenizer. Configurations of 2019 have no model_type.
-        "config.json": json.dumps({"model_type": "bert", "tokenizer_class": network.get("tokenizer_class")}).encode(),
+    sources = files.read(folder)
+    # Configurations of 2019 have no model_type.
+    settings: dict[str, dict[str, Any]] = {
+        _CONFIG: {key: value for key, value in options.items() if key not in _FILES},
+        "config.json": {"model_type": "bert"} | {key: network[key] for key in _OF_NETWORK if network.get(key)},
     }
     for name in ("special_tokens_map.json", _ADDED):
         if (folder / name).exists():
-            files[name] = json.dumps(json_files.read_object(folder / name)).encode()
-    theirs = _load(source, files, options, network, dict(arguments or {}))
+            settings[name] = json_files.read_object(folder / name)
+    theirs = _load(folder, sources, settings, dict(arguments or {}))
     if lowercase:
         _lowercase_first(theirs.backend_tokenizer)
     if "added_tokens_decoder" in options:  # transformers then leaves the older file alone
-        with _refusing(folder / _CONFIG, "added_tokens_decoder is damaged"):
+        with refusing(folder / _CONFIG, "added_tokens_decoder is damaged"):
             added = {token["content"]: int(index) for index, token in options["added_tokens_decoder"].items()}
             _check_places(folder / _CONFIG, theirs.backend_tokenizer, added)
     else:
-        _check_places(folder / _ADDED, theirs.backend_tokenizer, json.loads(files.get(_ADDED, b"{}")))
-    return _written(source, theirs, vocab_size, max_seq_len, max_positions)
+        _check_places(folder / _ADDED, theirs.backend_tokenizer, settings.get(_ADDED, {}))
+    return _written(_source(folder, sources, theirs), theirs, vocab_size, max_seq_len, max_positions)
 
 
 def from_vocabulary(path: Path, *, vocab_size: int, max_seq_len: int, lowercase: bool) -> TokenizerSource:
@@ -124,13 +116,18 @@ def from_vocabulary(path: Path, *, vocab_size: int, max_seq_len: int, lowercase:
     Raises:
         ExportError: It is absent or damaged, or has ids that the network has no vectors for.
     """
-    options = {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase}
-    files = {
-        _VOCABULARY: regular_files.read(path, limit=MAX_BYTES),
-        _CONFIG: json.dumps(options).encode(),
-        "config.json": b'{"model_type": "bert"}',
+    settings: dict[str, dict[str, Any]] = {
+        _CONFIG: {"tokenizer_class": "BertTokenizer", "do_lower_case": lowercase},
+        "config.json": {"model_type": "bert"},
     }
-    return _written(path, _load(path, files, options, {}, {}), vocab_size, max_seq_len, max_seq_len)
+    theirs = _load(path.parent, {files.VOCABULARY: files.read_one(path)}, settings, {})
+    return _written(path, theirs, vocab_size, max_seq_len, max_seq_len)
+
+
+def least_tokens(tokenizer_json: str) -> int:
+    """Return how long a text must be allowed to be: its special tokens and one more."""
+    special: int = Tokenizer.from_str(tokenizer_json).num_special_tokens_to_add(is_pair=False)
+    return special + 1
 
 
 def _check_sources(path: Path, options: Mapping[str, Any], keys: Sequence[str] = _ELSEWHERE) -> None:
@@ -138,68 +135,89 @@ def _check_sources(path: Path, options: Mapping[str, Any], keys: Sequence[str] =
     for key in keys:
         if options.get(key):
             raise ExportError(
-                f"{path}: {key} is {json_files.shown(options[key])}; export reads a tokenizer from tokenizer.json or "
-                "vocab.txt only: save it with AutoTokenizer and save_pretrained"
+                f"{path}: {key} is {json_files.shown(options[key])}; export reads the tokenizer's files of the folder "
+                "only: save it with AutoTokenizer and save_pretrained"
             )
 
 
 def _load(
-    source: Path,
-    files: Mapping[str, bytes],
-    options: Mapping[str, Any],
-    network: Mapping[str, Any],
+    folder: Path,
+    sources: Mapping[str, bytes],
+    settings: Mapping[str, Mapping[str, Any]],
     arguments: dict[str, Any],
 ) -> Any:
-    """Return the AutoTokenizer of `files`; they are copied, so that it opens none but those that were checked."""
-    if source.name == _VOCABULARY:
-        try:
-            files[_VOCABULARY].decode()
-        except UnicodeDecodeError as error:
-            raise ExportError(f"{source}: not UTF-8 ({error})") from error
+    """Return the AutoTokenizer of copies of the files, so that it opens none but those that were checked."""
     try:
+        import transformers
         from transformers import AutoTokenizer
     except ImportError as error:
         raise ExportError(
             f"transformers, which reads a checkpoint's tokenizer, is missing ({error}): pip install "
             "'bert-on-triton[export]'"
         ) from error
-    if source.name == _JSON:
-        with _refusing(source, "not a tokenizer that the tokenizers library reads"):
-            Tokenizer.from_str(files[_JSON].decode())
-    name = options.get("tokenizer_class") or network.get("tokenizer_class")
+    name = settings[_CONFIG].get("tokenizer_class") or settings["config.json"].get("tokenizer_class")
+    if settings[_CONFIG].get("auto_map") and not _is_known(transformers, name):
+        raise ExportError(
+            f"{folder / _CONFIG}: auto_map names a tokenizer class of the checkpoint's own, and tokenizer_class is "
+            f"{json_files.shown(name)}, none of transformers'; code from a checkpoint is never run"
+        )
+    names = " and ".join(sources)
     with tempfile.TemporaryDirectory(prefix="tokenizer-") as copy:
-        for file, content in files.items():
+        for file, content in sources.items():
             Path(copy, file).write_bytes(content)
-        what = f"transformers cannot load its tokenizer from {source.name} and {_CONFIG}"
-        with _refusing(source.parent, what), _quiet():
+        for file, values in settings.items():
+            Path(copy, file).write_text(json.dumps(values), encoding="utf-8")
+        what = f"transformers cannot load its tokenizer from {names} and {_CONFIG}"
+        if not name:
+            what += ", which names no tokenizer_class,"
+        with refusing(folder, what), _quiet():
             # Never code that comes with a checkpoint (auto_map), never the network.
             theirs = AutoTokenizer.from_pretrained(
                 copy, **{**arguments, "local_files_only": True, "trust_remote_code": False}
             )
     if not isinstance(getattr(theirs, "backend_tokenizer", None), Tokenizer):
         raise ExportError(
-            f"{source.parent}: its tokenizer is a {name}, which {source.name} alone does not describe; "
+            f"{folder}: its tokenizer is a {name or type(theirs).__name__}, which {names} alone does not describe; "
             "save it as tokenizer.json (AutoTokenizer, save_pretrained) if transformers can"
         )
     return theirs
 
 
+def _is_known(transformers: Any, name: Any) -> bool:
+    """Whether transformers itself has a tokenizer class, which then comes before one of a checkpoint's own code."""
+    return isinstance(name, str) and any(hasattr(transformers, own) for own in (name, name.removesuffix("Fast")) if own)
+
+
+def _source(folder: Path, sources: Mapping[str, bytes], theirs: Any) -> Path:
+    """Return the file that holds the tokenizer's vocabulary."""
+    if files.JSON in sources:
+        return folder / files.JSON
+    read = [name for name in sources if name in theirs.vocab_files_names.values()]
+    if not read:  # a tokenizer of special tokens alone
+        wanted = " and ".join(name for name in theirs.vocab_files_names.values() if name)
+        raise ExportError(
+            f"{folder}: its tokenizer is a {type(theirs).__name__}, which reads {wanted} and not "
+            f"{' or '.join(sources)}; name the class that it was saved with (tokenizer_class) in {_CONFIG}"
+        )
+    return folder / read[0]
+
+
 def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_positions: int) -> TokenizerSource:
     """Return the tokenizer that transformers made, checked."""
-    if source.name == _VOCABULARY:
+    if source.name != files.JSON:
         _check_vocabulary(source, theirs)
     values = json.loads(theirs.backend_tokenizer.to_str())
     values["truncation"] = values["padding"] = None
     if "token_type_ids" not in theirs.model_input_names:
         values["post_processor"] = _without_token_types(values["post_processor"])
-    with _refusing(source, "not a tokenizer that the tokenizers library reads"):
+    with refusing(source, "not a tokenizer that the tokenizers library reads"):
         tokenizer = Tokenizer.from_str(json.dumps(values))
     # Neither is in a tokenizer.json; the first, from 'truncation' there, only until transformers cuts a text.
     truncation_side, split_special_tokens = str(theirs.truncation_side), bool(theirs.split_special_tokens)
     tokenizer.encode_special_tokens = split_special_tokens
     _check_ids(source, tokenizer, vocab_size)
-    with _refusing(source, "its tokenizer fails on an ordinary text"):
-        _check_special_tokens(source, tokenizer)
+    _check_room(source.parent, tokenizer, max_seq_len)
+    with refusing(source, "its tokenizer fails on an ordinary text"):
         # As sentence-transformers cuts.
         theirs.model_max_length = min(theirs.model_max_length, max_positions)
         check.compare(source.parent, tokenizer, theirs, max_seq_len, truncation_side)
@@ -208,11 +226,11 @@ def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_p
 
 
 def _check_vocabulary(source: Path, theirs: Any) -> None:
-    """Refuse a vocab.txt without the tokens that every text needs: transformers would make up ids for them."""
-    vocabulary = json.loads(theirs.backend_tokenizer.to_str())["model"]["vocab"]
+    """Refuse a vocabulary without the tokens that every text needs: transformers would make up ids for them."""
+    vocabulary = theirs.backend_tokenizer.get_vocab(with_added_tokens=False)
     for name in ("unk_token", "cls_token", "sep_token"):
         token = getattr(theirs, name)
-        if token not in vocabulary:
+        if token is not None and token not in vocabulary:
             raise ExportError(f"{source}: does not hold the {name} {token!r}")
 
 
@@ -266,29 +284,13 @@ def _check_ids(path: Path, tokenizer: Tokenizer, vocab_size: int) -> None:
         )
 
 
-def _check_special_tokens(path: Path, tokenizer: Tokenizer) -> None:
-    for form, mask in (
-        ("a text", tokenizer.encode("a").special_tokens_mask),
-        ("a pair of texts", tokenizer.encode("a", "a").special_tokens_mask),
-    ):
-        if not (mask and mask[0] and mask[-1]):
-            raise ExportError(
-                f"{path}: its post_processor does not put special tokens such as [CLS] and [SEP] around "
-                f"{form}; save the tokenizer again with a current transformers (AutoTokenizer, "
-                "save_pretrained)"
-            )
-
-
-@contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a library makes of a damaged file into one line."""
-    try:
-        yield
-    except (ExportError, KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # also the PanicException of the tokenizers library, which is no Exception
-        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0]
-        raise ExportError(f"{path}: {what} ({json_files.cut(reason, 200)})") from error
+def _check_room(folder: Path, tokenizer: Tokenizer, max_seq_len: int) -> None:
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    if max_seq_len <= special:
+        raise ExportError(
+            f"{folder}: texts are cut at {max_seq_len} tokens (max_seq_length in sentence_bert_config.json or "
+            f"model_max_length in {_CONFIG}); its tokenizer needs {special + 1}, {special} of them special"
+        )
 
 
 @contextmanager

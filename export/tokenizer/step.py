@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from export.errors import ExportError
 from export.tokenizer.check import odd_inputs
@@ -37,6 +37,7 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
     limit = int(settings["max_seq_len"])
     tokenizer = Tokenizer.from_str(tokenizer_json)
     singles, pairs = odd_inputs(tokenizer, limit)
+    texts = [(text,) for text in singles if text.strip()]
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit, direction=settings.get("truncation_side", "right"))
     tokenizer.encode_special_tokens = settings.get("split_special_tokens") == "true"
@@ -46,9 +47,13 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
             step = tokenizer_file.TokenizerFile(
                 tokenizer_json, {**settings, "prompts": "{}", "default_prompt_name": ""}
             )
-            rows: list[Sequence[tuple[str, ...]]] = [[(text,) for text in singles if text.strip()], pairs]
-            for inputs in filter(None, rows):
-                _compare(inputs, _rows(token_rows, step, inputs), tokenizer)
+            for inputs in (texts, pairs):
+                # Where nothing is put around a text, one of characters that are no tokens has none, and is refused.
+                served = [
+                    row for row, encoding in zip(inputs, _encoded(tokenizer, inputs), strict=True) if encoding.ids
+                ]
+                if served:
+                    _compare(served, _rows(token_rows, step, served), tokenizer)
         except ExportError:
             raise
         except BaseException as error:  # tokenizers' PanicException is no Exception
@@ -74,13 +79,16 @@ def _rows(token_rows: Any, step: Any, inputs: Sequence[tuple[str, ...]]) -> list
 
 
 def _compare(inputs: Sequence[tuple[str, ...]], rows: list[tuple[list[int], list[int]]], tokenizer: Tokenizer) -> None:
-    wanted = tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
-    for texts, found, encoding in zip(inputs, rows, wanted, strict=True):
+    for texts, found, encoding in zip(inputs, rows, _encoded(tokenizer, inputs), strict=True):
         if found != (encoding.ids, encoding.type_ids):
             raise ExportError(
                 f"the tokenizer step makes other ids or token types of {' and '.join(map(repr, texts))[:120]} than the "
                 f"tokenizer: {found[0][:12]}... and {encoding.ids[:12]}...; a tokenizer of this kind cannot be served"
             )
+
+
+def _encoded(tokenizer: Tokenizer, inputs: Sequence[tuple[str, ...]]) -> list[Encoding]:
+    return tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
 
 
 @contextmanager

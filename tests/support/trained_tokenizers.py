@@ -1,8 +1,10 @@
 """Tokenizers of other kinds than BERT's own, trained on a few hundred sentences, with the special tokens of RoBERTa."""
 
+import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -52,6 +54,43 @@ def byte_level_bpe() -> Tokenizer:
     )
     made.train_from_iterator(reference.texts(), trainer)
     return _framed(made)
+
+
+@cache
+def bpe_files() -> dict[str, bytes]:
+    """byte_level_bpe() as the vocab.json and merges.txt of RoBERTa, without a tokenizer.json."""
+    with TemporaryDirectory() as folder:
+        return {Path(path).name: Path(path).read_bytes() for path in byte_level_bpe().model.save(folder)}
+
+
+@cache
+def sentencepiece_model(*special: str, model_type: str = "unigram") -> bytes:
+    """A model of SentencePiece's own trainer: the pieces at 0 to 3, of which one is `<unk>` or `[UNK]`, and others."""
+    from sentencepiece import SentencePieceTrainer
+
+    unknown = next(token for token in special if "unk" in token.lower())
+    names = dict(zip(("bos", "eos", "pad"), [token for token in special if token != unknown], strict=True))
+    options = {f"{name}_piece": token for name, token in names.items()} | {"unk_piece": unknown}
+    ids = {f"{name.removesuffix('_piece')}_id": special.index(token) for name, token in options.items()}
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(reference.texts()),
+        model_writer=model,
+        model_type=model_type,
+        vocab_size=SIZE - 8,  # classes add some of their own
+        minloglevel=2,
+        **options,
+        **ids,
+    )
+    return model.getvalue()
+
+
+def framed(made: Tokenizer, single: str, pair: str) -> Tokenizer:
+    """A copy with other special tokens around its texts, as in a TemplateProcessing."""
+    copy = Tokenizer.from_str(made.to_str())
+    tokens = [(token, copy.token_to_id(token)) for token in ("<s>", "</s>") if token in f"{single} {pair}"]
+    copy.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+    return copy
 
 
 def write_trained(

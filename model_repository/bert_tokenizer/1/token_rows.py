@@ -232,6 +232,8 @@ def outputs(job: Job) -> tuple[dict[str, npt.NDArray[Any]], int]:
     """
     rows = list(job.finished_rows())
     lengths = [len(ids) for ids, _, _, _ in rows]
+    if 0 in lengths:  # of a tokenizer that puts no special tokens around a text
+        raise Refused(f"text {lengths.index(0)}: no tokens; there is nothing to encode")
     cut = [index for index, row in enumerate(rows) if row[3] > lengths[index]]
     if cut and not job.truncate:
         raise Refused(

@@ -17,10 +17,18 @@ from tests.conftest import fill
 from tests.support.checkpoints import plain_bert
 from tests.support.checkpoints.folders import VOCABULARY, write_bert, write_json
 from tests.support.servers.triton_requests import infer
-from tests.support.trained_tokenizers import SIZE, byte_level_bpe, unigram, write_trained
+from tests.support.trained_tokenizers import (
+    SIZE,
+    bpe_files,
+    byte_level_bpe,
+    framed,
+    sentencepiece_model,
+    unigram,
+    write_trained,
+)
 
 LIMIT = 32
-FAMILIES = ("unigram", "bytes", "left")
+FAMILIES = ("unigram", "bytes", "pieces", "merges", "head", "left")
 TEXTS = [
     "The quick brown fox jumped over 13 lazy dogs, didn't it?",
     "  two  blanks\tand a tab ",
@@ -36,14 +44,25 @@ PAIRS = [("the fox", "dog"), (TEXTS[4], "a short one"), ("a short one", TEXTS[4]
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A checkpoint for each of FAMILIES, in the folder of its name; and their weights, which are small and random.
 
-    `unigram` and `bytes`: the tokenizers of trained_tokenizers. `left`: BERT's own, cut on the left, and without
-    special tokens in a text.
+    `unigram` and `bytes`: the tokenizers of trained_tokenizers. `pieces` and `merges`: without a tokenizer.json, from
+    the files of SentencePiece and of RoBERTa. `head`: with special tokens before a text and none behind it. `left`:
+    BERT's own, cut on the left, and without special tokens in a text.
     """
     folder = tmp_path_factory.mktemp("checkpoints")
     numbered = [*VOCABULARY, *map(str, range(SIZE - len(VOCABULARY)))]
     weights = {name: write_bert(folder / name, positions=LIMIT, vocabulary=numbered) for name in FAMILIES}
     write_trained(folder / "unigram", unigram(), of_class="XLMRobertaTokenizer")
     write_trained(folder / "bytes", byte_level_bpe(), of_class="RobertaTokenizer", settings={"truncation_side": "left"})
+    write_trained(folder / "head", framed(byte_level_bpe(), "<s> $A", "<s> $A <s> $B"), of_class="TokenizersBackend")
+    model = sentencepiece_model("<unk>", "<s>", "</s>", "<pad>")
+    for name, files, of_class in (
+        ("pieces", {"sentencepiece.bpe.model": model}, "XLMRobertaTokenizer"),
+        ("merges", bpe_files(), "RobertaTokenizer"),
+    ):
+        (folder / name / "tokenizer.json").unlink()
+        write_json(folder / name / "tokenizer_config.json", {"tokenizer_class": of_class})
+        for file, content in files.items():
+            (folder / name / file).write_bytes(content)
     path = folder / "left/tokenizer_config.json"
     settings = {**json.loads(path.read_text()), "truncation_side": "left", "split_special_tokens": True}
     write_json(path, settings)
@@ -62,12 +81,17 @@ def own_server(
 
 
 @pytest.fixture(scope="module")
-def theirs(checkpoints: tuple[Path, dict[str, Any]]) -> Callable[..., Any]:
+def tokenizers(checkpoints: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    """AutoTokenizer of each family's checkpoint."""
+    return {name: AutoTokenizer.from_pretrained(checkpoints[0] / name) for name in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def theirs(tokenizers: dict[str, Any]) -> Callable[..., Any]:
     """theirs(family, first, second): what AutoTokenizer makes of texts, or of pairs."""
 
     def encode(family: str, *texts: list[str]) -> Any:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoints[0] / family)
-        return tokenizer(*texts, truncation=True, max_length=LIMIT)
+        return tokenizers[family](*texts, truncation=True, max_length=LIMIT)
 
     return encode
 
@@ -86,6 +110,34 @@ def test_ids_are_those_of_transformers(own_server, theirs, family, given):
         assert found["input_ids"][row, :length].tolist() == ids
         types = expected["token_type_ids"][row] if "token_type_ids" in expected else [0] * length
         assert found["token_type_ids"][row, :length].tolist() == types
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_and_counts_are_those_of_transformers(own_server, tokenizers, family):
+    theirs, texts = tokenizers[family], TEXTS[:-1]
+    whole, cut = theirs(texts)["input_ids"], theirs(texts, truncation=True, max_length=LIMIT)["input_ids"]
+    array = np.array([[text.encode()] for text in texts], object)
+    names = ["TOKENS", "TOKEN_COUNT", "attention_mask", "pooling_mask"]
+    with triton.InferenceServerClient(own_server.grpc_url.removeprefix("grpc://")) as client:
+
+        def found(texts: Any, **parameters: Any) -> dict[str, Any]:
+            return infer(client, f"{family}_tokenizer", {"TEXT": texts}, names, parameters=parameters)
+
+        plain, masked = found(array), found(array, mask_cls_sep=True)
+        given = np.array([[json.dumps(theirs.tokenize(text)).encode()] for text in texts[:3]], object)
+        again = found(given, is_tokenized=True)
+        bare = found(given, is_tokenized=True, add_special_tokens=False)
+    assert plain["TOKEN_COUNT"].tolist() == [[len(ids)] for ids in whole]
+    for row, ids in enumerate(cut):
+        tokens = [token.encode() for token in theirs.convert_ids_to_tokens(ids)]
+        assert plain["TOKENS"][row, : len(ids)].tolist() == tokens
+        special = theirs(texts[row], truncation=True, max_length=LIMIT, return_special_tokens_mask=True)
+        around = {"head": 1}.get(family, 2)
+        assert sum(special["special_tokens_mask"]) == around
+        assert masked["pooling_mask"][row, : len(ids)].tolist() == [1 - s for s in special["special_tokens_mask"]]
+        if row < 3 and len(ids) < LIMIT:
+            assert again["TOKENS"][row, : len(ids)].tolist() == tokens
+            assert bare["attention_mask"][row].sum() == len(ids) - around
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,30 +10,32 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tests.support import reference
 from tests.support.tokenizer_step import token_rows, tokenizer_file
+from tests.support.trained_tokenizers import byte_level_bpe
 
 LONGEST = 24
 WORDS = ["the", "fox", "unbelievable", "naïve", "中國", ".", "[MASK]", "xyzzy", "a" * 101]
 CHECKS = settings(max_examples=50, deadline=None, derandomize=True)
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=20).map(" ".join)
-limits = st.integers(5, LONGEST)
 lower_limits = st.integers(4, LONGEST)  # bert-as-service may drop the second text
 
 
 @cache
-def step(side: str = "right") -> Any:
+def step(side: str = "right", kind: str = "bert") -> Any:
     with open(f"{reference.checkpoint()}/tokenizer.json", encoding="utf-8") as file:
-        text = file.read()
+        text = file.read() if kind == "bert" else byte_level_bpe().to_str()
     settings = {"max_seq_len": str(LONGEST), "prompts": "{}", "default_prompt_name": "", "truncation_side": side}
     return tokenizer_file.TokenizerFile(text, settings)
 
 
 @cache
-def of_transformers(side: str) -> PreTrainedTokenizerBase:
+def of_transformers(side: str, kind: str) -> PreTrainedTokenizerBase:
+    if kind == "bytes":
+        return PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe(), truncation_side=side)
     return AutoTokenizer.from_pretrained(reference.checkpoint(), truncation_side=side)
 
 
@@ -54,8 +56,10 @@ def rows_of(made: Any, values: list[list[str]], **options: Any) -> list[tuple[li
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_longest_first_is_that_of_transformers(side: str):
-    made, theirs = step(side), of_transformers(side)
+@pytest.mark.parametrize(("kind", "least"), [("bert", 5), ("bytes", 6)])
+def test_longest_first_is_that_of_transformers(kind: str, least: int, side: str):
+    made, theirs = step(side, kind), of_transformers(side, kind)
+    limits = st.integers(least, LONGEST)
 
     @CHECKS
     @given(pairs=st.lists(st.tuples(texts, texts), min_size=1, max_size=4), limit=limits, size=st.integers(8, 200))

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from tests.support import reference
 from tests.support.tokenizer_step import request_parameters, token_rows, tokenizer_file
-from tests.support.trained_tokenizers import byte_level_bpe, unigram
+from tests.support.trained_tokenizers import byte_level_bpe, framed, unigram
 
 Refused = request_parameters.Refused
 ALL = ["input_ids", "attention_mask", "token_type_ids", "pooling_mask", "TOKENS", "TOKEN_COUNT"]
@@ -97,11 +97,22 @@ def test_texts_and_pairs_are_what_the_library_makes_of_them(side, limit, wanted)
 
 @pytest.mark.parametrize("kind", [unigram, byte_level_bpe])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_rows_of_tokenizers_of_other_kinds_are_what_the_library_makes_of_them(kind, side):
-    text = kind().to_str()
+@pytest.mark.parametrize(
+    ("frame", "around"),
+    [
+        (("<s> $A </s>", "<s> $A </s> </s> $B </s>"), (2, 4)),
+        (("<s> $A", "<s> $A <s> $B:1"), (1, 2)),
+        (("$A </s>", "$A $B </s>"), (1, 1)),
+        (("$A", "$A $B"), (0, 0)),
+    ],
+    ids=str,
+)
+def test_rows_of_tokenizers_of_other_kinds_are_what_the_library_makes_of_them(kind, side, frame, around):
+    text = framed(kind(), *frame).to_str()
     made, rng = load(text, truncation_side=side), random.Random(1)
     texts = [*random_texts(rng, 23), "<mask> a <mask>  b</s>"]
-    for given, special in ((texts, 2), (list(zip(texts[::2], texts[1::2], strict=True)), 4)):
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))
+    for given, special in zip((texts, pairs), around, strict=True):
         found = run(made, given)
         for row, expected in enumerate(by_the_library(given, 32, side, text)):
             length = len(expected.ids)
@@ -112,6 +123,17 @@ def test_rows_of_tokenizers_of_other_kinds_are_what_the_library_makes_of_them(ki
         assert found["TOKEN_COUNT"].tolist() == [[len(e.ids)] for e in whole]
         bare = run(made, given, mask_cls_sep=True)["pooling_mask"]
         assert ((found["pooling_mask"] - bare).sum(axis=1) == special).all()
+
+
+def test_a_text_of_no_tokens_is_refused_where_no_special_token_stands_beside_it():
+    values = json.loads(text_of_tokenizer())
+    bare, blank = load(json.dumps({**values, "post_processor": None})), "\u200b"
+    for texts in (["a", blank], [("a", "b"), (blank, blank)]):
+        with pytest.raises(Refused, match="text 1: no tokens; there is nothing to encode"):
+            run(bare, texts)
+    assert run(bare, [(blank, "a"), ("a", blank)])["TOKENS"].tolist() == [[b"a"], [b"a"]]
+    assert run(bare, ['["a", "|||", "fox"]'], is_tokenized=True)["TOKENS"].tolist() == [[b"a", b"fox"]]
+    assert run(load(), [blank])["TOKENS"].tolist() == [[b"[CLS]", b"[SEP]"]]
 
 
 def test_whether_special_tokens_are_words_is_the_familys_to_say_where_a_request_does_not():

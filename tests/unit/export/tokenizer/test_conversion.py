@@ -6,40 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from tokenizers.implementations import BertWordPieceTokenizer
 
 from export.errors import ExportError
 from export.tokenizer import check, conversion
 from tests.support.checkpoints.folders import VOCABULARY, write_json, write_tokenizer
-from tests.support.checkpoints.tokenizers import SIZE, left_of, read, read_all, reference
+from tests.support.checkpoints.tokenizers import (
+    AWKWARD,
+    SIZE,
+    assert_equal_to_transformers,
+    left_of,
+    read,
+    read_all,
+    reference,
+)
 from tests.support.trained_tokenizers import SIZE as TRAINED
 from tests.support.trained_tokenizers import byte_level_bpe, unigram, write_trained
-
-AWKWARD = [
-    "",
-    "   \t\n ",
-    "Hello WORLD, café naïve Ünïcödé ﬁne",
-    "e\u0301 combining, İstanbul, ß ẞ, ΣΑΣ",
-    "中文字 mixed中with國latin 日本語カタカナ 한국어",
-    "control\x00\x01chars\ufffd and\u200bzero\xa0width\u2028lines\x7f",
-    "x" * 100 + " " + "y" * 101 + " " + "z" * 5000,
-    "punct!?...-_'\"()[]{}<>@#$%^&*+=|\\/~` «»…“”—",
-    "[CLS] special [SEP] tokens [MASK] in [UNK] text [PAD]",
-    "emoji 🙂👩‍👩‍👧 and \U0001f1e9\U0001f1ea 10\u00b2 ½ ﷺ",
-    "the quick brown fox jumped over the lazy dogs",
-]
-
-
-def assert_equal_to_transformers(folder: Path, texts: list[str], *, vocab_size: int = SIZE) -> Tokenizer:
-    ours, theirs = Tokenizer.from_str(read(folder, vocab_size=vocab_size)), reference(folder)
-    for text in texts:
-        assert ours.encode(text).ids == theirs(text)["input_ids"], text
-        pair, expected = ours.encode(text, "hello dog"), theirs(text, "hello dog")
-        assert pair.ids == expected["input_ids"], text
-        # The network takes 0 where transformers hands out none.
-        assert pair.type_ids == expected.get("token_type_ids", [0] * len(pair)), text
-    return ours
 
 
 @pytest.mark.parametrize("tokenizer_json", [True, False])
@@ -166,21 +149,25 @@ def template(*, single: list[str], pair: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("post_processor", "form"),
+    ("post_processor", "tokens"),
     [
-        (None, "a text"),
-        (template(single=["A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
-        (template(single=["[CLS]", "A"], pair=["[CLS]", "A", "B", "[SEP]"]), "a text"),
-        (template(single=["[CLS]", "A", "[SEP]"], pair=["[CLS]", "A", "B"]), "a pair of texts"),
+        (None, ["the"]),
+        (template(single=["A"], pair=["A", "[SEP]", "B"]), ["the"]),
+        (template(single=["[CLS]", "A"], pair=["[CLS]", "A", "[CLS]", "B"]), ["[CLS]", "the"]),
+        (template(single=["A", "[SEP]"], pair=["A", "B", "[SEP]"]), ["the", "[SEP]"]),
     ],
 )
-def test_a_tokenizer_that_adds_no_special_tokens_is_refused(
-    tmp_path: Path, post_processor: dict[str, Any] | None, form: str
+def test_a_tokenizer_adds_special_tokens_wherever_it_adds_them_in_transformers(
+    tmp_path: Path, post_processor: dict[str, Any] | None, tokens: list[str]
 ) -> None:
     edit_tokenizer_json(tmp_path, post_processor=post_processor)
-    message = rf"tokenizer\.json: its post_processor does not put special tokens .* around {form};"
-    with pytest.raises(ExportError, match=message):
-        read(tmp_path, vocab_size=SIZE)
+    ours = assert_equal_to_transformers(tmp_path, AWKWARD)
+    assert ours.encode("the").tokens == tokens
+    assert conversion.least_tokens(ours.to_str()) == len(tokens)
+    read(tmp_path, vocab_size=SIZE, max_seq_len=len(tokens), max_positions=len(tokens))
+    if len(tokens) > 1:
+        with pytest.raises(ExportError, match="texts are cut at 1 tokens .*; its tokenizer needs 2, 1 of them special"):
+            read(tmp_path, vocab_size=SIZE, max_seq_len=1)
 
 
 @pytest.mark.parametrize(("tokenizer_json", "file"), [(True, "tokenizer.json"), (False, "vocab.txt")])
@@ -199,7 +186,7 @@ def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"no tokenizer\.json and no vocab\.txt"):
+    with pytest.raises(ExportError, match=r"there is no tokenizer \(tokenizer\.json, vocab\.txt, .*; add"):
         read(tmp_path, vocab_size=SIZE)
 
 
@@ -294,7 +281,7 @@ def test_ids_are_the_lines_of_a_vocabulary_with_a_hole(tmp_path: Path, changes: 
         ({"fast_tokenizer_files": ["tokenizer.9.0.0.json"]}, "fast_tokenizer_files is .*only"),
         (
             {"vocab": "/etc/passwd"},
-            "vocab is '/etc/passwd'; export reads a tokenizer from tokenizer.json or vocab.txt",
+            "vocab is '/etc/passwd'; export reads the tokenizer's files of the folder only",
         ),
         ({"do_lower_case": None}, "transformers cannot load its tokenizer .*TypeError"),
         ({"cls_token": 5}, "transformers cannot load its tokenizer .*cls_token"),
@@ -353,6 +340,7 @@ def test_special_tokens_in_a_text_may_be_words(tmp_path: Path) -> None:
         (unigram, "PreTrainedTokenizerFast"),
         (byte_level_bpe, "RobertaTokenizer"),
         (byte_level_bpe, "PreTrainedTokenizerFast"),
+        (byte_level_bpe, "DebertaTokenizer"),
     ],
 )
 def test_tokenizers_of_other_kinds_give_the_ids_of_transformers(
@@ -381,3 +369,35 @@ def test_code_that_a_tokenizer_names_is_not_run(tmp_path: Path) -> None:
     write_json(tmp_path / "tokenizer_config.json", options)
     read(tmp_path, vocab_size=SIZE)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("of_class", ["CustomTokenizer", "Fast", None])
+def test_a_tokenizer_that_is_code_of_the_checkpoint_is_refused(tmp_path: Path, of_class: str | None) -> None:
+    write_tokenizer(tmp_path)
+    options = {"auto_map": {"AutoTokenizer": ["custom.Slow", "custom.Fast"]}, "tokenizer_class": of_class}
+    write_json(tmp_path / "tokenizer_config.json", options)
+    with pytest.raises(ExportError, match=rf"auto_map names .* tokenizer_class is {of_class!r}.* is never run"):
+        read(tmp_path, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "modernbert", "gte", "new", "odd", None])
+@pytest.mark.parametrize("of_class", ["RobertaTokenizer", "RobertaTokenizerFast", "PreTrainedTokenizerFast"])
+def test_the_kind_of_network_says_which_class_makes_the_tokenizer(
+    tmp_path: Path, model_type: str | None, of_class: str
+) -> None:
+    """RobertaTokenizer takes the vocabulary of a tokenizer.json and leaves its normalizer; ModernBERT's keeps it."""
+    made = Tokenizer.from_str(byte_level_bpe().to_str())
+    made.normalizer = normalizers.Lowercase()
+    write_trained(tmp_path, made, of_class=of_class)
+    auto_map = {"AutoConfig": "custom.Config", "AutoModel": "custom.Model"}
+    write_json(tmp_path / "config.json", {"model_type": model_type, "auto_map": auto_map, "hidden_size": 8})
+    ours = assert_equal_to_transformers(tmp_path, AWKWARD, vocab_size=TRAINED)
+    keeps = model_type == "modernbert" or of_class == "PreTrainedTokenizerFast"
+    assert (ours.encode("THE").ids == ours.encode("the").ids) == keeps
+
+
+@pytest.mark.parametrize("longest", [4, 5, 6])
+def test_pairs_are_compared_where_both_texts_have_room(tmp_path: Path, longest: int) -> None:
+    write_trained(tmp_path, byte_level_bpe(), of_class="RobertaTokenizer", settings={"model_max_length": 1e30})
+    source = read_all(tmp_path, vocab_size=TRAINED, max_seq_len=longest, max_positions=longest)
+    assert bool(check.odd_inputs(Tokenizer.from_str(source.json), longest)[1]) == (longest == 6)

@@ -9,7 +9,7 @@ from export.errors import ExportError
 from export.repository.configs import TEMPLATE
 from export.tokenizer import step as tokenizer_step
 from tests.support import reference
-from tests.support.trained_tokenizers import byte_level_bpe, unigram
+from tests.support.trained_tokenizers import byte_level_bpe, framed, unigram
 
 SETTINGS = {"max_seq_len": "16", "prompts": '{"query": "find: "}', "default_prompt_name": "query"}
 
@@ -57,3 +57,19 @@ def test_a_step_that_does_something_else_is_not_exported(directory, tokenizer_js
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_the_step_gives_the_rows_of_tokenizers_of_other_kinds(directory, made, side):
     tokenizer_step.check(directory, made().to_str(), {**SETTINGS, "truncation_side": side})
+
+
+FRAMES = [("$A", "$A $B"), ("<s> $A", "<s> $A $B"), ("$A </s>", "$A </s> $B </s>"), ("<s> $A", "<s> $A <s> $B:1")]
+
+
+@pytest.mark.parametrize("made", [unigram, byte_level_bpe])
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+@pytest.mark.parametrize("limit", [2, 3, 5, 16])
+def test_the_step_gives_the_rows_of_tokenizers_with_few_special_tokens(directory, made, frame, limit):
+    tokenizer_step.check(directory, framed(made(), *frame).to_str(), {**SETTINGS, "max_seq_len": str(limit)})
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5, 6, 7])
+def test_pairs_are_tried_where_the_special_tokens_leave_room_for_both_texts(directory, limit):
+    """RoBERTa's take four."""
+    tokenizer_step.check(directory, byte_level_bpe().to_str(), {**SETTINGS, "max_seq_len": str(limit)})
