@@ -72,7 +72,7 @@ def export(request: Request, step: Step) -> Path:
             directory = staging.directories[f"{family.name}_tokenizer"]
             tokenizer_step.check(directory, source.tokenizer_json, step_settings(family))
         staging.identity = identity.of(source, weights.digests, family, request.precision)
-        others = skipped.describe(source.weights.skipped(), source.encoder.num_hidden_layers)
+        others = skipped.describe(source.weights.skipped(), source.encoder)
         if others:
             print(f"skipped: {others} (not part of the encoder)")
         runner: Runner = Network(path)
@@ -167,9 +167,11 @@ def _to_int8(
         for file in path.parent.glob(f"{NETWORK}*"):
             file.rename(original.parent / file.name)
         if tensorrt:
-            quantize.static(_network(source, source.weights, family, half=True), path, reference.others)
+            model = _network(source, source.weights, family, half=True)
+            quantize.static(model, path, source.encoder, reference.others)
         else:
-            quantize.dynamic(original, path, external_data=len(list(original.parent.iterdir())) > 1)
+            external_data = len(list(original.parent.iterdir())) > 1
+            quantize.dynamic(original, path, source.encoder, external_data)
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized = Network(path)

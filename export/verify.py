@@ -114,7 +114,10 @@ def _model(source: Checkpoint) -> Any:
 
     weights = source.weights
     # Of config.json, what the network depends on: other keys may make transformers fail, or answer in another form.
-    config = AutoConfig.for_model(source.encoder.model_type, **source.settings)
+    settings = {key: value for key, value in source.settings.items() if key != "model_type"}
+    config = AutoConfig.for_model(source.encoder.model_type, **settings)
+    if (config.pad_token_id or 0) >= config.vocab_size:  # a default, which only decides which embedding is not trained
+        config.pad_token_id = 0
     if isinstance(weights, GoogleWeights):  # a format that transformers no longer reads
         model = AutoModel.from_config(  # type: ignore[no-untyped-call]
             config,

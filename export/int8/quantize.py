@@ -28,6 +28,7 @@ from tokenizers import Encoding
 
 from export.errors import ExportError
 from export.int8.smooth import smooth
+from export.network.architectures.encoder import Encoder
 from export.network.batches import Arrays, padded
 
 LEAST_VERSION = (1, 30)
@@ -39,17 +40,18 @@ round (microsoft/onnxruntime pull request 32452)."""
 _LEAST_RANGE = 2**-6
 
 
-def dynamic(source: Path, target: Path, external_data: bool = False) -> None:
+def dynamic(source: Path, target: Path, encoder: Encoder, external_data: bool = False) -> None:
     """Write the INT8 form, for CPUs, of the padding-free FP32 network `source`.
 
     Args:
         source: Path of the FP32 network.
         target: Path to write.
+        encoder: What the network is of.
         external_data: Whether weights go beside the file, as they must over 2 GB.
     """
     graph = onnx.load(source, load_external_data=False).graph
-    # The quantiser turns each Gemm into a MatMul of this name before it looks at the list.
-    kept = [f"{node.name}_MatMul" for node in graph.node if node.op_type == "Gemm" and _stays(node.name)]
+    wanted = _behind_norms(encoder) | _behind_attention(encoder)
+    products = [node.name for node in graph.node if node.op_type == "Gemm" and _scope(node) in wanted]
     with _quiet():
         quantize_dynamic(
             source,
@@ -57,7 +59,8 @@ def dynamic(source: Path, target: Path, external_data: bool = False) -> None:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
+            # The quantiser turns each Gemm into a MatMul of this name before it looks at the list.
+            nodes_to_quantize=[f"{name}_MatMul" for name in products],
             use_external_data_format=external_data,
             extra_options={"MatMulConstBOnly": True},  # scores and context are products of two activations
         )
@@ -78,7 +81,7 @@ def check_version() -> None:
         )
 
 
-def static(model: onnx.ModelProto, target: Path, encodings: Sequence[Encoding]) -> None:
+def static(model: onnx.ModelProto, target: Path, encoder: Encoder, encodings: Sequence[Encoding]) -> None:
     """Write the INT8 form, for TensorRT, of a padded network.
 
     All is symmetric (zero points are 0), which is what TensorRT takes. A tensor's range is from the least to the
@@ -87,13 +90,14 @@ def static(model: onnx.ModelProto, target: Path, encodings: Sequence[Encoding]) 
     Args:
         model: The network, FP16 or FP32, which is changed; what is not INT8 keeps its type.
         target: Path to write.
+        encoder: What the network is of.
         encodings: Texts to calibrate with.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     products = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
-    products = [node for node in products if not _stays(node.name)]
-    # The input of attention's output has channels of like range as it is.
-    smooth(model, [node for node in products if ".attention.output." not in node.name], _batches(encodings))
+    smoothed = [node for node in products if _scope(node) in _behind_norms(encoder)]
+    others = [node for node in products if _scope(node) in _behind_attention(encoder)]
+    smooth(model, smoothed, _batches(encodings))
     with _quiet():
         quantize_static(
             model,
@@ -104,7 +108,7 @@ def static(model: onnx.ModelProto, target: Path, encodings: Sequence[Encoding]) 
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=[node.name for node in products],
+            nodes_to_quantize=[node.name for node in smoothed + others],
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
                 "ActivationSymmetric": True,
@@ -132,9 +136,20 @@ class _Reader:
         return next(self._batches, None)
 
 
-def _stays(name: str) -> bool:
-    """Whether a product is not quantised: the second of a feed-forward block, and the pooler, which costs nothing."""
-    return name.startswith("pooler.") or (".output.dense/" in name and ".attention." not in name)
+def _scope(node: onnx.NodeProto) -> str:
+    """What a product is of, as `Graph.scope` had it."""
+    return str(node.name.rpartition("/")[0])
+
+
+def _behind_norms(encoder: Encoder) -> set[str]:
+    """The products of a layer whose input is a norm's output: to queries, keys and values, and into feed-forward."""
+    inner = {linear.name for layer in encoder.layers for linear in (layer.up, layer.gate) if linear}
+    return inner | {layer.query.name.rpartition(".")[0] for layer in encoder.layers}
+
+
+def _behind_attention(encoder: Encoder) -> set[str]:
+    """The product of what was attended to, whose channels are of like range as they are."""
+    return {layer.attention_output.name for layer in encoder.layers}
 
 
 @contextmanager

@@ -35,18 +35,22 @@ def smooth(model: onnx.ModelProto, products: Sequence[NodeProto], batches: Itera
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     largest = _largest(model, [node.input[0] for node in products], weights[products[0].input[1]].data_type, batches)
+    inputs: dict[str, list[str]] = {}  # by weight, which layers may share
+    for node in products:
+        inputs.setdefault(node.input[1], []).append(node.input[0])
+    for name, values in inputs.items():
+        weight = numpy_helper.to_array(weights[name])
+        activations = np.max([largest[value] for value in values], axis=0)
+        factors = _factors(activations, np.abs(weight.astype(np.float32)).max(axis=1))
+        weights[name].CopyFrom(_tensor(weight * factors[:, None], name, weight.dtype))
+        graph.initializer.append(_tensor(1 / factors, f"{name}.smoothing", weight.dtype))
     scaled = {node.name for node in products}
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
         if node.name in scaled:
-            tensor = weights[node.input[1]]
-            weight = numpy_helper.to_array(tensor)
-            factors = _factors(largest[node.input[0]], np.abs(weight.astype(np.float32)).max(axis=1))
-            tensor.CopyFrom(_tensor(weight * factors[:, None], tensor.name, weight.dtype))
             name = f"{node.name}.smoothed"
-            graph.initializer.append(_tensor(1 / factors, f"{name}.factors", weight.dtype))
-            graph.node.append(helper.make_node("Mul", [node.input[0], f"{name}.factors"], [name], name=name))
+            graph.node.append(helper.make_node("Mul", [node.input[0], f"{node.input[1]}.smoothing"], [name], name=name))
             node.input[0] = name
         graph.node.append(node)
 

@@ -191,18 +191,19 @@ class Attention:
         return scores
 
     def _of_distances(self, table: str, side: str) -> str:
-        """A table [2 * span, heads * width] of relative positions, by distance: [heads, width, 2 * longest]."""
+        """A table [heads, width, 2 * span] of relative positions, by distance: [heads, width, 2 * longest]."""
         g, attention = self._g, self._attention()
         rows = deberta_rows(self._encoder.max_positions, attention)
         if side == "to_queries":  # seen from the key, whose row it is: distances the other way round
             rows = np.append(rows[-2::-1], rows[0])
         rows_of_run = self._by_distance().of_run(g.weight(f"{attention.name}.{side}", rows))
-        chosen = g.op("Gather", table, rows_of_run)
-        by_head = g.op("Reshape", chosen, g.constant([-1, self._heads, self._encoder.width]))
-        return g.op("Transpose", by_head, perm=[1, 2, 0])
+        return g.op("Gather", table, rows_of_run, axis=2)
 
     def _position_table(self, projection: Linear, factor: float) -> str:
-        """The embeddings of relative positions, projected: they are the same for every text."""
+        """The embeddings of relative positions, projected, which are the same for every text: [heads, width, 2 * span].
+
+        In this order no Transpose is before a product: of one in FP16 ONNX Runtime 1.32 dies (MatmulTransposeFusion).
+        """
         encoder, weights, attention = self._encoder, self._parts.weights, self._attention()
         if self._positions is None:
             x = weights.take(attention.name, (2 * attention.span, encoder.hidden_size))
@@ -213,8 +214,9 @@ class Attention:
                 x = x * scale + bias
             self._positions = x
         weight, bias_of = matrix(weights, [projection], [self._heads * encoder.width], encoder.hidden_size)
-        projected = self._positions @ weight.T + (0 if bias_of is None else bias_of)
-        return self._g.parameter(f"{projection.name}.relative", (projected * factor).astype(np.float32))
+        projected = (self._positions @ weight.T + (0 if bias_of is None else bias_of)) * factor
+        by_head = projected.T.reshape(self._heads, encoder.width, -1)
+        return self._g.parameter(f"{projection.name}.relative", by_head.astype(np.float32))
 
     def _attention(self) -> Disentangled:
         assert self._encoder.disentangled

@@ -166,16 +166,24 @@ class _Network:
         return x if before else parts.norm(layer.norm, x)
 
     def _convolution(self, convolution: Convolution, x: str, residual: str) -> str:
-        """DeBERTa-v2's convolution of `x`, added to the output of the first layer."""
+        """The convolution of `x`, as a product of each token's neighbours, added to the output of the first layer."""
         g, hidden, layout, name = self._g, self._encoder.hidden_size, self._layout, convolution.name
+        size, groups = convolution.size, convolution.groups
         g.scope(f"{name}.conv")
-        shape = (hidden, hidden // convolution.groups, convolution.size)
-        weight = g.parameter(f"{name}.conv.weight", self._parts.weights.take(f"{name}.conv.weight", shape))
-        bias = g.parameter(f"{name}.conv.bias", self._parts.weights.take(f"{name}.conv.bias", (hidden,)))
-        rows = g.op("Mul", layout.to_rows(x), layout.inside())  # beside a row there is nothing
-        around = [convolution.size // 2] * 2
-        y = g.op("Conv", g.op("Transpose", rows, perm=[0, 2, 1]), weight, bias, group=convolution.groups, pads=around)
-        y = layout.from_rows(g.op("Transpose", y, perm=[0, 2, 1]), hidden)
+        rows = g.widen(g.op("Mul", layout.to_rows(x), layout.inside()))  # beside a row there is nothing
+        rows = g.narrow(g.op("Pad", rows, g.constant([0, size // 2, 0, 0, size // 2, 0])))
+        neighbours = []
+        for place in range(size):
+            start = g.constant([place])
+            neighbours.append(g.op("Slice", rows, start, g.op("Add", layout.longest, start), g.constant([1])))
+        beside = layout.from_rows(g.op("Concat", *neighbours, axis=2), size * hidden)
+        weights = self._parts.weights
+        weight = weights.take(f"{name}.conv.weight", (hidden, hidden // groups, size))
+        whole = np.zeros((groups, hidden // groups, size, groups, hidden // groups), np.float32)
+        for group, part in enumerate(np.split(weight, groups)):  # each sees the channels of its group
+            whole[group, :, :, group] = part.transpose(0, 2, 1)
+        bias = weights.take(f"{name}.conv.bias", (hidden,))
+        y = layout.product(f"{name}.conv", beside, whole.reshape(hidden, size * hidden), bias)
         y = g.op("Add", residual, self._parts.activation(convolution.activation, y))
         return self._parts.norm(f"{name}.LayerNorm", y)
 

@@ -104,8 +104,8 @@ class Padded:
         g = self._g
         is_padding = g.op("Equal", self.read("input_ids"), g.constant(padding_id, np.int32))
         counted = g.op("And", self._filled, g.op("Not", is_padding))
-        counted = g.op("Cast", counted, to=INT64)
-        places = g.op("Mul", g.op("CumSum", counted, g.constant(1)), counted)
+        counted = g.op("Cast", counted, to=FLOAT)  # of which TensorRT makes sums, and not of integers
+        places = g.op("Cast", g.op("Mul", g.op("CumSum", counted, g.constant(1)), counted), to=INT64)
         return g.op("Gather", table, g.op("Add", places, g.constant(padding_id)))
 
     def product(self, name: str, x: str, weight: Array, bias: Array | None) -> str:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from export.__main__ import main
-from export.network import network
 from export.network.architectures.config import ACTIVATIONS
+from export.network.parts import Parts
 from tests.support import reference
 from tests.support.checkpoints.bundles import write_google
 from tests.support.checkpoints.folders import write_bert, write_tokenizer
@@ -82,8 +82,8 @@ def test_a_checkpoint_in_googles_format_equals_transformers(tmp_path, capsys, po
 
 def test_a_network_that_differs_is_not_exported(tmp_path, capsys, monkeypatch):
     write_bert(tmp_path / "checkpoint")
-    monkeypatch.setattr(network, "_activation", lambda g, _name, x: g.op("Relu", x))
+    monkeypatch.setattr(Parts, "activation", lambda self, _name, x: self.g.op("Relu", x))
     arguments = [str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--verify"]
     assert main(arguments) == 1
-    assert "differs from transformers' BertModel by" in capsys.readouterr().err
+    assert "differs from transformers' model by" in capsys.readouterr().err
     assert list((tmp_path / "repository").iterdir()) == []

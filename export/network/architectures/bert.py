@@ -105,7 +105,9 @@ def read_electra(config: Config) -> Encoder:
 
 def read_roberta(config: Config) -> Encoder:
     """Read the config.json of RoBERTa, XLM-RoBERTa or CamemBERT: BERT whose positions begin behind the padding id."""
-    return with_positions_behind_padding(config, read(config, config.get("model_type")))
+    model_type = config.get("model_type")
+    vocab_size = 50265 if model_type == "roberta" else 30522
+    return with_positions_behind_padding(config, read(config, model_type, vocab_size=vocab_size))
 
 
 def with_positions_behind_padding(config: Config, encoder: Encoder) -> Encoder:

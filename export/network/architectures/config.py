@@ -28,6 +28,12 @@ put it there: labels, generation, dropout, the history of the file.
 """
 
 _MOST = 2**31  # of any size
+_MOST_OF = {
+    **dict.fromkeys(("num_hidden_layers", "n_layers", "num_hidden_groups"), 1000),
+    **dict.fromkeys(("hidden_size", "dim", "head_dim"), 65_536),
+    "max_position_embeddings": 2**20,
+}
+"""What is made of a size before any weight is looked at is bounded: tables of angles and distances, layers."""
 
 
 class Config:
@@ -63,6 +69,9 @@ class Config:
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value < _MOST:
             raise self.error(key, "a positive int is expected" if least == 1 else f"an int of {least} on is expected")
+        most = _MOST_OF.get(key, _MOST)
+        if value > most:
+            raise self.error(key, f"export works for at most {most}")
         return value
 
     def optional_size(self, key: str, default: int) -> int:
@@ -99,12 +108,18 @@ class Config:
             raise self.error(key, f"export works for {names}")
         return value
 
-    def heads(self, hidden_size: int, heads: int) -> int:
-        """Return a number of heads, which must share `hidden_size` equally."""
-        if hidden_size % heads:
-            raise ExportError(
-                f"{self.path}: hidden_size {hidden_size} cannot be shared equally by num_attention_heads {heads}"
-            )
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """Return an object, an empty one where it is absent or null."""
+        value = self.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.error(key, "an object is expected")
+        return value or {}
+
+    def heads(self, size: int, default: int, key: str = "num_attention_heads", of: str = "hidden_size") -> int:
+        """Return a number of heads, which must share the hidden size, whose key is `of`, equally."""
+        heads = self.size(key, default)
+        if size % heads:
+            raise ExportError(f"{self.path}: {of} {size} cannot be shared equally by {key} {heads}")
         return heads
 
     def error(self, key: str, message: str) -> ExportError:

@@ -75,32 +75,42 @@ def read_v2(config: Config) -> Encoder:
             position_query=(query if shared else linear(f"{own}.pos_query_proj")) if "p2c" in kinds else None,
         )
 
-    buckets = config.get("position_buckets", -1)
-    has_buckets = isinstance(buckets, int) and buckets > 0
     furthest = _furthest(config, encoder)
-    norms = [part.strip() for part in str(config.get("norm_rel_ebd", "none")).lower().split("|")]
-    size = config.size("conv_kernel_size", 0, least=0)
+    buckets = _positive_or_none(config, "position_buckets")
+    if buckets and not 1 <= buckets // 2 < furthest - 1:
+        raise config.error(
+            "position_buckets", f"2 on is expected, up to twice the longest distance, which is {furthest}"
+        )
+    norm = config.get("norm_rel_ebd", "none")
+    if not isinstance(norm, str):
+        raise config.error("norm_rel_ebd", "text is expected")
+    norms = [part.strip() for part in norm.lower().split("|")]
     return replace(
         encoder,
         layers=tuple(layer(f"encoder.layer.{index}") for index in range(encoder.num_hidden_layers)),
         disentangled=Disentangled(
             "encoder.rel_embeddings.weight",
-            buckets if has_buckets else furthest,
-            has_buckets,
+            buckets or furthest,
+            buckets is not None,
             furthest,
             "encoder.LayerNorm" if "layer_norm" in norms else None,
         )
         if kinds
         else None,
-        convolution=Convolution(
-            "encoder.conv",
-            _odd(config, "conv_kernel_size", size),
-            config.size("conv_groups", 1),
-            config.activation("conv_act", "tanh"),
-        )
-        if size
-        else None,
+        convolution=_convolution(config, encoder.hidden_size),
     )
+
+
+def _convolution(config: Config, hidden_size: int) -> Convolution | None:
+    size = config.size("conv_kernel_size", 0, least=0)
+    if not size:
+        return None
+    if size % 2 == 0:
+        raise config.error("conv_kernel_size", "an odd number is expected")
+    groups = config.size("conv_groups", 1)
+    if hidden_size % groups:
+        raise config.error("conv_groups", f"a divisor of hidden_size {hidden_size} is expected")
+    return Convolution("encoder.conv", size, groups, config.activation("conv_act", "tanh"))
 
 
 def _with_options(config: Config, encoder: Encoder) -> Encoder:
@@ -133,11 +143,12 @@ def _position_kinds(config: Config) -> list[str]:
 
 def _furthest(config: Config, encoder: Encoder) -> int:
     """Return max_relative_positions, or the number of positions where it says nothing."""
-    value = config.get("max_relative_positions", -1)
-    return value if isinstance(value, int) and value > 0 else encoder.max_positions
+    return _positive_or_none(config, "max_relative_positions") or encoder.max_positions
 
 
-def _odd(config: Config, key: str, size: int) -> int:
-    if size % 2 == 0:
-        raise config.error(key, "an odd number is expected")
-    return size
+def _positive_or_none(config: Config, key: str) -> int | None:
+    """Return an int above 0, for which others, -1 where it is absent, stand for none."""
+    value = config.get(key, -1)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise config.error(key, "an int is expected")
+    return config.size(key, -1) if value > 0 else None

@@ -16,7 +16,7 @@ def read(config: Config) -> Encoder:
     return Encoder(
         model_type="distilbert",
         hidden_size=hidden,
-        num_attention_heads=config.heads(hidden, config.size("n_heads", 12)),
+        num_attention_heads=config.heads(hidden, 12, "n_heads", "dim"),
         intermediate_size=config.size("hidden_dim", 3072),
         vocab_size=config.size("vocab_size", 30522),
         max_positions=longest,

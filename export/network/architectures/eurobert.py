@@ -13,7 +13,7 @@ from export.network.architectures.encoder import Encoder, Layer, Norm, linear
 def read(config: Config) -> Encoder:
     """Read its config.json."""
     hidden = config.size("hidden_size", 768)
-    heads = config.heads(hidden, config.size("num_attention_heads", 12))
+    heads = config.heads(hidden, 12)
     size = config.optional_size("head_dim", hidden // heads)
     pairs = config.optional_size("num_key_value_heads", heads)
     if heads % pairs:

@@ -18,7 +18,7 @@ _THETAS = {_GLOBAL: ("global_rope_theta", 160_000.0), _LOCAL: ("local_rope_theta
 def read(config: Config) -> Encoder:
     """Read its config.json."""
     hidden = config.size("hidden_size", 768)
-    heads = config.heads(hidden, config.size("num_attention_heads", 12))
+    heads = config.heads(hidden, 12)
     turns = {kind: _turns(config, kind, hidden // heads) for kind in _THETAS}
     window = config.size("local_attention", 128) // 2
     attention_bias, mlp_bias = config.flag("attention_bias", False), config.flag("mlp_bias", False)
@@ -73,9 +73,8 @@ def _kinds(config: Config) -> list[str]:
 
 def _turns(config: Config, kind: str, width: int) -> tuple[float, ...]:
     key, theta = _THETAS[kind]
-    of_kinds = config.get("rope_parameters") or {}
-    parameters = (of_kinds.get(kind) if isinstance(of_kinds, Mapping) else of_kinds) or {}
+    parameters = config.mapping("rope_parameters").get(kind) or {}
     if not isinstance(parameters, Mapping):
         raise config.error("rope_parameters", f"an object is expected, with one for each of {', '.join(_THETAS)}")
-    scaling = config.get("rope_scaling") or {}
-    return rotation.of(config, {"rope_theta": config.number(key, theta), **scaling, **parameters}, theta, width)
+    scaling = config.mapping("rope_scaling")
+    return rotation.of(config, {"rope_theta": config.number(key, theta), **parameters, **scaling}, theta, width)

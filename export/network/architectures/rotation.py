@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from export.errors import ExportError
 from export.network.architectures.config import Config
 
 
@@ -19,22 +20,29 @@ def read(config: Config, theta: float, width: int) -> tuple[float, ...]:
         width: Of a head.
 
     Raises:
-        ExportError: The rotations are scaled in some way, or they are of a part of a head.
+        ExportError: The rotations are scaled in some way, or they are of a part of a head, or heads are of odd width.
     """
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        raise config.error("rope_parameters", "an object is expected")
+    given = config.mapping("rope_parameters") or config.mapping("rope_scaling")
     return of(config, {"rope_theta": config.number("rope_theta", theta), **given}, theta, width)
 
 
 def of(config: Config, parameters: Mapping[str, Any], theta: float, width: int) -> tuple[float, ...]:
     """Return the frequencies by `parameters`, an entry of transformers' rope_parameters."""
-    values = Config(config.path, {**parameters, "partial_rotary_factor": config.get("partial_rotary_factor", 1.0)})
+    values = Config(config.path, dict(parameters))
     kind = values.get("rope_type", values.get("type", "default"))
     if kind != "default":
         raise Config(config.path, {"rope_type": kind}).error("rope_type", "export works for default")
-    values.only("partial_rotary_factor", (1, 1.0))
-    return frequencies(values.number("rope_theta", theta), width)
+    for place in (config, values):
+        place.only("partial_rotary_factor", (1,), 1)
+    base = values.number("rope_theta", theta)
+    if base < 1:
+        raise values.error("rope_theta", "a number of 1 on is expected")
+    if width % 2:
+        raise ExportError(
+            f"{config.path}: heads are {width} wide (head_dim, or hidden_size / num_attention_heads); rotations are of "
+            "pairs, so an even width is expected"
+        )
+    return frequencies(base, width)
 
 
 def frequencies(theta: float, width: int) -> tuple[float, ...]:

@@ -53,7 +53,7 @@ class Quantized:
 
     def smoothing(self, product: str) -> np.ndarray:
         """[in], by what the product's input is multiplied."""
-        return self.arrays[f"{product}/MatMul_0.smoothed.factors"].astype(np.float32)
+        return self.arrays[self.made_by[f"{product}/MatMul_0.smoothed"].input[1]].astype(np.float32)
 
     def weight(self, name: str) -> np.ndarray:
         """[in, out], as the network computes with it."""
@@ -69,7 +69,7 @@ def build(folder: Path, half: bool = True) -> onnx.ModelProto:
 
 def write(folder: Path, target: Path, encodings: list[Encoding], half: bool = True) -> Quantized:
     """Builds the padded network of a checkpoint and quantises it."""
-    quantize.static(build(folder, half), target, encodings)
+    quantize.static(build(folder, half), target, checkpoint.load(str(folder)).encoder, encodings)
     onnx.checker.check_model(str(target), full_check=True)
     return Quantized(onnx.load(target))
 

@@ -1,0 +1,103 @@
+"""What the tests of architectures compare with: vectors by transformers' own models, on PyTorch, a row at a time.
+
+`python -m tests.support.architecture_vectors` records them in tests/data/architectures.npz, which `make test` reads;
+`make verify` computes them anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from export.network.architectures.encoder import Encoder
+from tests.support.batches_of_ids import Feed, padded
+from tests.support.checkpoints.architectures import VARIANTS, drawn, read
+from tests.support.places import DATA
+
+RECORDED = DATA / "architectures.npz"
+
+_LITERAL = 1  # the id of a padding token, which a text may hold
+
+
+@dataclass
+class Ids:
+    """Token ids as tokenizers.Encoding has them."""
+
+    ids: list[int]
+
+    @property
+    def type_ids(self) -> list[int]:
+        return [0] * len(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def rows(encoder: Encoder) -> list[list[int]]:
+    """Token ids of texts: short ones, one of which has a literal padding token, and the longest."""
+    rng = np.random.default_rng(0)
+    lengths = (3, encoder.max_positions, 17, 1)
+    found = [rng.integers(3, encoder.vocab_size, length).tolist() for length in lengths]
+    found[2][7] = _LITERAL
+    return found
+
+
+def feed(encoder: Encoder, *, on_the_left: bool = False, pools: list[list[int]] | None = None) -> Feed:
+    """`rows` in padded rows, with token types where there are any."""
+    batch = padded(rows(encoder), pools, on_the_left=on_the_left)
+    if encoder.type_vocab_size == 1:
+        batch["token_type_ids"][:] = 0
+    return batch
+
+
+def compared(length: int) -> slice:
+    """The tokens of a row that are recorded."""
+    return slice(None, None, 1 if length < 100 else 25)
+
+
+def compute(name: str) -> dict[str, np.ndarray]:
+    """What transformers' model of a variant makes of `rows`.
+
+    `tokens` [tokens, H]: the last layer's `compared` tokens, of all rows; `mean` [rows, H]: of the first layer's; and,
+    if it has one, `pooler` [rows, H].
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    encoder = read(VARIANTS[name])
+    model = AutoModel.from_config(AutoConfig.for_model(**VARIANTS[name]), attn_implementation="eager").eval()
+    with torch.no_grad():
+        for weight, value in model.named_parameters():
+            value.copy_(torch.from_numpy(drawn(weight, tuple(value.shape))))
+    tokens, means, poolers = [], [], []
+    for index, ids in enumerate(rows(encoder)):
+        types = feed(encoder)["token_type_ids"][index : index + 1, : len(ids)]
+        given = {"token_type_ids": torch.from_numpy(types).long()} if encoder.types else {}
+        with torch.inference_mode():
+            output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, **given)
+        _, first, *_, last = (state[0].numpy() for state in output.hidden_states)
+        tokens.append(last[compared(len(ids))])
+        means.append(first.mean(0))
+        if getattr(output, "pooler_output", None) is not None:
+            poolers.append(output.pooler_output[0].numpy())
+    arrays = {"tokens": np.concatenate(tokens), "mean": np.stack(means)}
+    return arrays | ({"pooler": np.stack(poolers)} if poolers else {})
+
+
+@cache
+def load(name: str) -> dict[str, np.ndarray]:
+    """The recorded arrays of `compute`."""
+    with np.load(RECORDED) as file:
+        return {key.rpartition("/")[2]: file[key] for key in file.files if key.rpartition("/")[0] == name}
+
+
+def main() -> None:
+    """Record the vectors of all variants."""
+    arrays = {f"{name}/{key}": value for name in VARIANTS for key, value in compute(name).items()}
+    np.savez_compressed(RECORDED, **arrays)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Small encoders of every architecture: settings, and weights that follow from names, with PyTorch and without."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.network import architectures, network
+from export.network.architectures.config import Config
+from export.network.architectures.encoder import Encoder
+from tests.support.checkpoints.folders import write_json, write_safetensors
+
+_SIZES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "vocab_size": 200,
+    "max_position_embeddings": 66,
+    "pad_token_id": 1,
+}
+_DISTILBERT = {
+    "dim": 24,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 40,
+    "vocab_size": 200,
+    "max_position_embeddings": 66,
+    "pad_token_id": 0,
+}
+_BOTH = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_IDS = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+_MODERN = {**_IDS, "local_attention": 10, "num_hidden_layers": 4}
+_BIASES = {"attention_bias": True, "mlp_bias": True}
+
+_DIFFERENCES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "ernie": {"use_task_id": True},
+    "roc_bert": {"concat_input": False},
+    "electra": {"embedding_size": 20},
+    "electra as wide": {"embedding_size": 24},
+    "roberta": {},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "camembert": {"hidden_act": "gelu_new"},
+    "xlm-roberta-xl": {},
+    "mpnet": {},
+    "albert": {"embedding_size": 16},
+    "albert in groups": {"embedding_size": 16, "num_hidden_groups": 2, "num_hidden_layers": 4},
+    "deberta": {**_BOTH, "position_biased_input": False, "max_relative_positions": 40},
+    "deberta p2c": {"relative_attention": True, "pos_att_type": ["p2c"], "type_vocab_size": 2, "embedding_size": 20},
+    "deberta absolute": {},
+    "deberta-v2": {
+        **_BOTH,
+        "position_biased_input": False,
+        "position_buckets": 16,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+    },
+    "deberta-v2 conv": {
+        "relative_attention": True,
+        "pos_att_type": "c2p",
+        "conv_kernel_size": 3,
+        "conv_act": "gelu",
+        "conv_groups": 2,
+    },
+    "deberta-v2 absolute": {"type_vocab_size": 2},
+    "modernbert": _MODERN,
+    "modernbert biases": {**_MODERN, **_BIASES, "norm_bias": True},
+    "modernbert long": {**_MODERN, "max_position_embeddings": 1100},
+    "nomic_bert": {},
+    "nomic_bert long": {"max_position_embeddings": 1100},
+    "gte": {},
+    "gte without types": {"type_vocab_size": 0},
+    "jina_embeddings_v3": {},
+    "eurobert": {},
+    "eurobert shared": {"num_key_value_heads": 2, "head_dim": 8},
+    "eurobert long": {**_BIASES, "num_key_value_heads": 1, "max_position_embeddings": 1100},
+}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"model_type": name.partition(" ")[0], **_SIZES, **different} for name, different in _DIFFERENCES.items()},
+    "distilbert": {"model_type": "distilbert", **_DISTILBERT},
+}
+"""Settings as config.json has them, by name: the architecture, and in what the variant differs from it."""
+
+KINDS = [name for name in VARIANTS if " " not in name] + ["albert in groups", "deberta-v2 conv", "eurobert shared"]
+"""Those that differ in what is computed, and not only in how much of it."""
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """FP32 values of a weight, large enough that every part of a network shows in what it computes."""
+    values = np.random.default_rng([zlib.crc32(name.encode()), *shape]).standard_normal(shape, np.float32)
+    if len(shape) > 1:
+        return values * np.float32(0.15)
+    return values * np.float32(0.2) + np.float32(name.endswith(".weight"))  # a norm's, around 1
+
+
+class Drawn:
+    """The weights of any encoder, as `export.network.weights.Weights` has them; `taken` are those asked for."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, np.ndarray] = {}
+
+    def has(self, name: str) -> bool:
+        return True
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.taken[name] = drawn(name, shape)
+        return self.taken[name]
+
+    def skipped(self) -> list[str]:
+        return []
+
+
+def read(settings: Mapping[str, Any], path: Path = Path("config.json")) -> Encoder:
+    """The encoder of a config.json that holds these settings."""
+    values = json.loads(json.dumps(settings))
+    return architectures.READERS[values["model_type"]](Config(path, values))
+
+
+def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,)) -> dict[str, np.ndarray]:
+    """All weights of an encoder, or those up to some layers, by the names of transformers' model."""
+    weights = Drawn()
+    network.build(encoder, weights, layers, pooler)
+    return weights.taken
+
+
+def write(folder: Path, settings: Mapping[str, Any], pooler: bool = False) -> None:
+    """Write config.json and model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", settings)
+    write_safetensors(folder, taken(read(settings), pooler))
