@@ -65,6 +65,7 @@ bench: $(MODEL) .venv/perf
 
 record: .venv/verify
 	$(PY) -m tests.support.reference
+	$(PY) -m tests.support.architecture_vectors
 
 clean:
 	rm -rf .venv
