@@ -86,7 +86,7 @@ def test_memory_sees_the_server_and_each_of_its_steps(
     tritonserver = tritonserver_of(repository)  # other tests' servers may be running too
     processes = server_processes(tritonserver)
     assert processes[tritonserver] == "tritonserver" and "bert_encoder" in processes.values()
-    command = ["memory", *where, "--server-pid", str(tritonserver), "--minutes", "0.03", "--texts", "20"]
+    command = ["memory", *where, "--server-pid", str(tritonserver), "--minutes", "0.1", "--texts", "20"]
     assert main([*command, "--interval", "0.2", "--warm-up", "0"]) in (0, 1)
     with (tmp_path / "memory-bert.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -301,7 +301,7 @@ def test_verify_without_pytorch_says_so_before_anything_is_done(run, tmp_path, m
 
 
 def test_ctrl_c_leaves_the_repository_as_it_was(run, tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(network, "build", interrupted)
