@@ -92,7 +92,7 @@ def read_nomic_bert(config: Config) -> Encoder:
 
 
 def read_gte(config: Config) -> Encoder:
-    """Read GTE's config.json: gates, biases where there is none in them, and perhaps no token types."""
+    """Read GTE's config.json: gates, biases everywhere but in the gates, and perhaps no token types."""
     encoder = bert.read(
         config, "gte", least_types=0, vocab_size=250048, max_position_embeddings=8192, type_vocab_size=1
     )
