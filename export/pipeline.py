@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -35,6 +35,8 @@ STAGES = "stages.npz"
 # A protobuf message ends at 2 GB; what is left of it here is for the graph itself.
 EXTERNAL_DATA_BYTES = 2_000_000_000
 
+_SHOWN_LABELS = 5
+
 Step = Callable[[str], AbstractContextManager[None]]
 
 
@@ -62,6 +64,8 @@ def export(request: Request, step: Step) -> Path:
         family = settings.settled(request, source)
     for note in source.notes:
         print(f"note: {note}")
+    if source.classifier:
+        print(f"{family.name} gives scores (SCORES) of {_listed(family.labels)}, by {family.activation}")
     weights = identity.DigestedWeights(source.weights)
     with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK
@@ -77,7 +81,7 @@ def export(request: Request, step: Step) -> Path:
             print(f"skipped: {others} (not part of the encoder)")
         runner: Runner = Network(path)
         with step("running it in ONNX Runtime"):
-            runs(runner, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
+            runs(runner, source.tokenizer_json, family.max_seq_len, family.outputs)
         if request.precision == "int8":
             if request.verify:
                 _verify(runner, source, family, request, step)
@@ -90,6 +94,12 @@ def export(request: Request, step: Step) -> Path:
     for note in staging.notes:
         print(f"note: {note}")
     return request.repository / f"{family.name}_encoder" / str(request.version)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, labels[:_SHOWN_LABELS]))
+    rest = len(labels) - _SHOWN_LABELS
+    return f"{len(labels)} label{'s' * (len(labels) > 1)} ({shown}{f' and {rest} more' if rest > 0 else ''})"
 
 
 def save(model: onnx.ModelProto, path: Path, external_from: int = EXTERNAL_DATA_BYTES) -> None:
@@ -110,6 +120,7 @@ def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -
         half=half,
         reductions=family.reductions,
         prompts_apart=not family.include_prompt,
+        classifier=source.classifier,
     )
 
 
@@ -133,7 +144,7 @@ def _to_engine(
     engine = tensorrt.load(plan, options)
     print(f"  {engine}")
     with step("running it in TensorRT"):
-        runs(engine, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
+        runs(engine, source.tokenizer_json, family.max_seq_len, family.outputs)
     return engine
 
 
@@ -175,7 +186,7 @@ def _to_int8(
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized = Network(path)
-        runs(quantized, source.tokenizer_json, family.token_size, family.max_seq_len, family.reductions)
+        runs(quantized, source.tokenizer_json, family.max_seq_len, family.outputs)
     _compare(quantized, reference, request, step)
     if tensorrt:
         engine = _to_engine(tensorrt, path, source, family, request, step)

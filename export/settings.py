@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from export import poolings
@@ -12,6 +12,7 @@ from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.sentence_transformers import Stage
 from export.errors import ExportError
 from export.network import network
+from export.network.architectures.encoder import Classifier
 from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
@@ -106,6 +107,8 @@ def settled(request: Request, source: Checkpoint) -> Family:
     Raises:
         ExportError: the checkpoint does not allow what is asked for.
     """
+    if source.classifier:
+        return _of_scores(request, source, source.classifier)
     encoder, defaults = source.encoder, source.defaults
     highest = max(network.layer_indices(request.layers, encoder.num_hidden_layers))
     pooling = request.pooling or defaults.pooling
@@ -115,6 +118,46 @@ def settled(request: Request, source: Checkpoint) -> Family:
     if pooling == poolings.POOLER and not has_pooler:
         name = encoder.pooler.weight.name if encoder.pooler else f"nor has any {encoder.model_type}"
         raise ExportError(f"{request.checkpoint} has no pooler ({name}); choose another --pooling")
+    pooling = poolings.name(poolings.parts(pooling))
+    stages = defaults.stages if pooling == defaults.pooling else ()  # they were trained behind that pooling
+    size = _size_behind(stages, pooling, encoder.hidden_size, len(request.layers))
+    return replace(
+        _of_any(request, source),
+        layers=request.layers,
+        # It reads the last layer, so it costs the layers that would be left out otherwise.
+        pooler=has_pooler and (pooling == poolings.POOLER or highest == encoder.num_hidden_layers - 1),
+        pooling=pooling,
+        normalize=defaults.normalize if request.normalize is None else request.normalize,
+        reductions=(*REDUCTIONS, *(part for part in poolings.parts(pooling) if part in MORE_REDUCTIONS)),
+        stages=tuple(stage.kind for stage in stages),
+        stages_size=size if stages else None,
+        include_prompt=defaults.include_prompt,
+        similarity=defaults.similarity,
+    )
+
+
+def _of_scores(request: Request, source: Checkpoint, classifier: Classifier) -> Family:
+    """The settings of a classifier or cross-encoder."""
+    for option, given in (
+        ("--layers", request.layers != (-1,)),
+        ("--pooling", request.pooling is not None),
+        ("--normalize", request.normalize is not None),
+    ):
+        if given:
+            raise ExportError(
+                f"{option} is for vectors, and {request.checkpoint} gives scores: leave it out, or pass --encoder-only "
+                "for vectors of the encoder below"
+            )
+    if request.precision == "int8":
+        raise ExportError(
+            f"--precision int8 is measured on vectors, and {request.checkpoint} gives scores: give another precision"
+        )
+    return replace(_of_any(request, source), labels=classifier.labels, activation=source.activation)
+
+
+def _of_any(request: Request, source: Checkpoint) -> Family:
+    """The settings that families of vectors and of scores have alike."""
+    encoder, defaults = source.encoder, source.defaults
     max_seq_len = request.max_seq_len or defaults.max_seq_len
     least = conversion.least_tokens(source.tokenizer_json)
     if not least <= max_seq_len <= encoder.max_positions:
@@ -122,25 +165,12 @@ def settled(request: Request, source: Checkpoint) -> Family:
             f"--max-seq-len is {max_seq_len}; this checkpoint takes {least} to {encoder.max_positions}, "
             "special tokens included"
         )
-    pooling = poolings.name(poolings.parts(pooling))
-    stages = defaults.stages if pooling == defaults.pooling else ()  # they were trained behind that pooling
-    size = _size_behind(stages, pooling, encoder.hidden_size, len(request.layers))
     return Family(
         name=request.name,
         hidden_size=encoder.hidden_size,
-        layers=request.layers,
-        # It reads the last layer, so it costs the layers that would be left out otherwise.
-        pooler=has_pooler and (pooling == poolings.POOLER or highest == encoder.num_hidden_layers - 1),
         max_seq_len=max_seq_len,
-        pooling=pooling,
-        normalize=defaults.normalize if request.normalize is None else request.normalize,
         prompts=defaults.prompts,
         default_prompt_name=defaults.default_prompt_name,
-        reductions=(*REDUCTIONS, *(part for part in poolings.parts(pooling) if part in MORE_REDUCTIONS)),
-        stages=tuple(stage.kind for stage in stages),
-        stages_size=size if stages else None,
-        include_prompt=defaults.include_prompt,
-        similarity=defaults.similarity,
         backend=request.backend,
         max_batch_size=request.max_batch_size,
         instances=request.instances or _instances(request),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -82,7 +82,11 @@ def compare(
     """
     encodings = _encodings(source.tokenizer_json, max_seq_len)
     found = network.run(encodings)
-    expected = _reference(_model(source), encodings, layers, reductions, source.encoder.types is not None)
+    model, has_types = _model(source), source.encoder.types is not None
+    if source.classifier:
+        expected = {"logits": _logits(model, encodings, has_types)}
+    else:
+        expected = _reference(model, encodings, layers, reductions, has_types)
     differences = []
     for name in network.outputs:
         gap = np.abs(found[name] - expected[name])
@@ -110,7 +114,7 @@ def _model(source: Checkpoint) -> Any:
     """Load transformers' model, in float32 whatever the checkpoint stores."""
     require_reference()
     import torch
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
     weights = source.weights
     # Of config.json, what the network depends on: other keys may make transformers fail, or answer in another form.
@@ -127,7 +131,8 @@ def _model(source: Checkpoint) -> Any:
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         model.load_state_dict({name: torch.from_numpy(weights.take(name, shape)) for name, shape in shapes.items()})
         return model.eval()
-    return AutoModel.from_pretrained(
+    kind = AutoModelForSequenceClassification if source.classifier else AutoModel
+    return kind.from_pretrained(
         source.folder,
         config=config,
         attn_implementation="eager",
@@ -150,13 +155,8 @@ _REDUCED: dict[str, Callable[[Array], Array]] = {
 def _reference(
     model: Any, encodings: list[Encoding], layers: tuple[int, ...], reductions: Sequence[str], has_types: bool
 ) -> Arrays:
-    import torch
-
     tokens, pooled, pooler_output = [], [], []
-    for encoding in encodings:
-        with torch.inference_mode():
-            types = {"token_type_ids": torch.tensor([encoding.type_ids])} if has_types else {}
-            result = model(input_ids=torch.tensor([encoding.ids]), output_hidden_states=True, **types)
+    for result in _results(model, encodings, has_types):
         states = result.hidden_states[1:]  # 0: the embeddings
         wanted = [states[index][0].numpy() for index in layer_indices(layers, len(states))]
         x = np.concatenate(wanted, axis=-1)
@@ -166,3 +166,17 @@ def _reference(
             pooler_output.append(result.pooler_output[0].numpy())
     arrays = {"token_embeddings": np.concatenate(tokens), "pooled": np.stack(pooled)}
     return arrays | ({"pooler_output": np.stack(pooler_output)} if pooler_output else {})
+
+
+def _logits(model: Any, encodings: list[Encoding], has_types: bool) -> Array:
+    return np.stack([result.logits[0].numpy() for result in _results(model, encodings, has_types)])
+
+
+def _results(model: Any, encodings: list[Encoding], has_types: bool) -> Iterator[Any]:
+    """What the model gives for each text alone."""
+    import torch
+
+    for encoding in encodings:
+        types = {"token_type_ids": torch.tensor([encoding.type_ids])} if has_types else {}
+        with torch.inference_mode():
+            yield model(input_ids=torch.tensor([encoding.ids]), output_hidden_states=True, **types)

@@ -123,6 +123,6 @@ def _has_data(sock: socket.socket) -> bool:
 def _one_text() -> bytes:
     request: dict[str, Any] = {
         "inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": [str(next(_numbers))]}],
-        "outputs": [{"name": "EMBEDDING", "parameters": {"binary_data": True}}],
+        "parameters": {"binary_data_output": True},
     }
     return json.dumps(request).encode()

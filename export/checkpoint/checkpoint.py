@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint import google, hub, sentence_transformers
+from export.checkpoint import cross_encoder, google, hub, sentence_transformers
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.weights import SafetensorsWeights
 from export.errors import ExportError
 from export.network import architectures
+from export.network.architectures import classifiers
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Encoder
+from export.network.architectures.encoder import Classifier, Encoder
 from export.network.weights import Weights
 from export.tokenizer import conversion
 
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction", "LMHeadModel")
 """How the classes end that are saved for their encoder: alone, or under the heads that it was pre-trained with."""
+
+_CLASSIFIER = "ForSequenceClassification"
+"""How those end that are saved for their scores."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Checkpoint:
         defaults: How texts are encoded when a request does not say.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
+        classifier: The head whose scores are asked for, of a classifier or cross-encoder; None for vectors.
+        activation: What makes scores of its logits, one of `family.ACTIVATIONS`.
         notes: What the user should know, a line each.
     """
 
@@ -47,6 +53,8 @@ class Checkpoint:
     defaults: Defaults
     truncation_side: str = "right"
     split_special_tokens: bool = False
+    classifier: Classifier | None = None
+    activation: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -77,13 +85,13 @@ def load(
 
 
 def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoint:
-    encoder, settings = read_config(options.config(folder), default_model_type="bert")
+    encoder, config = read_config(options.config(folder), default_model_type="bert")
     vocabulary = folder / google.VOCABULARY
     return Checkpoint(
         source=source,
         folder=folder,
         encoder=encoder,
-        settings=settings,
+        settings=config.read,
         tokenizer_json=conversion.from_vocabulary(
             vocabulary,
             vocab_size=encoder.vocab_size,
@@ -104,9 +112,12 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
             f"{folder}: holds a PEFT adapter (adapter_config.json); merge it into its base model "
             "(merge_and_unload(), then save_pretrained()) and export that"
         )
-    encoder, settings = read_config(folder / "config.json")
-    if not encoder_only and not any(module.kind == "Pooling" for module in modules):
-        _check_purpose(folder / "config.json")
+    path = folder / "config.json"
+    encoder, config = read_config(path)
+    classifier, activation = None, ""
+    if not encoder_only and not any(module.kind == "Pooling" for module in modules) and _has_head(path):
+        classifier = classifiers.READERS[encoder.model_type](config)
+        activation = cross_encoder.activation(root, modules, config, len(classifier.labels))
     defaults = sentence_transformers.read(
         root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
     )
@@ -123,17 +134,24 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
         source=source,
         folder=folder,
         encoder=encoder,
-        settings=settings,
+        settings=config.read,
         tokenizer_json=tokens.json,
-        weights=SafetensorsWeights(folder, anchor=f"{encoder.words}.weight", others=encoder.other_names),
+        weights=SafetensorsWeights(
+            folder,
+            anchor=f"{encoder.words}.weight",
+            others=encoder.other_names,
+            head=classifier.names if classifier else (),
+        ),
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,
+        classifier=classifier,
+        activation=activation,
     )
 
 
-def read_config(path: Path, *, default_model_type: str | None = None) -> tuple[Encoder, dict[str, Any]]:
-    """Read a config.json or bert_config.json: the network, and what of the file it depends on.
+def read_config(path: Path, *, default_model_type: str | None = None) -> tuple[Encoder, Config]:
+    """Read a config.json or bert_config.json: the network, and the file, which knows what was read of it.
 
     Args:
         path: The file.
@@ -155,7 +173,7 @@ def read_config(path: Path, *, default_model_type: str | None = None) -> tuple[E
             + (", and never runs code that comes with a checkpoint (auto_map)" if values.get("auto_map") else "")
         )
     config = Config(path, values)
-    return read(config), config.read
+    return read(config), config
 
 
 def _architectures(path: Path, values: dict[str, Any]) -> list[str]:
@@ -165,12 +183,19 @@ def _architectures(path: Path, values: dict[str, Any]) -> list[str]:
     return architectures
 
 
-def _check_purpose(path: Path) -> None:
-    """Refuse a network whose answer is its head's: vectors of the encoder below it were never trained to be any."""
-    for name in _architectures(path, json_files.read_object(path)):
+def _has_head(path: Path) -> bool:
+    """Whether a network answers with scores, of all its labels, by a head that export writes.
+
+    Others are refused whose answer is their head's: vectors of the encoder below it were never trained to be any.
+    """
+    names = _architectures(path, json_files.read_object(path))
+    if names and all(name.endswith(_CLASSIFIER) for name in names):
+        return True
+    for name in names:
         if not name.endswith(_ENCODERS):
             raise ExportError(
-                f"{path}: architectures names {json_files.shown(name)}, a network with a head of its own (a classifier "
-                "or cross-encoder, say), which export leaves out; vectors of the encoder below it are another thing "
-                "than its answer: pass --encoder-only if you want them"
+                f"{path}: architectures names {json_files.shown(name)}, a network with a head of its own, and of those "
+                f"export works for *{_CLASSIFIER}; vectors of the encoder below it are another thing than its answer: "
+                "pass --encoder-only if you want them"
             )
+    return False

@@ -62,7 +62,9 @@ _LAYER_NORM_KEYS = {"dimension"}
 _NORMALIZE_KEYS = {"module_input_name", "module_output_name"}
 _MODEL_KEYS = {
     "__version__",
+    "activation_fn",
     "default_prompt_name",
+    "keep_in_fp32_modules",
     "model_type",
     "prompts",
     "requirements",

@@ -47,6 +47,9 @@ _MODEL_ARGUMENTS = _CONFIG_ARGUMENTS | {
     "torch_dtype",
     "use_safetensors",
 }
+# The task, what its output is called, and the network's method and output, of a SentenceTransformer and a CrossEncoder.
+_VECTORS = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
+_SCORES = ("sequence-classification", "scores", "forward", "logits")
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class TransformerSettings:
         lowercase: Whether it lower-cases texts before the tokenizer sees them.
         arguments: What it hands to AutoTokenizer beside the folder.
         unsupported: What it has the network put out, if not the vectors of its tokens, and else None.
+        unsupported_scores: What it has the network put out, if not the scores of a classifier, and else None.
     """
 
     lowercase: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     unsupported: str | None = None
+    unsupported_scores: str | None = None
 
 
 def read(folder: Path) -> TransformerSettings:
@@ -92,7 +97,8 @@ def read(folder: Path) -> TransformerSettings:
     return TransformerSettings(
         lowercase=lowercase,
         arguments={name: value for name, value in arguments.items() if name not in _FETCHING},
-        unsupported=_unsupported(path, given),
+        unsupported=_unsupported(path, given, _VECTORS),
+        unsupported_scores=_unsupported(path, given, _SCORES),
     )
 
 
@@ -131,19 +137,20 @@ def _arguments(path: Path, settings: Mapping[str, Any], old: str, new: str) -> d
     return value
 
 
-def _unsupported(path: Path, settings: Mapping[str, Any]) -> str | None:
+def _unsupported(path: Path, settings: Mapping[str, Any], usual: tuple[str, str, str, str]) -> str | None:
     modalities = settings.get("modality_config", {})
     text = modalities.get("text", {}) if isinstance(modalities, dict) else None
     if not isinstance(text, dict):
         raise ExportError(
             f"{path}: modality_config is {json_files.shown(modalities)}; an object of objects is expected"
         )
-    for value, usual, key in (
-        (settings.get("transformer_task"), "feature-extraction", "transformer_task"),
-        (settings.get("module_output_name"), "token_embeddings", "module_output_name"),
-        (text.get("method"), "forward", "method"),
-        (text.get("method_output_name"), "last_hidden_state", "method_output_name"),
-    ):
-        if value not in (None, usual):
-            return f"{path}: {key} is {json_files.shown(value)} (export works for {usual!r})"
+    found = (
+        ("transformer_task", settings.get("transformer_task")),
+        ("module_output_name", settings.get("module_output_name")),
+        ("method", text.get("method")),
+        ("method_output_name", text.get("method_output_name")),
+    )
+    for (key, value), working in zip(found, usual, strict=True):
+        if value not in (None, working):
+            return f"{path}: {key} is {json_files.shown(value)} (export works for {working!r})"
     return None

@@ -53,11 +53,21 @@ class SafetensorsWeights:
     float32 tensor is copied once, out of the mapping. Pickle files are never opened.
 
     Checkpoints store one network under different prefixes (`bert.`, `0.auto_model.`, none). `anchor` is a
-    name that must be there under any prefix: what stands before it is taken for the prefix of every name.
+    name that must be there under any prefix: what stands before it is taken for the prefix of every name. A `head`
+    stands beside the encoder, without it.
     """
 
-    def __init__(self, folder: Path, *, anchor: str | None = None, others: Sequence[OtherName] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        anchor: str | None = None,
+        others: Sequence[OtherName] = (),
+        head: Sequence[str] = (),
+    ) -> None:
         """Open the safetensors files of `folder`, where weights may have `others` of their names.
+
+        `head` names layers whose weights may stand without the prefix.
 
         Raises:
             ExportError: There are none, one is damaged or absent, or `anchor` is found under no prefix or
@@ -70,6 +80,7 @@ class SafetensorsWeights:
                 self._stored.update(dict.fromkeys(file.keys(), path))
         self._where = self._files[0] if len(self._files) == 1 else folder / INDEX
         self._others = others
+        self._head = head
         self._prefix = "" if anchor is None else self._find_prefix(anchor)
         self._taken: set[str] = set()
 
@@ -108,7 +119,8 @@ class SafetensorsWeights:
         for candidate in candidates:
             if self._prefix + candidate.name in self._stored:
                 return replace(candidate, name=self._prefix + candidate.name)
-        return None
+        is_of_head = name.rpartition(".")[0] in self._head
+        return Stored(name) if is_of_head and name in self._stored else None
 
     def _read(self, stored: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         path = self._stored[stored]

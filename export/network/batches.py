@@ -36,6 +36,8 @@ def padded(encodings: Sequence[Encoding]) -> Arrays:
 
 def without_padding(outputs: Arrays, encodings: Sequence[Encoding]) -> Arrays:
     """The outputs of a padded network as the padding-free one has them: `token_embeddings` [K, D], not [N, S, D]."""
+    if "token_embeddings" not in outputs:
+        return outputs
     tokens = outputs["token_embeddings"]
     rows = [row[: len(e)] for row, e in zip(tokens, encodings, strict=True)]
     return outputs | {"token_embeddings": np.concatenate(rows)}

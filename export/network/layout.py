@@ -94,5 +94,8 @@ class Layout(Protocol):
     def first(self, x: str, size: int) -> str:
         """Each row's first token out of `x`, `size` long: [rows, size], zero for a row of none."""
 
+    def mean(self, x: str, size: int) -> str:
+        """Each row's mean over pooling_mask of FP32 `x`, `size` long: [rows, size], zero over nothing."""
+
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """Declare `token_embeddings`, and `pooled` with these reductions, of FP32 `features`, `size` long."""

@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from export.errors import ExportError
 from export.network import padded, padding_free
-from export.network.architectures.encoder import Convolution, Encoder, Layer
+from export.network.architectures.encoder import Classifier, Convolution, Encoder, Layer
 from export.network.attention import Attention
 from export.network.graph import Graph
 from export.network.layout import REDUCTIONS, Layout, limits
@@ -48,6 +48,7 @@ def build(
     half: bool = False,
     reductions: Sequence[str] = REDUCTIONS,
     prompts_apart: bool = False,
+    classifier: Classifier | None = None,
 ) -> ModelProto:
     """Write the network of a checkpoint.
 
@@ -62,6 +63,7 @@ def build(
         half: Whether weights and activations are FP16.
         reductions: What `pooled` has, in this order: all of `layout.REDUCTIONS`, and any of `MORE_REDUCTIONS`.
         prompts_apart: Whether pooling_mask may be `layout.PROMPT`.
+        classifier: A head, whose `logits` FP32 [rows, labels] are then the only output.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
@@ -69,7 +71,11 @@ def build(
     form = padded if is_padded else padding_free
     g = Graph(encoder.model_type, half)
     layout: Layout = (padded.Padded if is_padded else padding_free.PaddingFree)(g, encoder, prompts_apart)
-    _Network(Parts(g, encoder, weights, layout)).write(layers, pooler, reductions)
+    network = _Network(Parts(g, encoder, weights, layout))
+    if classifier:
+        network.write_logits(classifier)
+    else:
+        network.write(layers, pooler, reductions)
     ranges = limits(encoder, prompts_apart)
     metadata = {
         "vocab_size": ranges["input_ids"],
@@ -93,9 +99,40 @@ class _Network:
 
     def write(self, layers: Sequence[int], pooler: bool, reductions: Sequence[str]) -> None:
         """Write everything from the inputs to the outputs."""
-        g, encoder = self._g, self._encoder
-        wanted = layer_indices(layers, encoder.num_hidden_layers)
-        depth = encoder.num_hidden_layers if pooler else max(wanted) + 1
+        g, count = self._g, self._encoder.num_hidden_layers
+        wanted = layer_indices(layers, count)
+        states = self._states(count if pooler else max(wanted) + 1)
+        g.scope("reduce")
+        chosen = [states[index] for index in wanted]
+        features = chosen[0] if len(chosen) == 1 else g.op("Concat", *chosen, axis=-1)
+        self._layout.write(g.widen(features), self._encoder.hidden_size * len(wanted), reductions)
+        if pooler:
+            self._pooler(states[-1])
+
+    def write_logits(self, classifier: Classifier) -> None:
+        """Write everything from the inputs to the logits of a head."""
+        g, layout, parts, hidden = self._g, self._layout, self._parts, self._encoder.hidden_size
+        x = self._states(self._encoder.num_hidden_layers)[-1]
+        g.scope("classifier")
+        if classifier.pools_last:
+            x = self._dense(classifier, x)
+        x = layout.first(x, hidden) if classifier.pooling == "first" else g.narrow(layout.mean(g.widen(x), hidden))
+        if not classifier.pools_last:
+            x = self._dense(classifier, x)
+        count = len(classifier.labels)
+        y = g.op("Add", g.widen(parts.linear(classifier.output, x, hidden, count)), layout.spoiled)
+        g.output("logits", y, np.float32, [layout.rows, count])
+
+    def _dense(self, classifier: Classifier, x: str) -> str:
+        """What stands before the last layer of a head."""
+        if classifier.dense:
+            hidden = self._encoder.hidden_size
+            x = self._parts.activation(classifier.activation, self._parts.linear(classifier.dense, x, hidden, hidden))
+        return self._parts.norm(classifier.norm, x) if classifier.norm else x
+
+    def _states(self, depth: int) -> list[str]:
+        """The states behind each of the first layers."""
+        encoder = self._encoder
         states: list[str] = []
         x = embeddings = self._embeddings()
         for index, layer in enumerate(encoder.layers[:depth]):
@@ -105,12 +142,7 @@ class _Network:
             if index == encoder.num_hidden_layers - 1 and encoder.final_norm:
                 x = self._parts.norm(encoder.final_norm, x)
             states.append(x)
-        g.scope("reduce")
-        chosen = [states[index] for index in wanted]
-        features = chosen[0] if len(chosen) == 1 else g.op("Concat", *chosen, axis=-1)
-        self._layout.write(g.widen(features), encoder.hidden_size * len(wanted), reductions)
-        if pooler:
-            self._pooler(states[-1])
+        return states
 
     def _embeddings(self) -> str:
         g, encoder, layout, parts = self._g, self._encoder, self._layout, self._parts

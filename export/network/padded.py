@@ -133,6 +133,14 @@ class Padded:
         row = g.narrow(g.op("Unsqueeze", self._first, g.constant([1])))
         return g.op("Squeeze", g.op("MatMul", row, x), g.constant([1]))
 
+    def mean(self, x: str, size: int) -> str:
+        """[N, S, size] to [N, size], by a product with each token's share."""
+        g = self._g
+        x = g.op("Where", g.op("Unsqueeze", self._filled, g.constant([2])), x, g.constant(0, np.float32))
+        count = g.op("Max", self._count, g.constant(1, np.float32))
+        share = g.op("Unsqueeze", g.op("Div", g.op("Cast", self._pooled, to=FLOAT), count), g.constant([1]))
+        return g.op("Squeeze", g.op("MatMul", share, x), g.constant([1]))
+
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [N, S, size]."""
         g = self._g

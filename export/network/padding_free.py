@@ -192,6 +192,23 @@ class PaddingFree:
         outside = g.constant(np.zeros((2, size)), g.dtype)  # of a wrong row too: NaN should go through no product
         return g.op("Gather", g.op("Concat", x, outside, axis=0), self._first)
 
+    def mean(self, x: str, size: int) -> str:
+        """[T, size] to [rows, size]."""
+        g = self._g
+        states = self._in_rows(g.op("Concat", x, g.constant(np.zeros((1, size)), np.float32), axis=0))
+        return g.op("Div", self._sums(states), g.op("Max", self._count, g.constant(1, np.float32)))
+
+    def _in_rows(self, padded: str) -> str:
+        """[T + 1 or more, size], where row T is for places without a token, to [rows, columns, size]."""
+        g = self._g
+        return g.op("Gather", padded, g.op("Where", self._filled, self._slot, self._total))
+
+    def _sums(self, states: str) -> str:
+        """Over pooling_mask: [rows, columns, size] to [rows, size]."""
+        g = self._g
+        pooled = g.op("Cast", g.op("Unsqueeze", self._pooled, g.constant([2])), to=FLOAT)
+        return g.op("ReduceSum", g.op("Mul", states, pooled), g.constant([1]), keepdims=0)
+
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [T, size]."""
         g = self._g
@@ -212,10 +229,10 @@ class PaddingFree:
         token = g.op("ScatterElements", g.op("Gather", self._outside, row), place, order, axis=0)
         g.output("token_embeddings", g.op("Gather", padded, token), np.float32, ["K", size])
 
-        states = g.op("Gather", padded, g.op("Where", self._filled, self._slot, self._total))  # [rows, longest, D]
-        pooled = g.op("Unsqueeze", self._pooled, g.constant([2]))
+        states = self._in_rows(padded)
         middle = g.constant([1])
-        sums = g.op("ReduceSum", g.op("Mul", states, g.op("Cast", pooled, to=FLOAT)), middle, keepdims=0)
+        sums = self._sums(states)
+        pooled = g.op("Unsqueeze", self._pooled, g.constant([2]))
         divisor = g.op("Max", self._count, g.constant(1, np.float32))
         mean = g.op("Div", sums, g.op("Add", divisor, self.spoiled))
         # What is not pooled is lowered, which is faster than to choose by Where, and the same.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from export.errors import ExportError
 from export.network.batches import Arrays, laid_end_to_end, padded, without_padding
-from export.network.layout import INPUTS, REDUCTIONS, shape_of
+from export.network.layout import INPUTS, shape_of
 
 
 class Runner(Protocol):
@@ -52,21 +52,27 @@ class Network:
         return without_padding(outputs, encodings) if self._is_padded else outputs
 
 
-def runs(
-    network: Runner, tokenizer_json: str, token_size: int, max_seq_len: int, reductions: Sequence[str] = REDUCTIONS
-) -> None:
+def runs(network: Runner, tokenizer_json: str, max_seq_len: int, outputs: Mapping[str, Sequence[int]]) -> None:
     """Run a text, cut at `max_seq_len` tokens, through a network that has been written.
 
+    Args:
+        network: What runs it.
+        tokenizer_json: Of the checkpoint.
+        max_seq_len: Tokens.
+        outputs: What the network is to put out for a row: shapes by name, -1 for its tokens.
+
     Raises:
-        ExportError: an output has another shape than [T, D] and so on, or is not finite.
+        ExportError: an output has another shape, or is not finite.
     """
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.enable_truncation(max_seq_len)
     encoding = tokenizer.encode("First do it, then do it right.")
-    shapes = {"token_embeddings": (len(encoding), token_size), "pooled": (1, len(reductions), token_size)}
-    for name, array in network.run([encoding]).items():
-        if array.shape != shapes.get(name, array.shape):
-            raise ExportError(f"the network's {name} has shape {array.shape}, expected {shapes[name]}")
+    found = network.run([encoding])
+    for name, dims in outputs.items():
+        array = found[name]
+        shape = (len(encoding), *dims[1:]) if dims[0] == -1 else (1, *dims)
+        if array.shape != shape:
+            raise ExportError(f"the network's {name} has shape {array.shape}, expected {shape}")
         if not np.isfinite(array).all():
             raise ExportError(
                 f"the network's {name} is not finite for an ordinary text; are the weights damaged, or too large for "

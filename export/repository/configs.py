@@ -8,7 +8,7 @@ equal to the template's keeps the template's text, comments included.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -23,6 +23,7 @@ from export.repository.family import TEMPLATE_NAME, Family
 from export.repository.template import TEMPLATE
 
 _FP32 = model_config_pb2.TYPE_FP32
+_SCORES = "SCORES"
 
 IDENTITY = "identity."
 """How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
@@ -49,9 +50,7 @@ def configs(
         ExportError: the template is missing or cannot be parsed.
     """
     texts = {}
-    for (name, origin), edit in zip(
-        family.models().items(), (_ensemble, _tokens, _tokenizer, encoder_config.edit, _pooling), strict=True
-    ):
+    for name, origin in family.models().items():
         path = template / origin / "config.pbtxt"
         try:
             text = path.read_text()
@@ -64,7 +63,7 @@ def configs(
         config.max_batch_size = family.max_batch_size
         for step in config.ensemble_scheduling.step:
             step.model_name = family.name + step.model_name.removeprefix(TEMPLATE_NAME)
-        edit(config, family)
+        _EDITS[origin.removeprefix(TEMPLATE_NAME)](config, family)
         for key in [key for key in config.parameters if key.startswith(IDENTITY)]:
             del config.parameters[key]
         set_parameters(
@@ -89,9 +88,13 @@ def step_settings(family: Family) -> dict[str, str]:
 def _ensemble(config: ModelConfig, family: Family) -> None:
     _, encoder, pooling = config.ensemble_scheduling.step
     for tensors in (encoder.output_map, pooling.input_map):
-        tensors.pop("pooler_output", None)
-        if family.pooler:
-            tensors["pooler_output"] = "pooler_output"
+        tensors.clear()
+        for name in _pooling_inputs(family):
+            tensors[name] = name
+    if family.labels:
+        pooling.output_map.clear()
+        pooling.output_map[_SCORES] = _SCORES
+        _set_scores(config.output[0], family)
 
 
 def _tokens(config: ModelConfig, family: Family) -> None:
@@ -118,9 +121,7 @@ def _tokenizer(config: ModelConfig, family: Family) -> None:
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:
-    inputs = {"pooled": [len(family.reductions), family.token_size]}
-    if family.pooler:
-        inputs["pooler_output"] = [family.hidden_size]
+    inputs = _pooling_inputs(family)
     set_tensors(config.input, inputs)
     warm_up = config.model_warmup[0].inputs
     warm_up.clear()
@@ -128,11 +129,27 @@ def _pooling(config: ModelConfig, family: Family) -> None:
         warm_up[name].data_type = _FP32
         warm_up[name].dims[:] = dims
         warm_up[name].zero_data = True
+    if family.labels:
+        _set_scores(config.output[0], family)
     _pooling_settings(config, family)
+
+
+def _pooling_inputs(family: Family) -> dict[str, list[int]]:
+    """What the pooling reads of the network's outputs: all but the tokens'."""
+    return {name: dims for name, dims in family.outputs.items() if name != "token_embeddings"}
+
+
+def _set_scores(output: model_config_pb2.ModelOutput, family: Family) -> None:
+    output.name = _SCORES
+    output.dims[:] = [len(family.labels)]
 
 
 def _pooling_settings(config: ModelConfig, family: Family) -> None:
     config.parameters.clear()
+    if family.labels:
+        labels = json.dumps(family.labels, ensure_ascii=False)
+        set_parameters(config.parameters, labels=labels, activation=family.activation)
+        return
     set_parameters(
         config.parameters,
         dimension=str(family.dimension),
@@ -148,3 +165,13 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
             set_parameters(config.parameters, **{name: json.dumps(value)})
     if family.similarity != "cosine":
         set_parameters(config.parameters, similarity=family.similarity)
+
+
+_EDITS: dict[str, Callable[[ModelConfig, Family], None]] = {
+    "": _ensemble,
+    "_tokens": _tokens,
+    "_tokenizer": _tokenizer,
+    "_encoder": encoder_config.edit,
+    "_pooling": _pooling,
+}
+"""What sets the fields of a model's config that the family decides, by role."""

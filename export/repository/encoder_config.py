@@ -30,10 +30,7 @@ _INT32 = model_config_pb2.TYPE_INT32
 def edit(config: ModelConfig, family: Family) -> None:
     """Set what the family decides, whatever it was."""
     config.backend = family.backend
-    outputs = {"token_embeddings": [-1, family.token_size], "pooled": [len(family.reductions), family.token_size]}
-    if family.pooler:
-        outputs["pooler_output"] = [family.hidden_size]
-    set_tensors(config.output, outputs)
+    set_tensors(config.output, family.outputs)
     _instances(config, family)
     for field in ("batch_input", "batch_output", "model_warmup", "parameters", "optimization", "dynamic_batching"):
         config.ClearField(field)
@@ -78,11 +75,13 @@ def _onnxruntime(config: ModelConfig, family: Family) -> None:
             target_name=[shape_of(name)],
             data_type=_INT32,
         )
-    config.batch_output.add(
-        kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
-        source_input=[INPUTS[0]],
-        target_name=["token_embeddings"],
-    )
+    for name, dims in family.outputs.items():
+        if dims[0] == -1:
+            config.batch_output.add(
+                kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
+                source_input=[INPUTS[0]],
+                target_name=[name],
+            )
     if family.threads:
         set_parameters(config.parameters, intra_op_thread_count=str(family.threads))
 

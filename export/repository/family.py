@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from export import poolings
 from export.network.layout import REDUCTIONS
@@ -10,8 +11,13 @@ from export.tensorrt.profiles import Profile
 
 TEMPLATE_NAME = "bert"
 ROLES = ("", "_tokens", "_tokenizer", "_encoder", "_pooling")
+"""Of a family of vectors; one of scores has none of tokens."""
+
 BACKENDS = ("python", "onnxruntime", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")
+
+ACTIVATIONS = ("none", "sigmoid", "softmax")
+"""What may make scores of a classifier's logits."""
 
 LEAST_COSINE = 0.95
 """To FP32, of the vectors of an INT8 network."""
@@ -46,16 +52,19 @@ class Family:
             never above max_seq_len.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up where a request does not say.
+        labels: Of a classifier, what each of its scores is for; none for a family of vectors, which `layers`, `pooler`,
+            `pooling` and what follows it, `similarity` and `include_prompt` are for.
+        activation: Of a classifier, what makes scores of logits where a request does not say; see `ACTIVATIONS`.
     """
 
     name: str
     hidden_size: int
-    layers: tuple[int, ...]
-    pooler: bool
     max_seq_len: int
-    pooling: str
-    normalize: bool
-    prompts: dict[str, str]
+    layers: tuple[int, ...] = ()
+    pooler: bool = False
+    pooling: str = ""
+    normalize: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
     reductions: tuple[str, ...] = REDUCTIONS
     stages: tuple[str, ...] = ()
@@ -71,6 +80,8 @@ class Family:
     pad_to_multiple_of: int = 1
     truncation_side: str = "right"
     split_special_tokens: bool = False
+    labels: tuple[str, ...] = ()
+    activation: str = ""
 
     @property
     def token_size(self) -> int:
@@ -82,6 +93,14 @@ class Family:
         """Length of the vector of a text, with the family's own pooling."""
         return self.stages_size or pooled_size(self.pooling, self.hidden_size, len(self.layers))
 
+    @property
+    def outputs(self) -> dict[str, list[int]]:
+        """What the network puts out for each row: shapes by name, -1 for its tokens."""
+        if self.labels:
+            return {"logits": [len(self.labels)]}
+        outputs = {"token_embeddings": [-1, self.token_size], "pooled": [len(self.reductions), self.token_size]}
+        return outputs | ({"pooler_output": [self.hidden_size]} if self.pooler else {})
+
     def lengths(self) -> list[int]:
         """Every S that the tokenizer can make, in tokens."""
         step = self.pad_to_multiple_of
@@ -89,7 +108,7 @@ class Family:
 
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
-        return {self.name + role: TEMPLATE_NAME + role for role in ROLES}
+        return {self.name + role: TEMPLATE_NAME + role for role in ROLES if role != "_tokens" or not self.labels}
 
 
 def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:

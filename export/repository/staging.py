@@ -22,7 +22,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
 from export.repository.configs import IDENTITY, configs, step_settings
-from export.repository.family import Family
+from export.repository.family import ROLES, Family
 from export.repository.template import IN_CHECKOUT, TEMPLATE
 
 # What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
@@ -68,6 +68,7 @@ def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
             with _failures_named(repository):
                 export = Staging(_lay_out(staging / "new", family, version))
                 there = _there(repository, family)
+                _check_roles(repository, family)
                 others = _other_versions(repository, family, version)
                 export.notes = _check_configs(configs(family, there=there), there, others, family)
             yield export
@@ -209,6 +210,17 @@ def _lay_out(new: Path, family: Family, version: int) -> dict[str, Path]:
             shutil.copytree(source / "warmup", target.parent / "warmup")
         directories[name] = target
     return directories
+
+
+def _check_roles(repository: Path, family: Family) -> None:
+    """Refuses a family that would leave a model behind of the one that it replaces."""
+    left = [family.name + role for role in ROLES if family.name + role not in family.models()]
+    left = [name for name in left if (repository / name).exists()]
+    if left:
+        raise ExportError(
+            f"{family.name!r} in {repository} is a family of vectors, and this checkpoint gives scores: choose another "
+            f"--name, or remove {family.name} and {', '.join(f'{family.name}{role}' for role in ROLES if role)} first"
+        )
 
 
 def _other_versions(repository: Path, family: Family, version: int) -> list[int]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from tests.support.batches_of_ids import Feed, padded
-from tests.support.checkpoints.architectures import VARIANTS, drawn, read
+from tests.support.checkpoints.architectures import CLASSIFIERS, VARIANTS, drawn, read
 from tests.support.places import DATA
 
 RECORDED = DATA / "architectures.npz"
+LOGITS = "logits of "  # and the name of a classifier
 
 _LITERAL = 1  # the id of a padding token, which a text may hold
 
@@ -86,6 +87,27 @@ def compute(name: str) -> dict[str, np.ndarray]:
     return arrays | ({"pooler": np.stack(poolers)} if poolers else {})
 
 
+def compute_logits(name: str) -> np.ndarray:
+    """What transformers' classifier of one of `CLASSIFIERS` makes of `rows`: [rows, labels]."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    settings = CLASSIFIERS[name]
+    encoder, config = read(settings), AutoConfig.for_model(**settings)
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for weight, value in model.named_parameters():
+            of_encoder = weight.removeprefix(f"{model.base_model_prefix}.")
+            value.copy_(torch.from_numpy(drawn(of_encoder, tuple(value.shape))))
+    found = []
+    for index, ids in enumerate(rows(encoder)):
+        types = feed(encoder)["token_type_ids"][index : index + 1, : len(ids)]
+        given = {"token_type_ids": torch.from_numpy(types).long()} if encoder.types else {}
+        with torch.inference_mode():
+            found.append(model(input_ids=torch.tensor([ids]), **given).logits[0].numpy())
+    return np.stack(found)
+
+
 @cache
 def load(name: str) -> dict[str, np.ndarray]:
     """The recorded arrays of `compute`."""
@@ -93,9 +115,16 @@ def load(name: str) -> dict[str, np.ndarray]:
         return {key.rpartition("/")[2]: file[key] for key in file.files if key.rpartition("/")[0] == name}
 
 
+def load_logits(name: str) -> np.ndarray:
+    """The recorded logits of a classifier."""
+    with np.load(RECORDED) as file:
+        return file[f"{LOGITS}{name}"]
+
+
 def main() -> None:
     """Record the vectors of all variants."""
     arrays = {f"{name}/{key}": value for name in VARIANTS for key, value in compute(name).items()}
+    arrays |= {f"{LOGITS}{name}": compute_logits(name) for name in CLASSIFIERS}
     np.savez_compressed(RECORDED, **arrays)
 
 

@@ -115,6 +115,16 @@ class Config:
             raise self.error(key, "an object is expected")
         return value or {}
 
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of a classifier's labels, in the order of its logits."""
+        names = self.mapping("id2label")
+        if not names:
+            return tuple(f"LABEL_{index}" for index in range(self.size("num_labels", 2)))
+        ordered = [names.get(str(index)) for index in range(len(names))]
+        if not all(isinstance(name, str) for name in ordered):
+            raise self.error("id2label", "a name for each of 0, 1, 2 ... is expected")
+        return tuple(map(str, ordered))
+
     def heads(self, size: int, default: int, key: str = "num_attention_heads", of: str = "hidden_size") -> int:
         """Return a number of heads, which must share the hidden size, whose key is `of`, equally."""
         heads = self.size(key, default)

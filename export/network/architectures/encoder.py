@@ -112,6 +112,34 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """What makes logits of the last layer's states: transformers' `*ForSequenceClassification`.
+
+    Attributes:
+        labels: What each logit is for, by name.
+        output: The last linear layer, [labels, H].
+        pooling: What stands for a text: `first`, its first token, or `mean`, over its tokens.
+        dense: A linear layer before that one, [H, H], or None.
+        activation: Behind `dense`.
+        norm: Name of a norm behind the activation; None for none.
+        pools_last: Whether `dense` and what follows are of every token, and the pooling comes behind them.
+    """
+
+    labels: tuple[str, ...]
+    output: Linear
+    pooling: str = "first"
+    dense: Linear | None = None
+    activation: str = "tanh"
+    norm: str | None = None
+    pools_last: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its layers, which stand beside the encoder in a checkpoint, or in it."""
+        return tuple(layer.name for layer in (self.output, self.dense) if layer) + ((self.norm,) if self.norm else ())
+
+
+@dataclass(frozen=True)
 class Norm:
     """How the norms of an encoder are computed.
 

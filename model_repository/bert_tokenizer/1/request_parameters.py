@@ -23,9 +23,10 @@ TYPES: dict[str, type] = {
     "prompt_name": str,
     "bulk": bool,  # of the encoder
     "identity": str,
-    "pooling": str,  # this and the next two are the pooling step's, which checks their values
+    "pooling": str,  # this and the next three are the pooling step's, which checks their values
     "normalize": bool,
     "truncate_dim": int,
+    "activation": str,
 }
 TYPE_NAMES = {int: "an integer", bool: "true or false", str: "a string"}
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from export.network import architectures, network
+from export.network.architectures import classifiers
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Encoder
+from export.network.architectures.encoder import Classifier, Encoder
 from tests.support.checkpoints.folders import write_json, write_safetensors
 
 _SIZES = {
@@ -88,6 +89,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Settings as config.json has them, by name: the architecture, and in what the variant differs from it."""
 
+LABELS = {"0": "against", "1": "neutral", "2": "for"}
+
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    name: {**settings, "architectures": ["XForSequenceClassification"], "id2label": LABELS}
+    for name, settings in {
+        **{name: settings for name, settings in VARIANTS.items() if " " not in name},
+        "modernbert by mean": {
+            **VARIANTS["modernbert biases"],
+            "classifier_pooling": "mean",
+            "classifier_bias": True,
+            "classifier_activation": "relu",
+        },
+        "eurobert by mean": {**VARIANTS["eurobert"], "classifier_pooling": "mean"},
+        "eurobert by first": {**VARIANTS["eurobert"], "classifier_pooling": "bos"},
+        "deberta-v2 relu": {**VARIANTS["deberta-v2"], "pooler_hidden_act": "relu"},
+    }.items()
+}
+"""Settings of classifiers, one at least of each architecture."""
+
 KINDS = [name for name in VARIANTS if " " not in name] + ["albert in groups", "deberta-v2 conv", "eurobert shared"]
 """Those that differ in what is computed, and not only in how much of it."""
 
@@ -123,11 +143,27 @@ def read(settings: Mapping[str, Any], path: Path = Path("config.json")) -> Encod
     return architectures.READERS[values["model_type"]](Config(path, values))
 
 
+def read_classifier(settings: Mapping[str, Any], path: Path = Path("config.json")) -> Classifier:
+    """The head of a config.json that holds these settings."""
+    return classifiers.READERS[settings["model_type"]](Config(path, json.loads(json.dumps(settings))))
+
+
 def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,)) -> dict[str, np.ndarray]:
     """All weights of an encoder, or those up to some layers, by the names of transformers' model."""
     weights = Drawn()
     network.build(encoder, weights, layers, pooler)
     return weights.taken
+
+
+def write_classifier(folder: Path, settings: Mapping[str, Any], prefix: str = "encoder.") -> None:
+    """Write config.json and model.safetensors of one of `CLASSIFIERS`, the encoder's weights under a prefix."""
+    encoder, head, weights = read(settings), read_classifier(settings), Drawn()
+    network.build(encoder, weights, classifier=head)
+    beside = {name for layer in head.names for name in weights.taken if name.rpartition(".")[0] == layer}
+    names = {name: name if name in beside else prefix + name for name in weights.taken}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", settings)
+    write_safetensors(folder, {names[name]: value for name, value in weights.taken.items()})
 
 
 def write(folder: Path, settings: Mapping[str, Any], pooler: bool = False) -> None:

@@ -77,8 +77,8 @@ def test_a_missing_package_is_named_with_what_to_install():
     assert "pip install -e '.[export,server]'" in line
 
 
-def test_the_encoder_of_a_classifier_is_exported_on_demand(run, checkpoint):
-    write_bert(checkpoint, prefix="bert.", config={"architectures": ["BertForSequenceClassification"]})
+def test_the_encoder_of_a_network_with_another_head_is_exported_on_demand(run, checkpoint):
+    write_bert(checkpoint, prefix="bert.", config={"architectures": ["BertForTokenClassification"]})
     status, _, err = run()
     assert status == 1 and "pass --encoder-only" in err
     assert run("--encoder-only")[0] == 0
