@@ -10,6 +10,7 @@
 from client_sdk._async_client import AsyncClient
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.questions import ModelInfo
+from client_sdk._call.scores import Label, Ranked
 from client_sdk._client import Client
 from client_sdk._default_client import encode
 from client_sdk._errors import (
@@ -38,9 +39,11 @@ __all__ = [
     "DeadlineExceeded",
     "InvalidArgument",
     "InvalidType",
+    "Label",
     "LocalServer",
     "ModelInfo",
     "ModelNotFound",
+    "Ranked",
     "ServerBusy",
     "ServerError",
     "ServerStartError",

@@ -11,10 +11,20 @@ import numpy.typing as npt
 from client_sdk._call.argument_names import as_in
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, TokenOptions
-from client_sdk._call.questions import ModelInfo, model_info
+from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
+from client_sdk._call.questions import ModelInfo, labels_of, model_info
+from client_sdk._call.scores import (
+    LABEL_SCORES,
+    SCORES,
+    Label,
+    Ranked,
+    Ranking,
+    checked_top_k,
+    labelled,
+    open_pairs,
+)
+from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
-from client_sdk._call.texts import Text, Tokens
 from client_sdk._client import Client
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import AsyncSession
@@ -66,6 +76,36 @@ class AsyncClient(Reconnecting):
     async def count_tokens(self, texts: Texts, **options: Unpack[CountOptions]) -> int | npt.NDArray[np.int64]:
         """Count each text's tokens before anything is cut off: [N] int64. See `Client.count_tokens`."""
         return await self._session.call(COUNTS, texts, options)
+
+    @as_in(Client.score)
+    async def score(self, pairs: AnyPairs, **options: Unpack[ScoreOptions]) -> npt.NDArray[np.float32] | float:
+        """Score how well the texts of each pair fit together: [N] float32. See `Client.score`."""
+        return await self._session.call(SCORES, open_pairs(pairs, asynchronous=True), options)
+
+    @as_in(Client.rerank)
+    async def rerank(
+        self, query: str, documents: Iterable[str] | AsyncIterable[str], **options: Unpack[TopOptions]
+    ) -> list[Ranked]:
+        """Rank documents by how well they answer a query, best first. See `Client.rerank`."""
+        ranking = Ranking(query, documents, options.pop("top_k", None), asynchronous=True)
+        return await self._session.call(ranking.kind, ranking.source, options)
+
+    @overload
+    async def classify(self, texts: str, **options: Unpack[TopOptions]) -> list[Label]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def classify(
+        self, texts: Iterable[Text] | AsyncIterable[Text], **options: Unpack[TopOptions]
+    ) -> list[list[Label]]: ...
+
+    @as_in(Client.classify)
+    async def classify(self, texts: Texts, **options: Unpack[TopOptions]) -> list[Label] | list[list[Label]]:
+        """Say how well each of a classifier's labels fits each text, best first. See `Client.classify`."""
+        top_k = checked_top_k(options.pop("top_k", None))
+        settings, timeout = self._session.settings, options.get("timeout")
+        names = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
+        found = labelled(await self._session.call(LABEL_SCORES, texts, options), names, top_k)
+        return found[0] if isinstance(texts, str) else found
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

@@ -8,13 +8,14 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.argument_names import named
+from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, TokenOptions
+from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
-from client_sdk._call.questions import ModelInfo, model_info
-from client_sdk._call.texts import Text, Texts, Tokens
+from client_sdk._call.questions import ModelInfo, labels_of, model_info
+from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
+from client_sdk._call.texts import Pairs, Text, Texts, Tokens
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
@@ -275,6 +276,117 @@ class Client(Reconnecting):
             "timeout": timeout,
         }
         return self._session.call(COUNTS, texts, options)
+
+    @named
+    def score(
+        self,
+        pairs: Pairs,
+        *,
+        activation: str | None = None,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> npt.NDArray[np.float32] | float:
+        """Score how well the two texts of each pair fit together, by a cross-encoder.
+
+        As sentence-transformers' CrossEncoder.predict. Other arguments and errors are as in `encode`.
+
+        Args:
+            pairs: An iterable of tuples of two str, such as (query, document), or one such tuple.
+            activation: What makes scores of logits: `sigmoid`, `softmax` (over the labels of a pair) or `none`.
+                Default: the checkpoint's own, see `info`.
+            max_seq_len: As in `encode`.
+            truncate: As in `encode`.
+            prompt: Put before the first text of each pair.
+            prompt_name: The same, by the name of one of the model's prompts.
+            model_version: As in `encode`.
+            priority: As in `encode`.
+            batch_size: Pairs in a request.
+            show_progress: As in `encode`.
+            timeout: As in `encode`.
+
+        Returns:
+            [N] float32 in the order of the pairs, or [N, L] where the model has L labels, more than one; for a single
+            pair a float, or [L].
+
+        Raises:
+            InvalidArgument: No pairs, a blank text, or the model gives vectors.
+            InvalidType: What is no pair of str.
+        """
+        options: ScoreOptions = {
+            "activation": activation,
+            "max_seq_len": max_seq_len,
+            "truncate": truncate,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "priority": priority,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        return self._session.call(SCORES, open_pairs(pairs), options)
+
+    @as_in(score)
+    def rerank(
+        self, query: str, documents: Iterable[str], *, top_k: int | None = None, **options: Unpack[ScoreOptions]
+    ) -> list[Ranked]:
+        """Rank documents by how well they answer a query, by a cross-encoder.
+
+        As sentence-transformers' CrossEncoder.rank. Options and errors are as in `score`.
+
+        Args:
+            query: What the documents are to answer.
+            documents: Any iterable of str. A stream, such as a generator, is read as it is scored, and of its texts no
+                more are kept than are on their way and among the best.
+            top_k: How many to return. Default: all.
+            **options: As in `score`.
+
+        Returns:
+            The documents, each with its place among those given and its score, best first; of equal ones the earlier
+            first.
+
+        Raises:
+            InvalidArgument: A blank query or document, no documents, or a model that gives vectors or several scores a
+                pair.
+            InvalidType: A query or document that is no str.
+        """
+        ranking = Ranking(query, documents, top_k)
+        return self._session.call(ranking.kind, ranking.source, options)
+
+    @overload
+    def classify(self, texts: str, **options: Unpack[TopOptions]) -> list[Label]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def classify(self, texts: Iterable[Text], **options: Unpack[TopOptions]) -> list[list[Label]]: ...
+
+    @as_in(score)
+    def classify(
+        self, texts: Texts, *, top_k: int | None = None, **options: Unpack[ScoreOptions]
+    ) -> list[Label] | list[list[Label]]:
+        """Say how well each of a classifier's labels fits each text.
+
+        As transformers' text-classification pipeline. Options and errors are as in `score`.
+
+        Args:
+            texts: A str, or any iterable of str and pairs, as in `encode`.
+            top_k: How many labels of each text to return. Default: all.
+            **options: As in `score`.
+
+        Returns:
+            For each text its labels with their scores, best first; for a single str those of it.
+        """
+        top_k = checked_top_k(top_k)
+        settings, timeout = self._session.settings, options.get("timeout")
+        names = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
+        found = labelled(self._session.call(LABEL_SCORES, texts, options), names, top_k)
+        return found[0] if isinstance(texts, str) else found
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

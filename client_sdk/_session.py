@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from client_sdk._call.drive import ask, ask_async, drive, drive_async
 from client_sdk._call.job import AnswerKind, Job
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, missing_model
-from client_sdk._call.texts import AnyTexts
+from client_sdk._call.texts import AnyTexts, TextSource
 from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._settings import Settings
@@ -45,7 +45,7 @@ class Session(Reconnecting):
         self._close_transport: Callable[[], object] | None = None
         self._process = os.getpid()  # whose the transport is
 
-    def call(self, kind: AnswerKind[R], texts: AnyTexts, options: Mapping[str, Any]) -> R:
+    def call(self, kind: AnswerKind[R], texts: AnyTexts | TextSource, options: Mapping[str, Any]) -> R:
         """Have each text answered, with the options of a client's method."""
         deadline, rest = _timed(self.settings, options)
         return self.run(kind.asked(self.settings.model, texts, rest), deadline)
@@ -130,7 +130,7 @@ class AsyncSession(Reconnecting):
         self._transport: AsyncTransport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def call(self, kind: AnswerKind[R], texts: AnyTexts, options: Mapping[str, Any]) -> R:
+    async def call(self, kind: AnswerKind[R], texts: AnyTexts | TextSource, options: Mapping[str, Any]) -> R:
         """Have each text answered, with the options of a client's method."""
         deadline, rest = _timed(self.settings, options)
         return await self.run(kind.asked(self.settings.model, texts, rest, asynchronous=True), deadline)

@@ -172,6 +172,13 @@ class Both(Generic[R, S]):
         return self._one.only(), self._other.only()
 
 
+def finite_rows(reply: Arrays, output: str, positions: Sequence[int]) -> npt.NDArray[Any]:
+    """The rows of an output, which belong to the texts at `positions`. Raises ServerError if one is not finite."""
+    rows = _expected(reply, output, len(positions))
+    _check_finite(rows, positions)
+    return rows
+
+
 def _check_finite(vectors: npt.NDArray[Any], positions: Sequence[int]) -> None:
     finite = np.isfinite(vectors)
     if not finite.all():

@@ -238,7 +238,7 @@ class AnswerKind(Generic[R]):
 
     Attributes:
         role: The end of the name of the family's model that answers.
-        outputs: Of that model.
+        outputs: Of that model; none for all that it has.
         collector: Makes what puts the replies together, for so many texts; None: a stream.
     """
 
@@ -249,7 +249,7 @@ class AnswerKind(Generic[R]):
     def job(
         self,
         model: str,
-        texts: AnyTexts,
+        texts: AnyTexts | TextSource,
         parameters: Parameters,
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
@@ -259,12 +259,17 @@ class AnswerKind(Generic[R]):
     ) -> Job[R]:
         """A call to the family `model`."""
         tokenized = bool(parameters.get("is_tokenized"))
-        source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
+        if isinstance(texts, TextSource):
+            source = texts
+        else:
+            source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
         collector = self.collector(source.count)
         name = model + self.role
         return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
 
-    def asked(self, model: str, texts: AnyTexts, options: Mapping[str, Any], *, asynchronous: bool = False) -> Job[R]:
+    def asked(
+        self, model: str, texts: AnyTexts | TextSource, options: Mapping[str, Any], *, asynchronous: bool = False
+    ) -> Job[R]:
         """A call to the family `model` with the options of a client's method, but for its timeout."""
         of_the_call = {name: value for name, value in options.items() if name in _OF_THE_CALL}
         of_the_texts = {name: value for name, value in options.items() if name not in _OF_THE_CALL}

@@ -20,6 +20,10 @@ PRIORITIES = ("interactive", "bulk")
 """Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
 
 
+ACTIVATIONS = ("none", "sigmoid", "softmax")
+"""What makes scores of a classifier's logits."""
+
+
 class CountOptions(TypedDict, total=False):
     """The options of `count_tokens`."""
 
@@ -52,11 +56,33 @@ class EncodeOptions(TokenOptions, total=False):
     truncate_dim: int | None
 
 
+class ScoreOptions(TypedDict, total=False):
+    """The options of `score`."""
+
+    activation: str | None
+    max_seq_len: int | None
+    truncate: bool
+    prompt: str | None
+    prompt_name: str | None
+    model_version: int | None
+    priority: str | None
+    batch_size: int
+    show_progress: bool
+    timeout: float | None
+
+
+class TopOptions(ScoreOptions, total=False):
+    """The options of `rerank` and `classify`."""
+
+    top_k: int | None
+
+
 def request_parameters(
     *,
     pooling: str | None = None,
     normalize: bool | None = None,
     truncate_dim: int | None = None,
+    activation: str | None = None,
     max_seq_len: int | None = None,
     truncate: bool = True,
     pair_truncation: str | None = None,
@@ -91,6 +117,7 @@ def request_parameters(
         "pooling": pooling,
         "normalize": normalize,
         "truncate_dim": None if truncate_dim is None else positive_int("truncate_dim", truncate_dim),
+        "activation": _choice("activation", activation, ACTIVATIONS),
         "max_seq_len": None if max_seq_len is None else positive_int("max_seq_len", max_seq_len),
         "truncate": None if truncate else False,
         "pair_truncation": pair_truncation,

@@ -10,12 +10,15 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from client_sdk._errors import ModelNotFound, ServerError, VersionChanged
+from client_sdk._errors import InvalidArgument, ModelNotFound, ServerError, VersionChanged
 from client_sdk._transport.base import Query
 from client_sdk._transport.known import Known, identities
 
 EXPLAIN_TIMEOUT = 5.0
 """Seconds for finding out which models there are, when one is not."""
+
+# What the steps of a classifier do not say.
+_NO_VECTORS = {"dimension": "0", "pooling": "", "normalize": "false", "layers": "[]", "similarity": ""}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class ModelInfo:
     is of a time before it."""
     similarity: str = "cosine"
     """How the checkpoint means vectors to be compared: cosine, dot, euclidean or manhattan."""
+    labels: tuple[str, ...] = ()
+    """Of a classifier or cross-encoder, what each of its scores is for; none for a family of vectors. What is said of
+    vectors (dimension, pooling, normalize, layers, similarity) is empty where there are labels."""
+    activation: str = ""
+    """What makes a classifier's scores of its logits: none, sigmoid or softmax."""
 
 
 def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
@@ -78,6 +86,9 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
     known = Known()
     known.note(Query("config", model), config)
     try:
+        labels = _labels(parameters)
+        if labels:
+            parameters = _NO_VECTORS | parameters
         return ModelInfo(
             model=model,
             version=versions[-1],
@@ -94,6 +105,8 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             server_version=str(server.get("version", "")),
             identity=known.identity(model, str(versions[-1])) or "",
             similarity=parameters.get("similarity", "cosine"),
+            labels=labels,
+            activation=parameters.get("activation", ""),
         )
     except (KeyError, ValueError) as error:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
@@ -101,6 +114,23 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             f"the configuration of model {model!r} and its steps does not describe a text encoder "
             f"({reason}): was it written by this project's export, and by no older one?"
         ) from None
+
+
+def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
+    """Ask a classifier for its labels, in the order of its scores.
+
+    Raises:
+        InvalidArgument: It is a family of vectors.
+    """
+    config = yield Query("config", f"{model}_pooling")
+    labels = _labels({name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()})
+    if not labels:
+        raise InvalidArgument(f"model {model!r} gives vectors, not scores of labels: use encode() or encode_tokens()")
+    return labels
+
+
+def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(json.loads(parameters.get("labels") or "[]"))
 
 
 @dataclass(frozen=True)
@@ -142,6 +172,8 @@ def missing_model(
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
     families = sorted(name for name in names if f"{name}_tokenizer" in names)
     there = ", ".join(families or sorted(names)) or "none"
+    if wanted == f"{family}_tokens" and family in names:
+        return ModelNotFound(f"model {family!r} at {address} gives scores, and no vectors of tokens")
     missing = wanted if family in names else family
     return ModelNotFound(f"there is no model {missing!r} at {address}; there: {there}")
 

@@ -20,8 +20,14 @@ Tokens = list[str]
 
 Texts = str | Iterable[Text | Tokens]
 
+Pairs = tuple[str, str] | Iterable[tuple[str, str]]
+"""One pair of texts, or any number of them."""
+
 AnyTexts = Texts | AsyncIterable[Text | Tokens]
 """What an asynchronous client takes beside it."""
+
+AnyPairs = Pairs | AsyncIterable[tuple[str, str]]
+"""The same of pairs."""
 
 
 @dataclass(frozen=True)

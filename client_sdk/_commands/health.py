@@ -4,8 +4,8 @@ Triton goes on calling itself ready when the process of a Python step has died, 
 every step shows that a model is served. A server that refuses the request for now (a full queue, a model that is being
 loaded anew) is alive: whoever restarts it in an overload makes that worse.
 
-A vector is not all. With Triton's response cache on, the next one may be that of other options; and where `/dev/shm` is
-full, larger requests than this one fail.
+An answer is not all. With Triton's response cache on, the next one may be that of other options; and where `/dev/shm`
+is full, larger requests than this one fail.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import ipaddress
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from client_sdk._call.job import VECTORS
+from client_sdk._call.collect import finite_rows
+from client_sdk._call.job import AnswerKind
 from client_sdk._commands.connection_arguments import addresses, open_session
-from client_sdk._errors import AccessDenied, ClientError, ServerBusy
+from client_sdk._errors import AccessDenied, ClientError, ServerBusy, ServerError
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY
 from client_sdk._session import Session
 from client_sdk._transport.address import parse_addresses
-from client_sdk._transport.base import Query
+from client_sdk._transport.base import Arrays, Query
 
 DEFAULT_TIMEOUT = 5.0  # seconds
 
@@ -32,11 +33,35 @@ HEALTHY = 0
 UNHEALTHY = 1  # whatever the reason: Docker reserves all other codes
 
 _TEXT = "healthy"
+_WORDS = {"EMBEDDING": "a vector of {} numbers", "SCORES": "scores of {} labels"}
 _REGION_GROWTH = 1 << 20  # bytes by which Triton's Python backend makes a region larger
 
 
+class _InWords:
+    """What a family answers to one text, whatever kind it is of."""
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Say what is there."""
+        for output, words in _WORDS.items():
+            if output in reply:
+                self._said = words.format(finite_rows(reply, output, positions).shape[1])
+                return
+        raise ServerError(f"the answer holds none of {', '.join(_WORDS)}, only {', '.join(reply) or 'nothing'}")
+
+    def result(self) -> str:
+        """What was there."""
+        return self._said
+
+    def only(self) -> str:
+        """The same."""
+        return self._said
+
+
+_ANSWER: AnswerKind[str] = AnswerKind("", (), lambda _: _InWords())
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Encode one text with each server; prints a line for each, with the reason if it gave no vector."""
+    """Encode one text with each server; prints a line for each, with the reason if it gave no answer."""
     try:
         return max([_check(arguments, url) for url in addresses(arguments)])
     except ClientError as error:  # the arguments are wrong
@@ -47,7 +72,7 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
     with open_session(arguments, url) as session:
         started = time.perf_counter()
         try:
-            vector = session.call(VECTORS, _TEXT, {})
+            answer = session.call(_ANSWER, _TEXT, {})
             milliseconds = 1000 * (time.perf_counter() - started)
             problem = _cache_problem(session) or _memory_problem(url)
         except ServerBusy as error:
@@ -56,8 +81,8 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
         except ClientError as error:
             return _complain(error)
     if problem:
-        return _complain(f"{url} gave a vector, but {problem}")
-    print(f"healthy: {url} gave a vector of {len(vector)} numbers in {milliseconds:.0f} ms")
+        return _complain(f"{url} gave {answer}, but {problem}")
+    print(f"healthy: {url} gave {answer} in {milliseconds:.0f} ms")
     return HEALTHY
 
 

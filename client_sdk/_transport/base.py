@@ -26,6 +26,7 @@ class InferRequest:
     rows: Sequence[Sequence[bytes]]
     """Of the input TEXT: N of UTF-8 texts, each of one text or each of a pair's two."""
     outputs: tuple[str, ...]
+    """That are wanted; none for all that there are."""
     parameters: Parameters = field(default_factory=dict)
     version: str = ""
     """Of the model; empty for the highest that is served."""

@@ -34,6 +34,11 @@ _SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
 # What the steps of an export say that has an identity, and those of an older one, which knows no such parameter.
 _OTHER_MODEL = re.compile(r"^identity: |^unknown parameter 'identity'")
 _ABOUT_TEXT = re.compile(r"text (\d+)\b(.*)", re.DOTALL)  # how the steps begin what they say of one text
+_NO_OUTPUT = re.compile(r"unexpected inference output '(\w+)' for model '([^']*)'")
+_OUTPUTS = {
+    "EMBEDDING": "scores (score, rerank, classify), not vectors",
+    "SCORES": "vectors (encode, encode_tokens), not scores",
+}
 _TOO_MANY_TEXTS = re.compile(r"batch-size must be <= (\d+)")
 _NO_TLS = re.compile(r"wrong.version.number|record.layer.failure|http.request", re.IGNORECASE)
 _NO_TRUST = re.compile(r"certificate.verify.failed", re.IGNORECASE)
@@ -139,6 +144,8 @@ class Peer(Known):
             return ModelNotFound(message)
         if _SPOILED_BATCH.search(message):
             return ServerBusy(f"{self.address} merged the request with another client's, which is malformed: {message}")
+        if (output := _NO_OUTPUT.search(message)) and output[1] in _OUTPUTS:
+            return InvalidArgument(f"model {output[2]!r} at {self.address} gives {_OUTPUTS[output[1]]}")
         if status == "INVALID_ARGUMENT":
             about = _ABOUT_TEXT.match(message)
             return InvalidArgument.of_text(int(about[1]), about[2]) if about else InvalidArgument(message)

@@ -25,12 +25,12 @@ from client_sdk._call import job, options
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
 from client_sdk._server.repository import families
-from client_sdk._transport import known
+from client_sdk._transport import known, peer
 from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest
 from client_sdk.bert_as_service import _arguments as bert_as_service
 from export import poolings
-from export.checkpoint import sentence_transformers
+from export.checkpoint import cross_encoder, sentence_transformers
 from export.network import layout
 from export.repository import configs, family
 from perf import serving, texts
@@ -120,7 +120,7 @@ def test_ports_are_tritons_own_everywhere():
 def test_poolings_are_the_same_in_the_same_order():
     vectors = step("pooling")["vectors"]
     assert (*poolings.POOLINGS, poolings.POOLER) == options.POOLINGS
-    assert vectors.POOLINGS == poolings.POOLINGS and step("pooling")["model"].POOLER == (poolings.POOLER,)
+    assert vectors.POOLINGS == poolings.POOLINGS and step("pooling")["embedding"].POOLER == (poolings.POOLER,)
     assert {*sentence_transformers._POOLING_FLAGS.values()} <= {*poolings.POOLINGS}
     of_bert = ("mean", "max", "mean_max", "cls", "last", "pooler")
     assert {*bert_as_service.POOLINGS.values()} == {*bert_as_service.POOLING_NUMBERS} == {None, *of_bert}
@@ -149,6 +149,22 @@ def test_limits_of_the_network_are_read_where_they_are_written():
     assert step("tokenizer")["token_rows"].PROMPT == layout.PROMPT
 
 
+# scores
+
+
+def test_activations_are_the_same_in_the_same_order():
+    scores = step("pooling")["scores"]
+    assert options.ACTIVATIONS == family.ACTIVATIONS == tuple(scores.ACTIVATIONS)
+    assert {*cross_encoder._ACTIVATIONS.values(), *cross_encoder._OF_PROBLEMS.values()} == {*family.ACTIVATIONS}
+
+
+def test_a_client_says_of_each_kind_of_family_what_it_gives():
+    pooling = step("pooling")
+    assert {pooling["embedding"].Embedding.output, pooling["scores"].Scores.output} == {*peer._OUTPUTS}
+    for name, of in (("EMBEDDING", MINILM), ("SCORES", CLASSIFIER)):
+        assert [output.name for output in config_of("", of).output] == [name, "TOKEN_COUNT"]
+
+
 # settings
 
 
@@ -165,18 +181,20 @@ EVERYTHING = replace(
     truncation_side="left",
     split_special_tokens=True,
 )
+CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
 
 
 @pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
 def test_a_step_reads_the_settings_that_export_writes(role):
-    written = {*config_of(role, EVERYTHING).parameters}
+    written = {*config_of(role, EVERYTHING).parameters, *config_of(role, CLASSIFIER).parameters}
     read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
-    of_clients = {"dimension", "layers", "similarity"} if role == "_pooling" else set()
+    of_clients = {"dimension", "labels", "layers", "similarity"} if role == "_pooling" else set()
     assert read | of_clients == written
 
 
 def test_a_client_reads_settings_that_export_writes():
-    written = {name for role in ("_tokenizer", "_pooling") for name in config_of(role, EVERYTHING).parameters}
+    both = (EVERYTHING, CLASSIFIER)
+    written = {n for role in ("_tokenizer", "_pooling") for of in both for n in config_of(role, of).parameters}
     read = keys_read(SDK, "parameters") | keys_read(SDK / "_call", "parameters")
     assert {"dimension", "layers", "max_seq_len", "prompts", "default_prompt_name"} <= read
     assert read <= written | {*step("tokenizer")["request_parameters"].TYPES}  # a request's are read too
@@ -200,7 +218,7 @@ def of_the_sdk() -> dict[str, Any]:
         priority="bulk",
     )
     found |= options.request_parameters(is_tokenized=True, add_special_tokens=False)
-    found |= options.request_parameters(prompt_name="a")
+    found |= options.request_parameters(prompt_name="a", activation="none")
     return dict(InferRequest("bert", [], (), found, identity="x").sent_parameters())
 
 
@@ -278,9 +296,9 @@ def by_the_encoder(raw: Any, identity: str | None) -> tuple[str, ...]:
 
 def by_the_pooling(raw: Any, identity: str | None) -> tuple[str, ...]:
     model = step("pooling")["model"].TritonPythonModel()
-    model.identity, model.default_pooling, model.default_normalize = identity, "mean", True
-    model.has_pooler, model.reductions = False, ["mean"]
-    return outcome(model._embed, SimpleNamespace(parameters=raw))
+    settings = {"pooling": "mean", "normalize": "true"}
+    model.identity, model.kind = identity, step("pooling")["embedding"].Embedding(settings, ["pooled"], "")
+    return outcome(model._compute, SimpleNamespace(parameters=raw))
 
 
 def by_the_tokenizer(raw: Any, identity: str | None) -> tuple[str, ...]:

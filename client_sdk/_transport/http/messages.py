@@ -28,8 +28,12 @@ def infer_body(request: InferRequest) -> tuple[str, dict[str, str], bytes]:
         ],
         "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in request.outputs],
     }
-    if parameters := request.sent_parameters():
-        described["parameters"] = dict(parameters)
+    parameters = dict(request.sent_parameters())
+    if not request.outputs:  # all of them
+        del described["outputs"]
+        parameters["binary_data_output"] = True
+    if parameters:
+        described["parameters"] = parameters
     head = json.dumps(described).encode()
     headers = {_JSON_LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
     return _model_path(request.model, request.version) + "/infer", headers, head + text

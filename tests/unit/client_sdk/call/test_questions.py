@@ -86,7 +86,8 @@ def test_the_limit_is_at_least_one_text(config, limit):
     ("names", "family", "wanted", "message"),
     [
         (["bert", "bert_tokenizer", "bert_encoder"], "nope", "nope_tokens", "no model 'nope' at HOST; there: bert$"),
-        (["bert", "bert_tokenizer"], "bert", "bert_tokens", "no model 'bert_tokens' at HOST; there: bert$"),
+        (["bert", "bert_tokenizer"], "bert", "bert_tokens", "'bert' at HOST gives scores, and no vectors of tokens$"),
+        (["bert", "bert_tokenizer"], "bert", "bert_encoder", "no model 'bert_encoder' at HOST; there: bert$"),
         (["resnet", "gpt"], "bert", "bert", "there: gpt, resnet$"),
         ([], "bert", "bert", "there: none$"),
     ],
