@@ -51,6 +51,16 @@ class AsyncClient(Reconnecting):
         """Encode each text into one vector: [N, D] float32, or [D] for a single str. See `Client.encode`."""
         return await self._session.call(VECTORS, texts, options)
 
+    @as_in(Client.encode_query)
+    async def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+        """Encode what is searched for, with the model's prompt "query". See `Client.encode_query`."""
+        return await self._session.call(VECTORS, texts, {**options, "input_type": "query"})
+
+    @as_in(Client.encode_document)
+    async def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+        """Encode what is searched in, with the model's prompt "document" or "passage". See `Client.encode_document`."""
+        return await self._session.call(VECTORS, texts, {**options, "input_type": "document"})
+
     @overload
     async def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
 

@@ -184,6 +184,29 @@ class Client(Reconnecting):
         }
         return self._session.call(VECTORS, texts, options)
 
+    @as_in(encode)
+    def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+        """Encode what is searched for: `encode` with the model's prompt "query".
+
+        A model without one puts nothing before these texts, whatever its default prompt is, as in
+        sentence-transformers; `prompt` or `prompt_name`, if given, takes its place.
+
+        Returns:
+            [N, D] float32 in the order of the texts, or [D] for a single str.
+        """
+        return self._session.call(VECTORS, texts, {**options, "input_type": "query"})
+
+    @as_in(encode)
+    def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+        """Encode what is searched in: `encode` with the model's prompt "document", else "passage", else "corpus".
+
+        A model without any of them puts nothing before these texts; the rest is as in `encode_query`.
+
+        Returns:
+            [N, D] float32 in the order of the texts, or [D] for a single str.
+        """
+        return self._session.call(VECTORS, texts, {**options, "input_type": "document"})
+
     @overload
     def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]
 

@@ -16,6 +16,9 @@ what they need."""
 PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 """How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
 
+INPUT_TYPES = ("query", "document")
+"""What a text is in a search, which decides on the prompt of a request that gives none."""
+
 PRIORITIES = ("interactive", "bulk")
 """Which texts the network takes first. Triton's own request priority does not reach the steps of an ensemble."""
 
@@ -92,6 +95,7 @@ def request_parameters(
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
+    input_type: str | None = None,
     priority: str | None = None,
 ) -> dict[str, bool | int | str]:
     """Only what differs from the server's own defaults is sent, and the priority if the caller chose one."""
@@ -109,7 +113,8 @@ def request_parameters(
     prompt_name = _string("prompt_name", prompt_name)
     if prompt is not None and prompt_name is not None:
         raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
-    if is_tokenized and (prompt is not None or prompt_name is not None):
+    input_type = _choice("input_type", input_type, INPUT_TYPES)
+    if is_tokenized and not (prompt is prompt_name is input_type is None):
         raise InvalidArgument("is_tokenized goes without a prompt: put the prompt's tokens into the texts")
     if not add_special_tokens and not is_tokenized:
         raise InvalidArgument("add_special_tokens=False goes together with is_tokenized=True only")
@@ -127,6 +132,7 @@ def request_parameters(
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,
+        "input_type": input_type if prompt is prompt_name is None else None,
         "bulk": None if priority is None else priority == "bulk",
     }
     return {name: value for name, value in given.items() if value is not None}

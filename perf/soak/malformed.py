@@ -21,18 +21,10 @@ FAMILY = ("bert", "bert_tokens", "bert_tokenizer", "bert_encoder", "bert_pooling
 OUTPUTS = ("EMBEDDING", "TOKEN_COUNT", "TOKEN_EMBEDDING", "TOKENS", "input_ids", "pooled", "nothing", "", "\0")
 DATATYPES = ("BYTES", "INT32", "FP32", "INT64", "FP64", "FP16", "BF16", "BOOL", "UINT8", "nonsense", "", "bytes")
 PARAMETERS = (
-    *(
-        "pooling",
-        "normalize",
-        "truncate_dim",
-        "activation",
-        "max_seq_len",
-        "truncate",
-        "prompt",
-        "prompt_name",
-        "is_tokenized",
-    ),
+    *("pooling", "normalize", "truncate_dim", "activation", "max_seq_len", "truncate", "prompt", "prompt_name"),
+    "input_type",
     *("pair_truncation", "add_special_tokens", "split_special_tokens", "mask_cls_sep", "bulk", "identity"),
+    "is_tokenized",
     *("priority", "timeout", "sequence_id", "sequence_start", "binary_data_output", "unknown", "", "\0", "x" * 5000),
     *("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification"),
 )

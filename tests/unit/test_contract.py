@@ -219,6 +219,7 @@ def of_the_sdk() -> dict[str, Any]:
     )
     found |= options.request_parameters(is_tokenized=True, add_special_tokens=False)
     found |= options.request_parameters(prompt_name="a", activation="none")
+    found |= options.request_parameters(input_type="query")
     return dict(InferRequest("bert", [], (), found, identity="x").sent_parameters())
 
 
@@ -242,6 +243,10 @@ def documented_table(header: str) -> str:
 
 def test_pairs_are_cut_in_the_same_ways():
     assert step("tokenizer")["token_rows"].PAIR_TRUNCATIONS == options.PAIR_TRUNCATIONS
+
+
+def test_texts_are_of_the_same_kinds():
+    assert (*step("tokenizer")["tokenizer_file"].INPUT_TYPES,) == options.INPUT_TYPES
 
 
 # what the steps say each for itself

@@ -21,6 +21,7 @@ TYPES: dict[str, type] = {
     "mask_cls_sep": bool,
     "prompt": str,
     "prompt_name": str,
+    "input_type": str,
     "bulk": bool,  # of the encoder
     "identity": str,
     "pooling": str,  # this and the next three are the pooling step's, which checks their values

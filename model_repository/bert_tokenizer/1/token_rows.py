@@ -76,7 +76,7 @@ class Job:
             raise Refused(f"parameter pair_truncation is {shown(self.pair_truncation)}; it takes {known}")
         self.keeps_last = tokenizer.truncates_left and self.pair_truncation != "bert_as_service"
         self.counts = "TOKEN_COUNT" in wanted or not self.truncate or self.keeps_last
-        if self.is_tokenized and ("prompt" in options or "prompt_name" in options):
+        if self.is_tokenized and not options.keys().isdisjoint(("prompt", "prompt_name", "input_type")):
             raise Refused("parameter is_tokenized goes without a prompt: put the prompt's tokens into the text")
 
         self.limit: int = options.get("max_seq_len", tokenizer.max_seq_len)

@@ -13,6 +13,8 @@ MAX_ID = (1 << 31) - 1
 LEAST_PIECE_BYTES = 1024
 BYTES_PER_TOKEN = 8  # more than most texts have, so that one piece is enough for most that are cut
 
+# The prompts for the texts of a kind: the first that the checkpoint has, as sentence-transformers looks for them.
+INPUT_TYPES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 Special: TypeAlias = tuple[Sequence[int], Sequence[int]]  # ids and types
 
@@ -106,8 +108,10 @@ class TokenizerFile:
 
     def prompt(self, options: dict[str, Any]) -> str:
         """The text to put before each text of a request."""
+        default = "" if options.get("is_tokenized") else self._default_prompt
+        if "input_type" in options:
+            default = self._prompt_for(options["input_type"])
         if "prompt_name" not in options:
-            default = "" if options.get("is_tokenized") else self._default_prompt
             prompt: str = options.get("prompt", default)
             return prompt
         if "prompt" in options:
@@ -117,6 +121,12 @@ class TokenizerFile:
             known = ", ".join(sorted(self._prompts)) or "none"
             raise Refused(f"parameter prompt_name is {shown(name)}; this model's prompts: {known}")
         return self._prompts[name]
+
+    def _prompt_for(self, input_type: str) -> str:
+        """The checkpoint's prompt for such texts; none where it has none, whatever its default is."""
+        if input_type not in INPUT_TYPES:
+            raise Refused(f"parameter input_type is {shown(input_type)}; it takes {' or '.join(INPUT_TYPES)}")
+        return next((self._prompts[name] for name in INPUT_TYPES[input_type] if name in self._prompts), "")
 
     def prompt_length(self, prompt: str, limit: int, split_special_tokens: bool = False) -> int:
         """How many tokens of a row, from the first special one on, sentence-transformers takes for the prompt's.

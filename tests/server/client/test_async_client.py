@@ -28,6 +28,8 @@ async def test_every_call_gives_what_the_blocking_client_gives(url, texts):
             same(await client.encode("First do it"), blocking.encode("First do it"))
             same(await client.encode(mixed, batch_size=16), blocking.encode(mixed))
             same(await client.encode((text for text in mixed), pooling="cls"), blocking.encode(mixed, pooling="cls"))
+            same(await client.encode_query("First do it"), blocking.encode_query("First do it"))
+            same(await client.encode_document(mixed), blocking.encode_document(mixed))
             assert (await client.count_tokens(mixed)).tolist() == blocking.count_tokens(mixed).tolist()
             assert await client.count_tokens("First do it") == 5
             for found, expected in zip(await client.encode_tokens(mixed), blocking.encode_tokens(mixed), strict=True):

@@ -116,6 +116,22 @@ def test_a_prompt_can_be_given_by_its_name(url):
         same(client.encode("fox", prompt_name="query"), client.encode(prompts["query"] + "fox", prompt=""))
 
 
+def test_queries_and_documents_get_the_checkpoints_prompts(url):
+    with Client(url, "small") as client:  # whose prompts are query and passage, and the latter its default
+        prompts = client.info().prompts
+        same(client.encode_query("fox"), client.encode(prompts["query"] + "fox", prompt=""))
+        texts = ["fox", "dog"]
+        same(client.encode_document(texts), client.encode([prompts["passage"] + text for text in texts], prompt=""))
+        same(client.encode_query("fox", prompt="the "), client.encode("fox", prompt="the "))
+        same(
+            client.encode_document("fox", prompt_name="query", max_seq_len=4), client.encode_query("fox", max_seq_len=4)
+        )
+    with Client(url) as client:  # which has none
+        same(client.encode_query(texts), client.encode(texts))
+        with pytest.raises(client_sdk.InvalidArgument, match="is_tokenized goes without a prompt"):
+            client.encode_query([["fox"]], is_tokenized=True)
+
+
 def test_tokens_have_a_vector_each_and_no_padding(client):
     short, long = client.encode_tokens(["Hello", "First do it, then do it right"])
     assert short.tokens == ["[CLS]", "hello", "[SEP]"] and short.vectors.shape == (3, DIMENSION)

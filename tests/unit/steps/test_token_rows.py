@@ -208,12 +208,39 @@ def test_texts_that_take_long_are_not_started_at_once(made):
         ([("a", "b")], {"max_seq_len": 4}, "max_seq_len is 4; it takes 5 to 32"),
         (["a"], {"pair_truncation": "x" * 9999}, "pair_truncation is 'x+.*; it takes longest_first or"),
         (["a"], {"prompt_name": "x" * 9999}, "prompt_name is 'x+.*; this model's prompts: query"),
+        (["a"], {"input_type": "x" * 9999}, "input_type is 'x+.*; it takes query or document"),
+        (["[]"], {"input_type": "query", "is_tokenized": True}, "is_tokenized goes without a prompt"),
     ],
 )
 def test_what_is_over_a_limit_is_refused_in_one_short_line(made, texts, options, message):
     with pytest.raises(Refused, match=message) as refusal:
         run(made, texts, **options)
     assert len(str(refusal.value)) < 300
+
+
+QUERY, DOCUMENT, PASSAGE, CORPUS = "find ", "the ", "quick ", "brown "
+
+
+@pytest.mark.parametrize(
+    ("prompts", "of_queries", "of_documents"),
+    [
+        ({"query": QUERY, "corpus": CORPUS, "passage": PASSAGE, "document": DOCUMENT}, QUERY, DOCUMENT),
+        ({"corpus": CORPUS, "passage": PASSAGE}, "", PASSAGE),
+        ({"corpus": CORPUS, "other": "fox "}, "", CORPUS),
+        ({"document": "", "passage": PASSAGE}, "", ""),
+        ({"query": QUERY}, QUERY, ""),
+        ({}, "", ""),
+    ],
+)
+def test_texts_of_a_kind_get_the_checkpoints_prompt_for_it(prompts, of_queries, of_documents):
+    made = load(prompts=json.dumps({"default": "lazy ", **prompts}), default_prompt_name="default")
+    assert made.prompt({}) == "lazy "
+    assert made.prompt({"input_type": "query"}) == of_queries
+    assert made.prompt({"input_type": "document"}) == of_documents
+    for other in ({"prompt": "dog "}, {"prompt": ""}, {"prompt_name": "default"}):
+        assert made.prompt({"input_type": "query", **other}) == made.prompt(other)
+    with pytest.raises(Refused, match="input_type is 'passage'; it takes query or document"):
+        made.prompt({"input_type": "passage"})
 
 
 def edited(**changes: Any) -> str:

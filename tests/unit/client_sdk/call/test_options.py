@@ -77,8 +77,16 @@ def test_a_prompt_and_its_name_exclude_each_other():
         request_parameters(prompt="query: ", prompt_name="query")
 
 
-def test_options_that_do_not_go_together_are_refused():
+def test_a_prompt_takes_the_place_of_that_for_a_kind_of_texts():
+    assert request_parameters(input_type="document") == {"input_type": "document"}
     for prompt in ({"prompt": ""}, {"prompt_name": "query"}):
+        assert request_parameters(input_type="document", **prompt) == prompt
+    with pytest.raises(InvalidArgument, match="input_type 'passage' is not known; allowed: query, document"):
+        request_parameters(input_type="passage")
+
+
+def test_options_that_do_not_go_together_are_refused():
+    for prompt in ({"prompt": ""}, {"prompt_name": "query"}, {"input_type": "query"}):
         with pytest.raises(InvalidArgument, match="is_tokenized goes without a prompt"):
             request_parameters(is_tokenized=True, **prompt)
     with pytest.raises(InvalidArgument, match="add_special_tokens=False goes together with is_tokenized=True only"):
