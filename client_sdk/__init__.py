@@ -12,7 +12,7 @@ from client_sdk._call.collect import TokenVectors
 from client_sdk._call.questions import ModelInfo
 from client_sdk._call.scores import Label, Ranked
 from client_sdk._client import Client
-from client_sdk._default_client import encode
+from client_sdk._default_client import encode, similarity
 from client_sdk._errors import (
     AccessDenied,
     ClientError,
@@ -54,4 +54,5 @@ __all__ = [
     "VersionChanged",
     "__version__",
     "encode",
+    "similarity",
 ]

@@ -8,27 +8,19 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.argument_names import as_in
+from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
 from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
-from client_sdk._call.questions import ModelInfo, labels_of, model_info
-from client_sdk._call.scores import (
-    LABEL_SCORES,
-    SCORES,
-    Label,
-    Ranked,
-    Ranking,
-    checked_top_k,
-    labelled,
-    open_pairs,
-)
+from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
+from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
 from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
 from client_sdk._client import Client
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import AsyncSession
 from client_sdk._settings import ClientOptions, make_settings
+from client_sdk._similarity import similarity_of
 from client_sdk._transport.address import Url
 from client_sdk._typing import Unpack
 
@@ -116,6 +108,16 @@ class AsyncClient(Reconnecting):
         names = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
         found = labelled(await self._session.call(LABEL_SCORES, texts, options), names, top_k)
         return found[0] if isinstance(texts, str) else found
+
+    @named
+    async def similarity(
+        self, a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Compare each vector of `a` with each of `b`: [N, M] float32. See `Client.similarity`."""
+        if metric is None:
+            settings = self._session.settings
+            metric = await self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
+        return similarity_of(a, b, metric)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

@@ -13,12 +13,13 @@ from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
 from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
-from client_sdk._call.questions import ModelInfo, labels_of, model_info
+from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
+from client_sdk._similarity import similarity_of
 from client_sdk._transport.address import Url
 from client_sdk._transport.connection import FilePath
 from client_sdk._typing import Unpack
@@ -410,6 +411,31 @@ class Client(Reconnecting):
         names = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
         found = labelled(self._session.call(LABEL_SCORES, texts, options), names, top_k)
         return found[0] if isinstance(texts, str) else found
+
+    @named
+    def similarity(
+        self, a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Compare each vector of `a` with each of `b`, here and not on the server.
+
+        Args:
+            a: Vectors of `encode`: [N, D], or one [D].
+            b: The same: [M, D], or one [D].
+            metric: `cosine`, `dot`, `euclidean` or `manhattan`; the last two are negative distances. Default: what the
+                checkpoint was trained for (`ModelInfo.similarity`), which is asked from the server each time.
+            timeout: Seconds for that question.
+
+        Returns:
+            [N, M] float32, larger for nearer vectors.
+
+        Raises:
+            InvalidArgument: Vectors of unlike lengths, or a metric that is not known.
+            InvalidType: Vectors of integers, as `encode` gives them with a `precision`.
+        """
+        if metric is None:
+            settings = self._session.settings
+            metric = self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
+        return similarity_of(a, b, metric)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

@@ -1,4 +1,4 @@
-"""`client_sdk.encode`: the two-line use, through one client that is made when it is first needed."""
+"""`client_sdk.encode` and `similarity`: the two-line use, through one client that is made when it is first needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.argument_names import as_in
+from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.options import EncodeOptions
 from client_sdk._call.texts import Texts
 from client_sdk._client import Client
@@ -29,6 +29,20 @@ def encode(texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.flo
         [N, D] float32 in the order of the texts, or [D] for a single str.
     """
     return _default_client().encode(texts, **options)
+
+
+@named
+def similarity(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+) -> npt.NDArray[np.float32]:
+    """Compare each vector of `a` with each of `b`, as the checkpoint means it; with `metric`, no server is asked.
+
+    Arguments, result and errors are those of `Client.similarity`, with the server that `encode` talks to.
+
+    Returns:
+        [N, M] float32, larger for nearer vectors.
+    """
+    return _default_client().similarity(a, b, metric=metric, timeout=timeout)
 
 
 def _default_client() -> Client:

@@ -133,6 +133,12 @@ def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(json.loads(parameters.get("labels") or "[]"))
 
 
+def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
+    """Ask how the family's vectors are meant to be compared."""
+    config = yield Query("config", f"{model}_pooling")
+    return str(config.get("parameters", {}).get("similarity", {}).get("string_value", "cosine"))
+
+
 @dataclass(frozen=True)
 class Served:
     """What a family has answered since the server started, or since the model was loaded last."""

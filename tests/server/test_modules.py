@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from client_sdk import Client, InvalidArgument, LocalServer
+import client_sdk
+from client_sdk import AsyncClient, Client, InvalidArgument, LocalServer
 from tests.conftest import fill
 from tests.support.checkpoints import modules
 from tests.support.servers.triton_requests import infer
@@ -145,3 +146,14 @@ def test_tokens_of_a_prompt_are_marked_where_they_are_not_pooled(own_server):
 def test_the_similarity_of_the_folder_is_told(own_server):
     with Client(own_server.grpc_url, model="all") as client:
         assert client.info().similarity == "dot"
+
+
+async def test_vectors_are_compared_as_the_folder_means_it(own_server):
+    for name in modules.FOLDERS:
+        with Client(own_server.grpc_url, model=name) as client:
+            vectors = client.encode(TEXTS)
+            metric = client.info().similarity
+            found = client.similarity(vectors[0], vectors)
+        np.testing.assert_array_equal(found, client_sdk.similarity(vectors[:1], vectors, metric=metric))
+        async with AsyncClient(own_server.http_url, model=name) as client:
+            np.testing.assert_array_equal(await client.similarity(vectors[0], vectors), found)

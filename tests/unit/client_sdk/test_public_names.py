@@ -19,7 +19,7 @@ def test_all_is_what_there_is():
 
 @pytest.mark.parametrize(
     "name",
-    ["encode", "encode_query", "encode_document", "encode_tokens", "count_tokens", "info", "is_ready"],
+    ["encode", "encode_query", "encode_document", "encode_tokens", "count_tokens", "similarity", "info", "is_ready"],
 )
 def test_both_clients_take_the_same_arguments(name):
     blocking, asynchronous = (
