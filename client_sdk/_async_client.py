@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from typing import overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS
+from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions, VectorOptions
 from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
 from client_sdk._call.texts import AnyPairs, Text, Tokens
@@ -38,20 +38,48 @@ class AsyncClient(Reconnecting):
     def __init__(self, url: Url | None = None, model: str | None = None, **options: Unpack[ClientOptions]) -> None:
         self._session = AsyncSession(make_settings(url, model, **options), "AsyncClient")
 
+    @overload
+    async def encode(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    async def encode(self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]) -> npt.NDArray[Any]: ...
+
     @as_in(Client.encode)
-    async def encode(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+    async def encode(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode each text into one vector: [N, D] float32, or [D] for a single str. See `Client.encode`."""
-        return await self._session.call(VECTORS, texts, options)
+        return await self._session.encode(texts, options)
+
+    @overload
+    async def encode_query(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    async def encode_query(
+        self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[Any]: ...
 
     @as_in(Client.encode_query)
-    async def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+    async def encode_query(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode what is searched for, with the model's prompt "query". See `Client.encode_query`."""
-        return await self._session.call(VECTORS, texts, {**options, "input_type": "query"})
+        return await self._session.encode(texts, {**options, "input_type": "query"})
+
+    @overload
+    async def encode_document(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    async def encode_document(
+        self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[Any]: ...
 
     @as_in(Client.encode_document)
-    async def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+    async def encode_document(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode what is searched in, with the model's prompt "document" or "passage". See `Client.encode_document`."""
-        return await self._session.call(VECTORS, texts, {**options, "input_type": "document"})
+        return await self._session.encode(texts, {**options, "input_type": "document"})
 
     @overload
     async def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]

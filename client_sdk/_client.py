@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS, VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS
+from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions, VectorOptions
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
@@ -102,6 +102,14 @@ class Client(Reconnecting):
         )
         self._session = Session(settings, "Client")
 
+    @overload
+    def encode(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def encode(self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]) -> npt.NDArray[Any]: ...
+
     @named
     def encode(
         self,
@@ -110,6 +118,8 @@ class Client(Reconnecting):
         pooling: str | None = None,
         normalize: bool | None = None,
         truncate_dim: int | None = None,
+        precision: str = "float32",
+        ranges: npt.ArrayLike | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
         pair_truncation: str | None = None,
@@ -124,7 +134,7 @@ class Client(Reconnecting):
         batch_size: int = DEFAULT_BATCH_SIZE,
         show_progress: bool = False,
         timeout: float | None = None,
-    ) -> npt.NDArray[np.float32]:
+    ) -> npt.NDArray[Any]:
         """Encode each text into one vector.
 
         Options left at None are as the model was exported (see `info`).
@@ -138,6 +148,11 @@ class Client(Reconnecting):
                 and `pooler` if the model has them; or several joined by "+", side by side: `cls+mean`.
             normalize: Whether vectors are scaled to length 1.
             truncate_dim: Keep this many numbers of each vector, cut before it is normalised.
+            precision: `float32`, or in less memory, converted here batch by batch as sentence-transformers'
+                `quantize_embeddings` does: `float16`; `int8` or `uint8`, each number in 256 steps of its range;
+                `binary` (int8) or `ubinary` (uint8), the signs alone, eight numbers in one byte.
+            ranges: For `int8` and `uint8`, which need it: the least and the largest value of each number, [2, D], from
+                vectors of texts like these with the same options.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
             truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
             pair_truncation: Which text of a pair keeps the odd token when both are cut: `longest_first` (the longer,
@@ -158,16 +173,19 @@ class Client(Reconnecting):
                 the client's; without one, the call fails when no answer came for 60 seconds.
 
         Returns:
-            [N, D] float32 in the order of the texts, or [D] for a single str.
+            [N, D] float32 in the order of the texts, or [D] for a single str. With another precision, [N, D] float16,
+            int8 or uint8; for `binary` and `ubinary` [N, ceil(D / 8)].
 
         Raises:
             InvalidArgument: No texts, a blank or too long one, or an option that is not allowed.
             InvalidType: A text that is not a str, or an option of the wrong type.
         """
-        options: EncodeOptions = {
+        options: VectorOptions = {
             "pooling": pooling,
             "normalize": normalize,
             "truncate_dim": truncate_dim,
+            "precision": precision,
+            "ranges": ranges,
             "max_seq_len": max_seq_len,
             "truncate": truncate,
             "pair_truncation": pair_truncation,
@@ -183,10 +201,18 @@ class Client(Reconnecting):
             "show_progress": show_progress,
             "timeout": timeout,
         }
-        return self._session.call(VECTORS, texts, options)
+        return self._session.encode(texts, options)
+
+    @overload
+    def encode_query(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def encode_query(self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]) -> npt.NDArray[Any]: ...
 
     @as_in(encode)
-    def encode_query(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+    def encode_query(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode what is searched for: `encode` with the model's prompt "query".
 
         A model without one puts nothing before these texts, whatever its default prompt is, as in
@@ -195,10 +221,20 @@ class Client(Reconnecting):
         Returns:
             [N, D] float32 in the order of the texts, or [D] for a single str.
         """
-        return self._session.call(VECTORS, texts, {**options, "input_type": "query"})
+        return self._session.encode(texts, {**options, "input_type": "query"})
+
+    @overload
+    def encode_document(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[np.float32]: ...
+
+    @overload
+    def encode_document(
+        self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]
+    ) -> npt.NDArray[Any]: ...
 
     @as_in(encode)
-    def encode_document(self, texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+    def encode_document(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode what is searched in: `encode` with the model's prompt "document", else "passage", else "corpus".
 
         A model without any of them puts nothing before these texts; the rest is as in `encode_query`.
@@ -206,7 +242,7 @@ class Client(Reconnecting):
         Returns:
             [N, D] float32 in the order of the texts, or [D] for a single str.
         """
-        return self._session.call(VECTORS, texts, {**options, "input_type": "document"})
+        return self._session.encode(texts, {**options, "input_type": "document"})
 
     @overload
     def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]

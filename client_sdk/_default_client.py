@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
-from client_sdk._call.options import EncodeOptions
+from client_sdk._call.options import EncodeOptions, VectorOptions
 from client_sdk._call.texts import Texts
 from client_sdk._client import Client
 from client_sdk._settings import default_api_key, default_model, default_url
@@ -18,8 +19,18 @@ _lock = threading.Lock()
 _current: tuple[tuple[str, str, str | None], Client] | None = None  # what the client was made for, and the client
 
 
+@overload
+def encode(
+    texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+) -> npt.NDArray[np.float32]: ...
+
+
+@overload
+def encode(texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]) -> npt.NDArray[Any]: ...
+
+
 @as_in(Client.encode)
-def encode(texts: Texts, **options: Unpack[EncodeOptions]) -> npt.NDArray[np.float32]:
+def encode(texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
     """Encode each text into one vector, with the server that CLIENT_SDK_URL and CLIENT_SDK_MODEL name.
 
     Without them: `localhost:8001` and `bert`. CLIENT_SDK_URL may name several servers, with commas between them, and

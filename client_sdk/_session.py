@@ -9,8 +9,10 @@ import weakref
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar
 
+import numpy.typing as npt
+
 from client_sdk._call.drive import ask, ask_async, drive, drive_async
-from client_sdk._call.job import AnswerKind, Job
+from client_sdk._call.job import AnswerKind, Job, vectors
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, missing_model
 from client_sdk._call.texts import AnyTexts, TextSource
 from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
@@ -49,6 +51,11 @@ class Session(Reconnecting):
         """Have each text answered, with the options of a client's method."""
         deadline, rest = _timed(self.settings, options)
         return self.run(kind.asked(self.settings.model, texts, rest), deadline)
+
+    def encode(self, texts: AnyTexts, options: Mapping[str, Any]) -> npt.NDArray[Any]:
+        """Have each text made a vector, with the options of `Client.encode`."""
+        kind, rest = vectors(options)
+        return self.call(kind, texts, rest)
 
     def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""
@@ -134,6 +141,11 @@ class AsyncSession(Reconnecting):
         """Have each text answered, with the options of a client's method."""
         deadline, rest = _timed(self.settings, options)
         return await self.run(kind.asked(self.settings.model, texts, rest, asynchronous=True), deadline)
+
+    async def encode(self, texts: AnyTexts, options: Mapping[str, Any]) -> npt.NDArray[Any]:
+        """Have each text made a vector, with the options of `Client.encode`."""
+        kind, rest = vectors(options)
+        return await self.call(kind, texts, rest)
 
     async def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -43,19 +43,31 @@ class Collector(Protocol, Generic[R_co]):
 class Rows:
     """Rows of one output, written straight into one array: [N, ...].
 
-    With a known number of texts the array is made once; with a stream it grows by doubling, in place.
+    With a known number of texts the array is made once; with a stream it grows by doubling, in place. What is kept of
+    each reply is what `convert` makes of it.
     """
 
-    def __init__(self, output: str, dtype: npt.DTypeLike, count: int | None) -> None:
+    def __init__(
+        self,
+        output: str,
+        dtype: npt.DTypeLike,
+        count: int | None,
+        convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
+    ) -> None:
         self._output = output
         self._dtype = dtype
         self._count = count
+        self._convert = convert
         self._array: npt.NDArray[Any] | None = None
         self._end = 0
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
         rows = _expected(reply, self._output, len(positions))
+        if rows.dtype.kind == "f":
+            _check_finite(rows, positions)
+        if self._convert is not None:
+            rows = self._convert(rows)
         end = max(positions) + 1
         if self._array is None:
             self._array = np.empty((self._count or end, *rows.shape[1:]), self._dtype)
@@ -67,8 +79,6 @@ class Rows:
         if end > len(self._array):
             # Nothing else refers to the memory; refcheck would count debuggers and profilers.
             self._array.resize((max(end, 2 * len(self._array)), *rows.shape[1:]), refcheck=False)
-        if self._array.dtype.kind == "f":
-            _check_finite(rows, positions)
         self._array[positions] = rows
         self._end = max(self._end, end)
 

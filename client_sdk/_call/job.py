@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE, Batch, batches, plan
+from client_sdk._call.precision import PRECISIONS, converter
 from client_sdk._call.progress import Progress
 from client_sdk._call.stream import stream_windows
 from client_sdk._call.texts import AnyTexts, TextSource, open_texts
@@ -287,6 +288,15 @@ def _vectors(count: int | None) -> Rows:
 
 VECTORS: AnswerKind[npt.NDArray[np.float32]] = AnswerKind("", ("EMBEDDING",), _vectors)
 """One vector a text."""
+
+
+def vectors(options: Mapping[str, Any]) -> tuple[AnswerKind[npt.NDArray[Any]], dict[str, Any]]:
+    """One vector a text, of the `precision` that a call's options name; and its other options."""
+    rest = dict(options)
+    precision, ranges = rest.pop("precision", "float32"), rest.pop("ranges", None)
+    convert = converter(precision, ranges)
+    return replace(VECTORS, collector=lambda count: Rows("EMBEDDING", PRECISIONS[precision], count, convert)), rest
+
 
 COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = AnswerKind(
     "", ("EMBEDDING", "TOKEN_COUNT"), lambda count: Both(_vectors(count), Counts(count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from client_sdk._checks import positive_int, sendable
 from client_sdk._errors import InvalidArgument, InvalidType
@@ -52,11 +53,18 @@ class TokenOptions(CountOptions, total=False):
 
 
 class EncodeOptions(TokenOptions, total=False):
-    """The options of `encode`."""
+    """The options of `encode`, but for `precision`, on which the type of its result depends."""
 
     pooling: str | None
     normalize: bool | None
     truncate_dim: int | None
+    ranges: npt.ArrayLike | None
+
+
+class VectorOptions(EncodeOptions, total=False):
+    """The same, and in what form vectors come."""
+
+    precision: str
 
 
 class ScoreOptions(TypedDict, total=False):

@@ -29,6 +29,7 @@ async def test_every_call_gives_what_the_blocking_client_gives(url, texts):
             same(await client.encode(mixed, batch_size=16), blocking.encode(mixed))
             same(await client.encode((text for text in mixed), pooling="cls"), blocking.encode(mixed, pooling="cls"))
             same(await client.encode_query("First do it"), blocking.encode_query("First do it"))
+            assert (await client.encode(texts, precision="binary")).shape == (len(texts), 48)
             same(await client.encode_document(mixed), blocking.encode_document(mixed))
             assert (await client.count_tokens(mixed)).tolist() == blocking.count_tokens(mixed).tolist()
             assert await client.count_tokens("First do it") == 5

@@ -110,6 +110,22 @@ def test_options_reach_the_model(client):
     same(client.encode(text, max_seq_len=5), client.encode("First do it"))
 
 
+def test_vectors_come_in_less_memory(client, texts):
+    vectors = client.encode(texts[:100])
+    ranges = np.stack([vectors.min(axis=0), vectors.max(axis=0)])
+    bits = client.encode(texts[:100], precision="ubinary", batch_size=16)
+    assert (bits.shape, bits.dtype) == ((100, DIMENSION // 8), np.uint8)
+    clear = np.abs(vectors) > 1e-5  # of what is nearer to 0 the order of additions decides
+    assert (np.unpackbits(bits, axis=1) == (vectors > 0))[clear].all()
+    steps = client.encode_document((text for text in texts[:100]), precision="int8", ranges=ranges)
+    assert (steps.shape, steps.dtype) == ((100, DIMENSION), np.int8)
+    assert np.abs((steps + 128.5) * (ranges[1] - ranges[0]) / 255 + ranges[0] - vectors).max() < 0.01
+    one = client.encode_query("First do it", precision="float16")
+    assert (one.shape, one.dtype) == ((DIMENSION,), np.float16)
+    with pytest.raises(client_sdk.InvalidArgument, match="ranges are of 384 numbers, and the vectors have 64"):
+        client.encode(texts, precision="int8", ranges=ranges, truncate_dim=64)
+
+
 def test_a_prompt_can_be_given_by_its_name(url):
     with Client(url, "small") as client:
         prompts = client.info().prompts

@@ -12,7 +12,7 @@ WRONG = [
     ({"texts": "a", "convert_to_numpy": True}, "convert_to_numpy: leave it out: vectors are always a numpy array"),
     ({"texts": "a", "convert_to_tensor": True}, r"torch.from_numpy\(\)"),
     ({"texts": "a", "output_value": "token_embeddings"}, r"encode_tokens\(\)"),
-    ({"texts": "a", "precision": "int8"}, "vectors are float32"),
+    ({"texts": "a", "calibration_embeddings": []}, r"write ranges=numpy.stack\(\[embeddings.min"),
     ({"texts": "a", "device": "cuda"}, "chosen at its export"),
     ({"texts": "a", "normalise": True}, "write normalize="),
     ({"texts": "a", "colour": 1}, "it has texts, pooling, normalize"),
@@ -37,6 +37,8 @@ def test_options_go_by_name():
 
 
 def test_other_calls_say_what_they_have():
+    with Client("grpc://127.0.0.1:1") as client, pytest.raises(InvalidType, match=r"precision: .*only what encode\(\)"):
+        client.encode_tokens("a", precision="int8")
     with Client("grpc://127.0.0.1:1") as client, pytest.raises(InvalidType, match="no argument pooling; it has texts"):
         client.count_tokens("a", pooling="cls")
     with pytest.raises(InvalidType, match=r"^Client\(\) has no argument host: write url="):

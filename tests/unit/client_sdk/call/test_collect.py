@@ -27,6 +27,16 @@ def test_a_known_number_of_rows_is_allocated_once():
     assert rows.result() is array
 
 
+@pytest.mark.parametrize("count", [3, None])
+def test_rows_are_kept_as_what_they_are_converted_to(count):
+    rows = Rows("EMBEDDING", np.int8, count, lambda vectors: vectors.astype(np.int8)[:, :1])
+    rows.take([2, 0], reply([[3.7, 0], [1.2, 0]]))
+    rows.take([1], reply([[-2.5, 0]]))
+    assert rows.result().tolist() == [[1], [-2], [3]] and rows.result().dtype == np.int8
+    with pytest.raises(ServerError, match="^text 7: .* not finite"):
+        Rows("EMBEDDING", np.int8, 9, lambda vectors: vectors.astype(np.int8)).take([7], reply([[np.nan]]))
+
+
 def test_counts_are_integers():
     counts = Counts(2)
     counts.take([1, 0], {"TOKEN_COUNT": np.array([[7], [5]], np.int32)})
