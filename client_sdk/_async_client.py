@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -80,6 +80,24 @@ class AsyncClient(Reconnecting):
     async def encode_document(self, texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
         """Encode what is searched in, with the model's prompt "document" or "passage". See `Client.encode_document`."""
         return await self._session.encode(texts, {**options, "input_type": "document"})
+
+    @overload
+    def encode_iter(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> AsyncGenerator[npt.NDArray[np.float32], None]: ...
+
+    @overload
+    def encode_iter(
+        self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]
+    ) -> AsyncGenerator[npt.NDArray[Any], None]: ...
+
+    @as_in(Client.encode_iter)
+    def encode_iter(self, texts: Texts, **options: Unpack[VectorOptions]) -> AsyncGenerator[npt.NDArray[Any], None]:
+        """Encode a stream, and yield its vectors in order as they come: `async for`. See `Client.encode_iter`.
+
+        A loop that is left early closes the iterator a little later; `contextlib.aclosing` closes it at once.
+        """
+        return self._session.encode_iter(texts, options)
 
     @overload
     async def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]

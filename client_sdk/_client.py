@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -243,6 +243,32 @@ class Client(Reconnecting):
             [N, D] float32 in the order of the texts, or [D] for a single str.
         """
         return self._session.encode(texts, {**options, "input_type": "document"})
+
+    @overload
+    def encode_iter(
+        self, texts: Texts, *, precision: Literal["float32"] = ..., **options: Unpack[EncodeOptions]
+    ) -> Generator[npt.NDArray[np.float32], None, None]: ...
+
+    @overload
+    def encode_iter(
+        self, texts: Texts, *, precision: str, **options: Unpack[EncodeOptions]
+    ) -> Generator[npt.NDArray[Any], None, None]: ...
+
+    @as_in(encode)
+    def encode_iter(self, texts: Texts, **options: Unpack[VectorOptions]) -> Generator[npt.NDArray[Any], None, None]:
+        """Encode a stream, which may never end, and yield its vectors in order as they come, in bounded memory.
+
+        Texts are read and sent as in `encode`, up to 4,096 at a time, and those that were read together come back
+        together; at most three such blocks are held. Nothing new is read or sent while the caller works on a block.
+        Closing the iterator gives up what is on its way. Arguments are those of `encode`, but that `texts` is no single
+        str and the default `priority` is `bulk`; errors too, once the iterator comes to them. A `timeout` counts from
+        the first block that is asked for, and the time between blocks with it. A blocking stream that pauses holds
+        back what was read last; to `AsyncClient` it does not.
+
+        Yields:
+            [n, D] float32, or of another `precision`: the next n texts.
+        """
+        return self._session.encode_iter(texts, options)
 
     @overload
     def encode_tokens(self, texts: str, **options: Unpack[TokenOptions]) -> TokenVectors: ...  # type: ignore[overload-overlap]

@@ -6,16 +6,18 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from client_sdk._call.drive import ask, ask_async, drive, drive_async
-from client_sdk._call.job import AnswerKind, Job, vectors
+from client_sdk._call.blocks import Block
+from client_sdk._call.drive import ask, ask_async, drive, drive_async, drive_blocks, drive_blocks_async
+from client_sdk._call.job import AnswerKind, Job, blocks, vectors
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, missing_model
 from client_sdk._call.texts import AnyTexts, TextSource
-from client_sdk._errors import ClientError, DeadlineExceeded, ModelNotFound, ServerBusy, ServerUnreachable
+from client_sdk._errors import ClientError, DeadlineExceeded, InvalidType, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._settings import Settings
 from client_sdk._transport.base import AsyncTransport, Query, Transport
@@ -56,6 +58,19 @@ class Session(Reconnecting):
         """Have each text made a vector, with the options of `Client.encode`."""
         kind, rest = vectors(options)
         return self.call(kind, texts, rest)
+
+    def encode_iter(self, texts: AnyTexts, options: Mapping[str, Any]) -> Generator[Block, None, None]:
+        """As `encode`, in blocks. Wrong options are refused at once; it starts when it is used."""
+        job, timeout = _iterated(self.settings, texts, options)
+        return self._blocks(job, timeout)
+
+    def _blocks(self, job: Job[list[Block]], timeout: float | None) -> Generator[Block, None, None]:
+        try:
+            yield from drive_blocks(job, self.open(), self.settings.deadline(timeout))
+        except ModelNotFound as error:
+            raise self._missing(job.model, error, job.model_version) from None
+        finally:
+            job.close()
 
     def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""
@@ -147,6 +162,22 @@ class AsyncSession(Reconnecting):
         kind, rest = vectors(options)
         return await self.call(kind, texts, rest)
 
+    def encode_iter(self, texts: AnyTexts, options: Mapping[str, Any]) -> AsyncGenerator[Block, None]:
+        """As `encode`, in blocks. Wrong options are refused at once; it starts when it is used."""
+        job, timeout = _iterated(self.settings, texts, options, asynchronous=True)
+        return self._blocks(job, timeout)
+
+    async def _blocks(self, job: Job[list[Block]], timeout: float | None) -> AsyncGenerator[Block, None]:
+        try:
+            driven = drive_blocks_async(job, self.open(), self.settings.deadline(timeout))
+            async with aclosing(driven):
+                async for block in driven:
+                    yield block
+        except ModelNotFound as error:
+            raise await self._missing(job.model, error, job.model_version) from None
+        finally:
+            job.close()
+
     async def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""
         try:
@@ -211,6 +242,18 @@ def _timed(settings: Settings, options: Mapping[str, Any]) -> tuple[Deadline, di
     """The end of a call that starts now, and the options but for its timeout."""
     rest = dict(options)
     return settings.deadline(rest.pop("timeout", None)), rest
+
+
+def _iterated(
+    settings: Settings, texts: AnyTexts, options: Mapping[str, Any], *, asynchronous: bool = False
+) -> tuple[Job[list[Block]], float | None]:
+    """What is sent for an iterator, and the call's timeout, checked."""
+    if isinstance(texts, str):
+        raise InvalidType("encode_iter() takes a collection or a stream of texts; encode() takes a single str")
+    kind, rest = blocks(options)
+    timeout = rest.pop("timeout", None)
+    settings.deadline(timeout)
+    return kind.asked(settings.model, texts, rest, asynchronous=asynchronous), timeout
 
 
 def _close(transport: Transport, process: int) -> None:

@@ -44,7 +44,7 @@ class Rows:
     """Rows of one output, written straight into one array: [N, ...].
 
     With a known number of texts the array is made once; with a stream it grows by doubling, in place. What is kept of
-    each reply is what `convert` makes of it.
+    each reply is what `convert` makes of it. The first row is that of the text at `start`.
     """
 
     def __init__(
@@ -53,11 +53,13 @@ class Rows:
         dtype: npt.DTypeLike,
         count: int | None,
         convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
+        start: int = 0,
     ) -> None:
         self._output = output
         self._dtype = dtype
         self._count = count
         self._convert = convert
+        self._start = start
         self._array: npt.NDArray[Any] | None = None
         self._end = 0
 
@@ -68,7 +70,8 @@ class Rows:
             _check_finite(rows, positions)
         if self._convert is not None:
             rows = self._convert(rows)
-        end = max(positions) + 1
+        indices = [position - self._start for position in positions]
+        end = max(indices) + 1
         if self._array is None:
             self._array = np.empty((self._count or end, *rows.shape[1:]), self._dtype)
         if rows.shape[1:] != self._array.shape[1:]:
@@ -79,7 +82,7 @@ class Rows:
         if end > len(self._array):
             # Nothing else refers to the memory; refcheck would count debuggers and profilers.
             self._array.resize((max(end, 2 * len(self._array)), *rows.shape[1:]), refcheck=False)
-        self._array[positions] = rows
+        self._array[indices] = rows
         self._end = max(self._end, end)
 
     def result(self) -> npt.NDArray[Any]:

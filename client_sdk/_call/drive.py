@@ -10,12 +10,13 @@ import asyncio
 import heapq
 import queue
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import aclosing, closing, suppress
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any, TypeVar
 
+from client_sdk._call.blocks import Block
 from client_sdk._call.job import Job
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE, IN_FLIGHT, Batch, cut
 from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
@@ -120,6 +121,20 @@ def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
         raise job.cut_short(error) from None
 
 
+def drive_blocks(job: Job[list[Block]], transport: Transport, deadline: Deadline) -> Iterator[Block]:
+    """As `drive`, and yield each block when it and those before it are there. While it is used, nothing new is sent."""
+    try:
+        learn(job.model, transport, deadline)
+        batches = job.batches(_limit(job, transport.peer), deadline)
+        with closing(_sending(job, batches, transport, deadline)) as sending:
+            for _ in sending:
+                for block in job.ready():
+                    yield block
+                    deadline.renew()
+    except DeadlineExceeded as error:
+        raise job.cut_short(error) from None
+
+
 def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Deadline) -> None:
     retry = Retry(deadline, transport.peer)
     while True:
@@ -135,6 +150,14 @@ def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Dead
 
 
 def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, deadline: Deadline) -> None:
+    for _ in _sending(job, batches, transport, deadline):
+        pass
+
+
+def _sending(
+    job: Job[Any], batches: Iterator[Batch], transport: Transport, deadline: Deadline
+) -> Generator[None, None, None]:
+    """Send batches, and yield whenever something has come back; what is on its way then is given up by closing it."""
     fresh = (piece for batch in batches for piece in cut(batch, _limit(job, transport.peer)))
     again: list[_Again] = []  # a heap
     order = count()
@@ -163,10 +186,11 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
             while len(flying) < room:
                 if again and again[0][0] <= deadline.clock():
                     _, _, batch, retry = heapq.heappop(again)
-                elif (new := next(fresh, None)) is not None:
+                elif not job.is_ahead and (new := next(fresh, None)) is not None:
                     batch, retry = new, Retry(deadline, transport.peer)
                     while not landed.empty():  # while the next texts were waited for
                         land(landed.get())
+                        yield
                     if not flying and not again:
                         deadline.renew()
                 else:
@@ -185,6 +209,7 @@ def _drive_many(job: Job[Any], batches: Iterator[Batch], transport: Transport, d
                     deadline.remaining()  # raises
                 continue
             land(pending)
+            yield
     finally:
         for pending in flying:
             pending.cancel()
@@ -199,6 +224,23 @@ def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
 
 async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> None:
     """Send all of a job, without blocking the event loop."""
+    async for _ in _sending_async(job, transport, deadline):
+        pass
+
+
+async def drive_blocks_async(
+    job: Job[list[Block]], transport: AsyncTransport, deadline: Deadline
+) -> AsyncGenerator[Block, None]:
+    """As `drive_blocks`, without blocking the event loop."""
+    async with aclosing(_sending_async(job, transport, deadline)) as sending:
+        async for _ in sending:
+            for block in job.ready():
+                yield block
+                deadline.renew()
+
+
+async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> AsyncGenerator[None, None]:
+    """Send all of a job, and yield whenever something has come back or is awaited no more."""
 
     async def serve(batch: Batch) -> None:
         retry = Retry(deadline, transport.peer)
@@ -226,7 +268,7 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadli
         async with aclosing(job.batches_async(_limit(job, transport.peer), deadline)) as batches:
             try:
                 while flying or not is_all:
-                    if following is None and not is_all and len(flying) < room:
+                    if following is None and not is_all and not job.is_ahead and len(flying) < room:
                         following = asyncio.create_task(_next_batch(batches))
                     waited_for: set[asyncio.Task[Any]] = flying | ({following} if following else set())
                     landed, _ = await asyncio.wait(
@@ -246,6 +288,7 @@ async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadli
                             flying.add(asyncio.create_task(serve(piece)))
                     if not landed:
                         deadline.remaining()  # raises
+                    yield
             finally:
                 given_up = [*flying, *([following] if following else [])]
                 for task in given_up:

@@ -9,13 +9,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from client_sdk._call.blocks import Block, Blocks
 from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE, Batch, batches, plan
@@ -73,6 +75,7 @@ class Job(Generic[R]):
         self._parameters = parameters
         self._source = source
         self._collector = collector
+        self._blocks = collector if isinstance(collector, Blocks) else None
         self._batch_size = positive_int("batch_size", batch_size)
         self._progress = Progress(source.count, show_progress)
         self._done = 0
@@ -97,7 +100,11 @@ class Job(Generic[R]):
             return iter([Batch(list(texts), [0])])
         size = min(self._batch_size, max_batch_size)
         in_memory = self._source.in_memory
-        planned = plan(texts if in_memory else deadline.bounding(texts), size, _still if in_memory else time.monotonic)
+        clock = _still if in_memory else time.monotonic
+        planned = plan(texts if in_memory else deadline.bounding(texts), size, clock, self._opened)
+        if self._blocks is not None:  # nothing is to wait for texts that may be long in coming
+            self._prioritize(2)
+            return planned
         first = list(islice(planned, 2))
         self._prioritize(len(first))
         return chain(first, planned)
@@ -108,11 +115,14 @@ class Job(Generic[R]):
             for batch in self.batches(max_batch_size, deadline):
                 yield batch
             return
+        if self._blocks is not None:
+            self._prioritize(2)
         first: list[Batch] = []
         async with aclosing(stream_windows(self._source.texts)) as windows:
             async for window in windows:
+                self._opened(window.end)
                 for batch in batches(window, min(self._batch_size, max_batch_size)):
-                    if len(first) < 2:
+                    if self._blocks is None and len(first) < 2:
                         first.append(batch)
                         if len(first) < 2:
                             continue  # whether there is another decides on the priority
@@ -121,6 +131,19 @@ class Job(Generic[R]):
                     yield batch
         if len(first) == 1:
             yield first[0]
+
+    def _opened(self, end: int) -> None:
+        if self._blocks is not None:
+            self._blocks.opened(end)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether so much waits for a reply that is late that nothing new is to be sent."""
+        return self._blocks is not None and self._blocks.is_ahead
+
+    def ready(self) -> Iterator[Block]:
+        """What can be given of a call that is still going on."""
+        return iter(()) if self._blocks is None else self._blocks.ready()
 
     def _prioritize(self, requests: int) -> None:
         """A call of several requests makes way for those of others, unless its caller chose a priority."""
@@ -292,10 +315,22 @@ VECTORS: AnswerKind[npt.NDArray[np.float32]] = AnswerKind("", ("EMBEDDING",), _v
 
 def vectors(options: Mapping[str, Any]) -> tuple[AnswerKind[npt.NDArray[Any]], dict[str, Any]]:
     """One vector a text, of the `precision` that a call's options name; and its other options."""
+    make, rest = _converted(options)
+    return AnswerKind(VECTORS.role, VECTORS.outputs, make), rest
+
+
+def blocks(options: Mapping[str, Any]) -> tuple[AnswerKind[list[Block]], dict[str, Any]]:
+    """The same, a window at a time."""
+    make, rest = _converted(options)
+    kind = AnswerKind(VECTORS.role, VECTORS.outputs, lambda _: Blocks(lambda start, count: make(count, start=start)))
+    return kind, rest
+
+
+def _converted(options: Mapping[str, Any]) -> tuple[Callable[..., Rows], dict[str, Any]]:
     rest = dict(options)
     precision, ranges = rest.pop("precision", "float32"), rest.pop("ranges", None)
     convert = converter(precision, ranges)
-    return replace(VECTORS, collector=lambda count: Rows("EMBEDDING", PRECISIONS[precision], count, convert)), rest
+    return partial(Rows, "EMBEDDING", PRECISIONS[precision], convert=convert), rest
 
 
 COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = AnswerKind(

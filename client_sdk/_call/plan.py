@@ -69,9 +69,18 @@ class Window:
         return self._opened + WINDOW_SECONDS - self._clock()
 
 
-def plan(texts: Iterable[Text], batch_size: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Batch]:
-    """Cut a stream into batches of texts of like length, reading no further ahead than a window."""
+def plan(
+    texts: Iterable[Text],
+    batch_size: int,
+    clock: Callable[[], float] = time.monotonic,
+    opened: Callable[[int], object] = lambda end: None,
+) -> Iterator[Batch]:
+    """Cut a stream into batches of texts of like length, reading no further ahead than a window.
+
+    `opened` is told the end of each window before its batches come.
+    """
     for window in windows(texts, clock):
+        opened(window.end)
         yield from batches(window, batch_size)
 
 

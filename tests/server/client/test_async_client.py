@@ -31,6 +31,7 @@ async def test_every_call_gives_what_the_blocking_client_gives(url, texts):
             same(await client.encode_query("First do it"), blocking.encode_query("First do it"))
             assert (await client.encode(texts, precision="binary")).shape == (len(texts), 48)
             same(await client.encode_document(mixed), blocking.encode_document(mixed))
+            same(np.concatenate([block async for block in client.encode_iter(iter(mixed))]), blocking.encode(mixed))
             assert (await client.count_tokens(mixed)).tolist() == blocking.count_tokens(mixed).tolist()
             assert await client.count_tokens("First do it") == 5
             for found, expected in zip(await client.encode_tokens(mixed), blocking.encode_tokens(mixed), strict=True):

@@ -1,5 +1,6 @@
 """Every call of the blocking client, over both protocols, against the real model."""
 
+import itertools
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -51,6 +52,21 @@ def test_a_generator_gives_what_its_list_gives(client, texts):
 def test_a_stream_longer_than_a_window_comes_out_whole(client):
     counts = client.count_tokens("a " * (1 + i % 3) for i in range(WINDOW_TEXTS + 100))
     assert counts.tolist() == [3 + i % 3 for i in range(WINDOW_TEXTS + 100)]
+
+
+def test_a_stream_without_an_end_gives_blocks_as_they_come(client, texts):
+    expected = client.encode(texts[:300])
+    endless = client.encode_iter(texts[i % 300] for i in itertools.count())
+    block = next(endless)
+    same(block, expected[np.arange(len(block)) % 300])
+    endless.close()
+    (whole,) = client.encode_iter(texts[:300], batch_size=16, precision="float16")
+    np.testing.assert_allclose(whole, expected, atol=1e-3)
+    with (
+        Client(client._session.settings.url, "nope") as other,
+        pytest.raises(client_sdk.ModelNotFound, match="there: b"),
+    ):
+        next(other.encode_iter(["a"]))
 
 
 def test_a_tuple_at_the_top_is_two_texts_and_within_a_list_it_is_a_pair(client):

@@ -19,7 +19,17 @@ def test_all_is_what_there_is():
 
 @pytest.mark.parametrize(
     "name",
-    ["encode", "encode_query", "encode_document", "encode_tokens", "count_tokens", "similarity", "info", "is_ready"],
+    [
+        "encode",
+        "encode_query",
+        "encode_document",
+        "encode_iter",
+        "encode_tokens",
+        "count_tokens",
+        "similarity",
+        "info",
+        "is_ready",
+    ],
 )
 def test_both_clients_take_the_same_arguments(name):
     blocking, asynchronous = (
@@ -32,7 +42,16 @@ def test_both_clients_take_the_same_arguments(name):
 
 @pytest.mark.parametrize("kind", [client_sdk.Client, client_sdk.AsyncClient])
 def test_annotations_can_be_read_by_programs(kind):
-    for name in ("__init__", "encode", "encode_query", "encode_document", "encode_tokens", "count_tokens", "info"):
+    for name in (
+        "__init__",
+        "encode",
+        "encode_query",
+        "encode_document",
+        "encode_iter",
+        "encode_tokens",
+        "count_tokens",
+        "info",
+    ):
         assert typing.get_type_hints(getattr(kind, name))
     assert typing.get_type_hints(client_sdk.encode)["return"]
     returned = inspect.signature(client_sdk.Client.encode, eval_str=True).return_annotation

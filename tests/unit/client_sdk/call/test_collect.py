@@ -37,6 +37,15 @@ def test_rows_are_kept_as_what_they_are_converted_to(count):
         Rows("EMBEDDING", np.int8, 9, lambda vectors: vectors.astype(np.int8)).take([7], reply([[np.nan]]))
 
 
+def test_rows_may_be_those_of_texts_from_a_later_one_on():
+    rows = Rows("EMBEDDING", np.float32, 2, start=7)
+    rows.take([8], reply([[8]]))
+    rows.take([7], reply([[7]]))
+    assert rows.result().tolist() == [[7], [8]]
+    with pytest.raises(ServerError, match="^text 8: .* not finite"):
+        rows.take([8], reply([[np.nan]]))
+
+
 def test_counts_are_integers():
     counts = Counts(2)
     counts.take([1, 0], {"TOKEN_COUNT": np.array([[7], [5]], np.int32)})
