@@ -18,6 +18,7 @@ COMMANDS = {
     "size": "throughput against number of texts, their length, and their mixture",
     "memory": "memory of client and server over a long bulk run",
     "soak": "everything at once for half an hour: does anything grow, fail or come out wrong?",
+    "recall": "what smaller vectors, encode(precision=), cost in a search",
     "ceiling": "latency and bulk throughput beside bare ONNX Runtime, in a minute",
 }
 

@@ -1,0 +1,1 @@
+"""What smaller vectors cost in a search."""
