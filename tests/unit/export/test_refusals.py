@@ -1,0 +1,122 @@
+"""What is refused, by the table of docs/export.md: each of its kinds is exported, and fails with the message there."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from export.__main__ import main
+from tests.support.checkpoints.folders import VOCABULARY, write_bert, write_json, write_modules, write_safetensors
+from tests.support.places import ROOT
+from tests.support.trained_tokenizers import SIZE, byte_level_bpe, write_trained
+
+POOLING = ("sentence_transformers.models.Pooling", {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
+
+
+def config(**values: Any) -> Callable[[Path], object]:
+    """A checkpoint whose config.json has these values too."""
+    return lambda folder: write_bert(folder, config=values)
+
+
+def adapter(folder: Path) -> None:
+    write_bert(folder)
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA"})
+
+
+def module(folder: Path) -> None:
+    write_bert(folder)
+    write_modules(folder, POOLING, ("sentence_transformers.models.WordWeights", {}))
+
+
+def shorter(folder: Path) -> None:
+    write_bert(folder)
+    write_modules(folder, POOLING)
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 16})
+
+
+def pickled(folder: Path) -> None:
+    write_bert(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def integers(folder: Path) -> None:
+    write_bert(folder, dtype="int8")
+
+
+def not_finite(folder: Path) -> None:
+    weights = write_bert(folder)
+    weights["embeddings.LayerNorm.bias"][3] = np.nan
+    write_safetensors(folder, weights)
+
+
+def incomplete(folder: Path) -> None:
+    write_bert(folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    write_safetensors(folder, weights)
+
+
+def japanese(folder: Path) -> None:
+    write_bert(folder, tokenizer_json=False)
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"})
+
+
+def other_tokens(folder: Path) -> None:
+    write_bert(folder, config={"vocab_size": SIZE}, vocabulary=[*VOCABULARY, *map(str, range(SIZE - len(VOCABULARY)))])
+    write_trained(folder, byte_level_bpe(), of_class="PreTrainedTokenizerFast")
+    values = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    values["model"]["dropout"] = 0.5  # other tokens each time
+    write_json(folder / "tokenizer.json", values)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "another architecture": config(model_type="t5"),
+    "described by its own code only": config(model_type="new", auto_map={"AutoModel": "modeling.NewModel"}),
+    "ALiBi": config(position_embedding_type="alibi"),
+    "jina-embeddings-v3 before it was converted": config(model_type="xlm-roberta", position_embedding_type="rotary"),
+    "mixture of experts": config(model_type="nomic_bert", num_experts=8),
+    "scaled rotations": config(model_type="gte", rope_parameters={"rope_type": "yarn", "factor": 4.0}),
+    "rotations of a part of a head": config(model_type="gte", partial_rotary_factor=0.5),
+    "another activation": config(hidden_act="mish"),
+    "decoder": config(is_decoder=True),
+    "quantized network": config(quantization_config={"quant_method": "gptq"}),
+    "pruned heads": config(pruned_heads={"0": [1]}),
+    "adapter": adapter,
+    "another head": config(architectures=["BertForTokenClassification"]),
+    "unknown module": module,
+    "a length of its own": shorter,
+    "pickled weights": pickled,
+    "integer weights": integers,
+    "weights that are not finite": not_finite,
+    "weights of another network": incomplete,
+    "vocabulary of another network": config(vocab_size=100),
+    "tokenizer that needs a program": japanese,
+    "tokenizer of other tokens than transformers'": other_tokens,
+}
+
+
+def documented() -> dict[str, str]:
+    """The message of each kind, in docs/export.md."""
+    rows = re.findall(r"(?m)^\| (.+) \| `(.+)` \| (.+) \|$", (ROOT / "docs/export.md").read_text("utf-8"))
+    return {kind.partition(" (")[0]: message for kind, message, _ in rows}
+
+
+def test_every_kind_that_is_documented_is_provoked() -> None:
+    assert list(documented()) == list(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_that_is_refused_is_told_what_is_documented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    KINDS[kind](tmp_path / "checkpoint")
+    assert main([str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository")]) == 1
+    said = capsys.readouterr().err
+    message = ".*".join(map(re.escape, documented()[kind].split("…")))
+    assert re.fullmatch(rf"error: {re.escape(str(tmp_path))}[^ ]*: {message}.*\n", said), said
+    assert not [path for path in (tmp_path / "repository").glob("*") if path.name.startswith("bert")]
