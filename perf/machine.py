@@ -19,6 +19,7 @@ def describe() -> dict[str, str | int | float]:
     """The machine, the versions, the command and the time, ready for JSON."""
     return {
         "cpu": cpu_model(),
+        "instructions": instruction_set(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_average_before": round(os.getloadavg()[0], 2),
@@ -53,6 +54,17 @@ def cpu_model() -> str:
     except OSError:
         found = None
     return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    """The widest vectors that it computes with; empty where that is not known."""
+    try:
+        flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
+    except OSError:
+        return ""
+    return next(
+        (name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("asimd", "NEON")) if flag in flags), ""
+    )
 
 
 def command_line() -> str:

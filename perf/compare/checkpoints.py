@@ -1,64 +1,105 @@
-"""The checkpoints that are compared on: the default model, and one of the size of BERT-base."""
+"""The checkpoints that are compared on: the default model, some of random weights, or any folder."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from export.network import architectures, network
+from export.network.architectures.config import Config
 from export.pipeline import export
 from export.settings import Request
 from perf.compare.systems.environment import FOLDER, PeerAbsent
 from perf.compare.systems.system import Model
 
-MODELS = ("minilm", "base")
-
 _MODELS = FOLDER / "models"
-_BASE = {
-    "architectures": ["BertModel"],
+_IDS = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102}
+_SMALL = {
+    **_IDS,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+    "vocab_size": 30522,
+}
+_BERT = {  # all that Google's code reads, bert-as-service among it
+    **_SMALL,
     "model_type": "bert",
     "attention_probs_dropout_prob": 0.1,
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
-    "hidden_size": 768,
     "initializer_range": 0.02,
-    "intermediate_size": 3072,
     "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 512,
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "pad_token_id": 0,
     "type_vocab_size": 2,
-    "vocab_size": 30522,
 }
+_DEBERTA_V3 = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "position_buckets": 256,
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+}
+RANDOM: dict[str, dict[str, Any]] = {
+    "base": {**_BERT, "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072},
+    "bert": _BERT,
+    "mpnet": {**_SMALL, "model_type": "mpnet", "max_position_embeddings": 514},
+    "deberta-v2": {**_SMALL, "model_type": "deberta-v2", **_DEBERTA_V3},
+    # The gates of ModernBERT are half as wide as another's feed-forward block, and there are two of them.
+    "modernbert": {**_SMALL, "model_type": "modernbert", "intermediate_size": 576, "max_position_embeddings": 8192},
+    "nomic_bert": {**_SMALL, "model_type": "nomic_bert", "max_position_embeddings": 2048},
+}
+"""config.json of checkpoints of random weights, by name: `base` of the size of BERT-base, the others of MiniLM's."""
+
+MODELS = ("minilm", *RANDOM)
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def get(name: str, repository: Path) -> Model:
     """A checkpoint and its export, each made if it is missing.
 
     Args:
-        name: Of `MODELS`.
-        repository: Where the default model is exported. BERT-base has a repository of its own and is exported anew
+        name: Of `MODELS`, or a folder of sentence-transformers' format, which is known by its own name then.
+        repository: Where the default model is exported. Others have a repository of their own and are exported anew
             each time, with the models as they stand in the template.
+
+    Raises:
+        ValueError: There is no such model.
     """
-    folder = _MODELS / name
-    if name == "base":
-        checkpoint = folder / "checkpoint"
-        if not checkpoint.exists():
-            write_base(checkpoint)
+    given = Path(name).expanduser().resolve()
+    if name not in MODELS and not (given / "modules.json").is_file():
+        raise ValueError(
+            f"no model is called {name}: there are {', '.join(MODELS)}, and folders of sentence-transformers "
+            "(with a modules.json)"
+        )
+    folder = _MODELS / (name if name in MODELS else given.name)
+    if name == "minilm":
+        checkpoint = minilm()
+    else:
+        if name in RANDOM:
+            checkpoint = folder / "checkpoint"
+            if not checkpoint.exists():
+                write_random(checkpoint, RANDOM[name])
+        else:
+            if given.name in MODELS:
+                raise ValueError(f"{name}: a folder that is called as one of {', '.join(MODELS)}; rename it")
+            shutil.rmtree(folder, ignore_errors=True)  # what peers have made of one that was called the same
+            checkpoint = given
         shutil.rmtree(folder / "repository", ignore_errors=True)
         repository = folder / "repository"
-    else:
-        checkpoint = minilm()
     if not (repository / "bert_encoder/1/model.onnx").exists():
         export(Request(str(checkpoint), "bert", repository), step=_step)
-    return Model(name, checkpoint, repository, "bert", folder)
+    return Model(folder.name, checkpoint, repository, "bert", folder)
 
 
 def minilm() -> Path:
@@ -69,10 +110,10 @@ def minilm() -> Path:
     return Path(spec.submodule_search_locations[0], "model")
 
 
-def write_base(folder: Path) -> None:
-    """Write a BERT-base of random weights as a sentence-transformers folder: mean pooling, vectors of length 1.
+def write_random(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write random weights as a sentence-transformers folder: mean pooling, vectors of length 1.
 
-    What it computes means nothing, and costs what a trained one does. Its tokenizer is that of the default model.
+    What they compute means nothing, and costs what trained ones do. Their tokenizer is that of the default model.
     """
     from safetensors.numpy import save_file
 
@@ -81,12 +122,16 @@ def write_base(folder: Path) -> None:
     (beside / "1_Pooling").mkdir(parents=True)
     for name in _TOKENIZER:
         shutil.copy(minilm() / name, beside / name)
-    save_file(random_weights(_BASE), beside / "model.safetensors", {"format": "pt"})
+    tokenizer = json.loads((beside / "tokenizer_config.json").read_text("utf-8"))
+    has_types = architectures.READERS[config["model_type"]](Config(folder, config)).types
+    inputs = [name for name in _INPUTS if has_types or name != "token_type_ids"]
+    save_file(random_weights(config), beside / "model.safetensors", {"format": "pt"})
     modules = ("models.Transformer", ""), ("models.Pooling", "1_Pooling"), ("models.Normalize", "2_Normalize")
     for path, value in {
-        "config.json": _BASE,
+        "config.json": config,
+        "tokenizer_config.json": {**tokenizer, "model_input_names": inputs},
         "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
-        "1_Pooling/config.json": {"word_embedding_dimension": _BASE["hidden_size"], "pooling_mode_mean_tokens": True},
+        "1_Pooling/config.json": {"word_embedding_dimension": config["hidden_size"], "pooling_mode_mean_tokens": True},
         "modules.json": [
             {"idx": i, "name": str(i), "path": where, "type": f"sentence_transformers.{kind}"}
             for i, (kind, where) in enumerate(modules)
@@ -96,41 +141,32 @@ def write_base(folder: Path) -> None:
     beside.rename(folder)
 
 
-def random_weights(config: dict[str, object], seed: int = 0) -> dict[str, np.ndarray]:
-    """The arrays of a BertModel under transformers' names, float32; the norms near the identity."""
-    rng = np.random.default_rng(seed)
-    size, wide = int(str(config["hidden_size"])), int(str(config["intermediate_size"]))
-    arrays: dict[str, np.ndarray] = {}
+def random_weights(config: Mapping[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
+    """The arrays of an encoder under transformers' names, float32; the norms near the identity."""
+    encoder = architectures.READERS[config["model_type"]](Config(Path("config.json"), config))
+    weights = _Drawn(seed)
+    network.build(encoder, weights, pooler=encoder.pooler is not None)
+    return weights.arrays
 
-    def add(name: str, *shape: int) -> None:
-        arrays[name] = (0.04 * rng.standard_normal(shape, np.float32)).astype(np.float32)
 
-    def linear(name: str, rows: int, columns: int) -> None:
-        add(f"{name}.weight", rows, columns)
-        add(f"{name}.bias", rows)
+class _Drawn:
+    """Makes each weight that is asked for."""
 
-    def norm(name: str) -> None:
-        add(f"{name}.weight", size)
-        arrays[f"{name}.weight"] += 1
-        add(f"{name}.bias", size)
+    def __init__(self, seed: int) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self._rng = np.random.default_rng(seed)
 
-    for name, rows in (
-        ("word", "vocab_size"),
-        ("position", "max_position_embeddings"),
-        ("token_type", "type_vocab_size"),
-    ):
-        add(f"embeddings.{name}_embeddings.weight", int(str(config[rows])), size)
-    norm("embeddings.LayerNorm")
-    for layer in (f"encoder.layer.{index}" for index in range(int(str(config["num_hidden_layers"])))):
-        for part in ("query", "key", "value"):
-            linear(f"{layer}.attention.self.{part}", size, size)
-        linear(f"{layer}.attention.output.dense", size, size)
-        norm(f"{layer}.attention.output.LayerNorm")
-        linear(f"{layer}.intermediate.dense", wide, size)
-        linear(f"{layer}.output.dense", size, wide)
-        norm(f"{layer}.output.LayerNorm")
-    linear("pooler.dense", size, size)
-    return arrays
+    def has(self, name: str) -> bool:
+        return True
+
+    def take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name not in self.arrays:
+            values = np.float32(0.04) * self._rng.standard_normal(shape, np.float32)
+            self.arrays[name] = values + np.float32(len(shape) == 1 and name.endswith(".weight"))  # a norm's
+        return self.arrays[name]
+
+    def skipped(self) -> list[str]:
+        return []
 
 
 @contextmanager

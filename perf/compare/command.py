@@ -29,7 +29,7 @@ from perf.compare.systems.environment import PeerAbsent
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from perf.compare.systems.sentence_transformers.torch import SentenceTransformersTorch
 from perf.compare.systems.system import BULK, LOADS, InProcess, Model, Peer
-from perf.compare.workload import BLOCK, Workload, bulk_texts, workload
+from perf.compare.workload import BLOCK, bulk_texts, workload
 from perf.failure import Failure
 from perf.machine import describe, warn_if_busy
 from perf.plots import PlotsMissing
@@ -77,7 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--systems", nargs="+", default=[], metavar="NAME", help=f"to compare, of {names} (default: all)"
     )
-    parser.add_argument("--model", choices=checkpoints.MODELS, default="minilm", help="(default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["minilm"],
+        help=f"{', '.join(checkpoints.MODELS)}, or a folder of sentence-transformers; several take turns "
+        "(default: minilm)",
+    )
     parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="of the default model (default: %(default)s)"
     )
@@ -97,11 +103,10 @@ def run(args: argparse.Namespace) -> int:
         if args.setup is not None:
             return _set_up(chosen(args.setup))
         systems = chosen(args.systems)
-        model = checkpoints.get(args.model, args.repository)
-        texts = workload(load_tokenizer(model.repository, model.family), args.texts, MAX_TOKENS)
         machine = describe()
         warn_if_busy(machine)
-        _Comparison(args, systems, model, texts, machine).run()
+        models = [checkpoints.get(name, args.repository) for name in dict.fromkeys(args.model)]
+        _run([_Comparison(args, systems, model, machine) for model in models], args.repeats)
     except (ValueError, FileNotFoundError) as error:
         raise Failure(str(error)) from None
     return 0
@@ -124,21 +129,32 @@ def _set_up(systems: Sequence[Peer]) -> int:
     return int(failed)
 
 
-class _Comparison:
-    """One run."""
+def _run(comparisons: Sequence[_Comparison], rounds: int) -> None:
+    """Measure round by round, all systems on each model in turn, and write after each what there is."""
+    for comparison in comparisons:
+        comparison.prepare()
+    with contextlib.suppress(KeyboardInterrupt):
+        for number in range(1, rounds + 1):
+            for comparison in comparisons:
+                comparison.measure(number)
+    for comparison in comparisons:
+        comparison.show()
 
-    def __init__(
-        self, args: argparse.Namespace, peers: Sequence[Peer], model: Model, texts: Workload, machine: dict[str, Any]
-    ) -> None:
-        self._args, self._peers, self._model, self._texts, self._machine = args, peers, model, texts, machine
+
+class _Comparison:
+    """All systems on one model."""
+
+    def __init__(self, args: argparse.Namespace, peers: Sequence[Peer], model: Model, machine: dict[str, Any]) -> None:
+        self._args, self._peers, self._model, self._machine = args, peers, model, machine
+        self._texts = workload(load_tokenizer(model.repository, model.family), args.texts, MAX_TOKENS)
         self._systems = {
             peer.name: System(peer.name, peer.title, peer.settings, isinstance(peer, InProcess)) for peer in peers
         }
         self._bulk_texts: dict[str, int] = {}
 
-    def run(self) -> None:
-        """Measures round by round, and writes after each what there is."""
-        reference = self._reference()
+    def prepare(self) -> None:
+        """Compute what vectors are compared with, and make what systems need."""
+        self._expected = self._reference()
         for peer in self._peers:
             with self._may_be_absent(peer):
                 for environment in peer.environments:
@@ -146,19 +162,19 @@ class _Comparison:
                 peer.prepare(self._model)
                 found = peer.environments[0].packages() if peer.environments else {}
                 self._systems[peer.name].versions = {n: found[n] for n in _SHOWN_VERSIONS if n in found}
-        with contextlib.suppress(KeyboardInterrupt):
-            for number in range(1, self._args.repeats + 1):
-                for peer in self._peers:
-                    if not self._systems[peer.name].absent:
-                        with self._may_be_absent(peer):
-                            self._measure(peer, number, reference)
-                self._write(number)
-        self._show()
+
+    def measure(self, number: int) -> None:
+        """Measure a round, and write what there is."""
+        for peer in self._peers:
+            if not self._systems[peer.name].absent:
+                with self._may_be_absent(peer):
+                    self._measure(peer, number)
+        self._write(number)
 
     def _reference(self) -> np.ndarray:
         peer = SentenceTransformersTorch()
         peer.environments[0].require()
-        print("computing what vectors are compared with ...", flush=True)
+        print(f"computing what vectors of {self._model.name} are compared with ...", flush=True)
         with running(peer, self._model) as session:
             return session.vectors(self._texts.checked, 64, 1)
 
@@ -170,13 +186,13 @@ class _Comparison:
             self._systems[peer.name].absent = str(error)
             print(f"  {peer.title}: ABSENT: {error}", flush=True)
 
-    def _measure(self, peer: Peer, number: int, reference: np.ndarray) -> None:
+    def _measure(self, peer: Peer, number: int) -> None:
         system = self._systems[peer.name]
-        print(f"round {number}, {peer.title}", flush=True)
+        print(f"round {number}, {self._model.name}, {peer.title}", flush=True)
         started = time.monotonic()
         with running(peer, self._model) as session:
             system.add_cost("start_seconds", time.monotonic() - started)
-            system.difference = check(session, self._texts.checked, reference, peer.contract)
+            system.difference = check(session, self._texts.checked, self._expected, peer.contract)
             for load in self._args.loads:
                 if load in peer.loads:
                     system.add(load, found := self._load(session, peer, load))
@@ -239,8 +255,10 @@ class _Comparison:
             "bulk_seconds": self._args.bulk_seconds,
         }
 
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Print what was found."""
         systems = list(self._systems.values())
+        print(f"\n{self._model.name}")
         print("\n" + table(HEADERS, rows(systems, OURS, CEILINGS)))
         print("\n" + table(["system", "client cores", "idle", "MB", "start s", "difference"], cost_rows(systems)))
         print("\n" + table(AGAINST_HEADERS, against_each(systems, OURS, CEILINGS)))

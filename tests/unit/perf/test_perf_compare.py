@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 
 import numpy as np
+import onnxruntime
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from perf.compare.checkpoints import random_weights
+from export.pipeline import export
+from export.settings import Request
+from perf.compare import checkpoints
+from perf.compare.checkpoints import RANDOM, random_weights
 from perf.compare.comparison import Figure, System, against_each, markdown, ratios, rows, summary_lines
 from perf.compare.running.closed_loop import Call, closed_loop, each_once
 from perf.compare.systems.bert_as_service.google_names import google_name
@@ -269,8 +274,38 @@ def test_arrays_get_the_names_that_google_gave_them() -> None:
     assert google_name("pooler.dense.bias") == ("bert/pooler/dense/bias", False)
 
 
+def test_a_model_that_is_neither_known_nor_a_folder_is_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no model is called nonsense: there are minilm, base, bert, .*modules.json"):
+        checkpoints.get("nonsense", tmp_path)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_weights_are_what_a_model_of_each_name_needs(tmp_path, name: str) -> None:
+    """In small: export takes the checkpoint, and puts out finite numbers."""
+    config = {**RANDOM[name], "hidden_size": 24, "num_hidden_layers": 2, "intermediate_size": 40}
+    checkpoints.write_random(tmp_path / name, config)
+    request = Request(str(tmp_path / name), "small", tmp_path / "repository")
+    network = export(request, step=lambda what: contextlib.nullcontext()) / "model.onnx"
+    ids = np.array([101, 2000, 2001, 102], np.int32)
+    inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0, "pooling_mask": ids * 0 + 1}
+    inputs |= dict.fromkeys((f"{each}_shape" for each in inputs), np.array([[4]], np.int32))
+    (pooled,) = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"]).run(["pooled"], inputs)
+    assert pooled.shape == (1, 4, 24)
+    assert np.isfinite(pooled).all() and pooled.std() > 0.01
+
+
+def test_the_same_seed_makes_the_same_weights() -> None:
+    small = {**RANDOM["mpnet"], "hidden_size": 24, "num_hidden_layers": 1, "vocab_size": 9}
+    first, again, other = random_weights(small), random_weights(small), random_weights(small, seed=1)
+    name = "encoder.relative_attention_bias.weight"
+    assert first.keys() == again.keys()
+    assert np.array_equal(first[name], again[name]) and not np.array_equal(first[name], other[name])
+
+
 def test_random_weights_have_the_shapes_of_the_config() -> None:
     config = {
+        "model_type": "bert",
+        "num_attention_heads": 2,
         "hidden_size": 8,
         "intermediate_size": 12,
         "num_hidden_layers": 2,

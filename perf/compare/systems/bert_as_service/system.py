@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from perf.compare.systems.environment import Environment, run
+from perf.compare.systems.environment import Environment, PeerAbsent, run
 from perf.compare.systems.server import free_port, serving
 from perf.compare.systems.system import Model, Peer, Serving
 
@@ -56,6 +56,9 @@ class BertAsService(Peer):
 
     def prepare(self, model: Model) -> None:
         """Write a checkpoint in Google's format."""
+        kind = json.loads((model.checkpoint / "config.json").read_text("utf-8")).get("model_type", "bert")
+        if kind != "bert":
+            raise PeerAbsent(f"it serves BERT, and this is a {kind}")
         _google_checkpoint(model)
 
     @contextmanager

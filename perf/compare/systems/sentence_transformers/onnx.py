@@ -35,7 +35,7 @@ class SentenceTransformersOnnx(InProcess):
     name = "sentence-transformers-onnx"
     title = "sentence-transformers in process, ONNX Runtime"
     settings = (
-        "fp32, a graph fused by onnxruntime.transformers (attention, GELU, norms), a thread a core, "
+        "fp32, a graph fused by onnxruntime.transformers (BERT's attention, GELU, norms), a thread a core, "
         f"batch_size {BATCH_SIZE}, sorted by length by the library itself; clients are threads that call encode"
     )
     environments = (ENVIRONMENT,)

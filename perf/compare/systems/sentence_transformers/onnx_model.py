@@ -2,11 +2,12 @@
 
 Runs in the environment of sentence-transformers' ONNX backend:
 
-    python -m perf.peers.onnx_model CHECKPOINT FOLDER
+    python -m perf.compare.systems.sentence_transformers.onnx_model CHECKPOINT FOLDER
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ from sentence_transformers import SentenceTransformer
 
 
 def main(checkpoint: str, folder: Path) -> None:
-    """Export with optimum, by way of sentence-transformers, and fuse attention, GELU and norms for the CPU."""
+    """Export with optimum, by way of sentence-transformers, and fuse attention, GELU and norms for the CPU.
+
+    Attention is BERT's only: no other is known to the fusion. What was fused is written to `fused.json`.
+    """
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     model = SentenceTransformer(checkpoint, device="cpu", backend="onnx")
@@ -27,9 +31,11 @@ def main(checkpoint: str, folder: Path) -> None:
         str(path), "bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size, opt_level=1
     )
     statistics = fused.get_fused_operator_statistics()
-    if statistics["Attention"] != config.num_hidden_layers:
+    if config.model_type == "bert" and statistics["Attention"] != config.num_hidden_layers:
         sys.exit(f"{statistics['Attention']} attentions were fused, of {config.num_hidden_layers}")
     fused.save_model_to_file(str(path))
+    found = {name: count for name, count in statistics.items() if count}
+    (beside / "fused.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     beside.rename(folder)
 
 
