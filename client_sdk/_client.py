@@ -12,7 +12,6 @@ from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS
 from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions, VectorOptions
-from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
@@ -131,7 +130,7 @@ class Client(Reconnecting):
         prompt_name: str | None = None,
         model_version: int | None = None,
         priority: str | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         show_progress: bool = False,
         timeout: float | None = None,
     ) -> npt.NDArray[Any]:
@@ -167,7 +166,8 @@ class Client(Reconnecting):
             model_version: The version of the model to use, among those that are served. Default: the highest.
             priority: `interactive`, or `bulk` for a call whose texts the network takes after those of the others.
                 Default: `bulk` for a call that does not fit into one request.
-            batch_size: Texts in a request; no more than the server takes are sent at once.
+            batch_size: Texts in a request; no more than the server takes are sent at once. Default: 64, and of longer
+                texts as many as have no more tokens than 64 texts of 512.
             show_progress: Show a bar on standard error; needs tqdm.
             timeout: Seconds for the whole call, the time that an iterable takes to give its texts included. Default:
                 the client's; without one, the call fails when no answer came for 60 seconds.
@@ -292,7 +292,7 @@ class Client(Reconnecting):
         prompt_name: str | None = None,
         model_version: int | None = None,
         priority: str | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         show_progress: bool = False,
         timeout: float | None = None,
     ) -> TokenVectors | list[TokenVectors]:
@@ -339,7 +339,7 @@ class Client(Reconnecting):
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         show_progress: bool = False,
         timeout: float | None = None,
     ) -> int | npt.NDArray[np.int64]:
@@ -375,7 +375,7 @@ class Client(Reconnecting):
         prompt_name: str | None = None,
         model_version: int | None = None,
         priority: str | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         show_progress: bool = False,
         timeout: float | None = None,
     ) -> npt.NDArray[np.float32] | float:

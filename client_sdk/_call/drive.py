@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from client_sdk._call.blocks import Block
 from client_sdk._call.job import Job
-from client_sdk._call.plan import DEFAULT_BATCH_SIZE, IN_FLIGHT, Batch, cut
+from client_sdk._call.plan import IN_FLIGHT, Batch, cut
 from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
-from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Reach, Transport
+from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Transport
 from client_sdk._transport.peer import TooManyTexts
 from client_sdk._transport.retry import GRACE, Deadline, Retry
 from client_sdk._transport.unbroken import get
@@ -101,16 +101,12 @@ def _cut(error: TooManyTexts, batch: Batch) -> list[Batch]:
     return list(cut(batch, max(1, min(error.limit, len(batch.texts) - 1))))
 
 
-def _limit(job: Job[Any], peer: Reach) -> int:
-    return peer.limit(job.model) or DEFAULT_BATCH_SIZE
-
-
 def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
     """Send all of a job, blocking."""
     try:
         if job.must_know_the_model:
             learn(job.model, transport, deadline)
-        batches = job.batches(_limit(job, transport.peer), deadline)
+        batches = job.batches(transport.peer, deadline)
         first = list(islice(batches, 2))
         deadline.renew()
         if len(first) == 1 and job.leave_out is None:
@@ -125,7 +121,7 @@ def drive_blocks(job: Job[list[Block]], transport: Transport, deadline: Deadline
     """As `drive`, and yield each block when it and those before it are there. While it is used, nothing new is sent."""
     try:
         learn(job.model, transport, deadline)
-        batches = job.batches(_limit(job, transport.peer), deadline)
+        batches = job.batches(transport.peer, deadline)
         with closing(_sending(job, batches, transport, deadline)) as sending:
             for _ in sending:
                 for block in job.ready():
@@ -158,7 +154,7 @@ def _sending(
     job: Job[Any], batches: Iterator[Batch], transport: Transport, deadline: Deadline
 ) -> Generator[None, None, None]:
     """Send batches, and yield whenever something has come back; what is on its way then is given up by closing it."""
-    fresh = (piece for batch in batches for piece in cut(batch, _limit(job, transport.peer)))
+    fresh = (piece for batch in batches for piece in cut(batch, job.limit(transport.peer)))
     again: list[_Again] = []  # a heap
     order = count()
     flying: dict[Pending, tuple[Batch, InferRequest, Retry]] = {}
@@ -265,7 +261,7 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
     try:
         if job.must_know_the_model:
             await learn_async(job.model, transport, deadline)
-        async with aclosing(job.batches_async(_limit(job, transport.peer), deadline)) as batches:
+        async with aclosing(job.batches_async(transport.peer, deadline)) as batches:
             try:
                 while flying or not is_all:
                     if following is None and not is_all and not job.is_ahead and len(flying) < room:
@@ -284,7 +280,7 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
                         is_all = batch is None
                         if not flying:
                             deadline.renew()
-                        for piece in [] if batch is None else cut(batch, _limit(job, transport.peer)):
+                        for piece in [] if batch is None else cut(batch, job.limit(transport.peer)):
                             flying.add(asyncio.create_task(serve(piece)))
                     if not landed:
                         deadline.remaining()  # raises

@@ -5,11 +5,12 @@ Blocking and asynchronous clients share all of this; only the waiting differs (`
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from client_sdk._call.blocks import Block, Blocks
 from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
 from client_sdk._call.options import request_parameters
-from client_sdk._call.plan import DEFAULT_BATCH_SIZE, Batch, batches, plan
+from client_sdk._call.plan import BATCH_TOKENS, DEFAULT_BATCH_SIZE, Batch, Room, batches, plan
 from client_sdk._call.precision import PRECISIONS, converter
 from client_sdk._call.progress import Progress
 from client_sdk._call.stream import stream_windows
@@ -64,7 +65,7 @@ class Job(Generic[R]):
         parameters: Parameters,
         source: TextSource,
         collector: Collector[R],
-        batch_size: int,
+        batch_size: int | None,
         show_progress: bool,
         model_version: int | None = None,
     ) -> None:
@@ -76,7 +77,7 @@ class Job(Generic[R]):
         self._source = source
         self._collector = collector
         self._blocks = collector if isinstance(collector, Blocks) else None
-        self._batch_size = positive_int("batch_size", batch_size)
+        self._batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
         self._progress = Progress(source.count, show_progress)
         self._done = 0
         self.leave_out: Callable[[int, str], object] | None = None
@@ -92,16 +93,16 @@ class Job(Generic[R]):
         """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
         return not self.has_one_text or _shared_pin.get() is not None
 
-    def batches(self, max_batch_size: int, deadline: Deadline) -> Iterator[Batch]:
+    def batches(self, peer: Reach, deadline: Deadline) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""
+        room = self._room(peer)
         texts = self._source.texts
         assert not isinstance(texts, AsyncIterator)
         if self._source.single:
-            return iter([Batch(list(texts), [0])])
-        size = min(self._batch_size, max_batch_size)
+            return iter([Batch(list(texts), [0], room.read)])
         in_memory = self._source.in_memory
         clock = _still if in_memory else time.monotonic
-        planned = plan(texts if in_memory else deadline.bounding(texts), size, clock, self._opened)
+        planned = plan(texts if in_memory else deadline.bounding(texts), room, clock, self._opened)
         if self._blocks is not None:  # nothing is to wait for texts that may be long in coming
             self._prioritize(2)
             return planned
@@ -109,10 +110,10 @@ class Job(Generic[R]):
         self._prioritize(len(first))
         return chain(first, planned)
 
-    async def batches_async(self, max_batch_size: int, deadline: Deadline) -> AsyncGenerator[Batch, None]:
+    async def batches_async(self, peer: Reach, deadline: Deadline) -> AsyncGenerator[Batch, None]:
         """As `batches`, without holding up the event loop while a stream is read."""
         if self._source.in_memory:
-            for batch in self.batches(max_batch_size, deadline):
+            for batch in self.batches(peer, deadline):
                 yield batch
             return
         if self._blocks is not None:
@@ -121,7 +122,7 @@ class Job(Generic[R]):
         async with aclosing(stream_windows(self._source.texts)) as windows:
             async for window in windows:
                 self._opened(window.end)
-                for batch in batches(window, min(self._batch_size, max_batch_size)):
+                for batch in batches(window, self._room(peer)):
                     if self._blocks is None and len(first) < 2:
                         first.append(batch)
                         if len(first) < 2:
@@ -144,6 +145,17 @@ class Job(Generic[R]):
     def ready(self) -> Iterator[Block]:
         """What can be given of a call that is still going on."""
         return iter(()) if self._blocks is None else self._blocks.ready()
+
+    def limit(self, peer: Reach) -> int:
+        """Texts that the server takes in a request."""
+        return peer.limit(self.model) or DEFAULT_BATCH_SIZE
+
+    def _room(self, peer: Reach) -> Room:
+        """What a request may hold; a caller's own `batch_size` is taken as it is."""
+        read = min(peer.max_seq_len(self.model) or math.inf, float(self._parameters.get("max_seq_len", math.inf)))
+        if self._batch_size is None:
+            return Room(min(DEFAULT_BATCH_SIZE, self.limit(peer)), BATCH_TOKENS, read)
+        return Room(min(self._batch_size, self.limit(peer)), read=read)
 
     def _prioritize(self, requests: int) -> None:
         """A call of several requests makes way for those of others, unless its caller chose a priority."""
@@ -215,8 +227,9 @@ class Job(Generic[R]):
         self.leave_out(batch.positions[index], reason)
         self._done += 1
         self._progress.update(1)
-        return Batch(
-            batch.texts[:index] + batch.texts[index + 1 :], batch.positions[:index] + batch.positions[index + 1 :]
+        texts, positions = batch.texts, batch.positions
+        return replace(
+            batch, texts=texts[:index] + texts[index + 1 :], positions=positions[:index] + positions[index + 1 :]
         )
 
     def renumbered(self, error: ClientError, batch: Batch) -> ClientError:
@@ -275,7 +288,7 @@ class AnswerKind(Generic[R]):
         model: str,
         texts: AnyTexts | TextSource,
         parameters: Parameters,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         show_progress: bool = False,
         model_version: int | None = None,
         *,

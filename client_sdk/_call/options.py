@@ -37,7 +37,7 @@ class CountOptions(TypedDict, total=False):
     prompt: str | None
     prompt_name: str | None
     model_version: int | None
-    batch_size: int
+    batch_size: int | None
     show_progress: bool
     timeout: float | None
 
@@ -77,7 +77,7 @@ class ScoreOptions(TypedDict, total=False):
     prompt_name: str | None
     model_version: int | None
     priority: str | None
-    batch_size: int
+    batch_size: int | None
     show_progress: bool
     timeout: float | None
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client_sdk._call.texts import Text
 
 DEFAULT_BATCH_SIZE = 64
 """Texts in a request."""
+
+BATCH_TOKENS = DEFAULT_BATCH_SIZE * 512
+"""Tokens in a request, unless its size is the caller's wish: so many texts of BERT's longest, and fewer longer ones.
+
+The server computes rows of several requests together, so that smaller ones of long texts cost nothing; and it does not
+keep a caller waiting for an answer until dozens of such texts are computed.
+"""
 
 IN_FLIGHT = 4
 """Requests on their way to a server at the same time: enough for the server to merge some while it computes others."""
@@ -24,11 +32,33 @@ BATCH_CHARACTERS = 1 << 22
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a request may hold."""
+
+    texts: int
+    tokens: float = math.inf
+    read: float = math.inf
+    """Tokens of a text that the model computes at most."""
+
+    def for_texts_of(self, characters: int) -> int:
+        """How many texts of this length; one in any case."""
+        size = min(self.texts, BATCH_CHARACTERS // characters, self.tokens // min(characters, self.read))
+        return max(1, int(size))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Texts of one request, all str or all pairs, and where each stands in the caller's order."""
 
     texts: list[Text]
     positions: list[int]
+    read: float = math.inf
+    """Tokens of a text that the model computes at most."""
+
+    @property
+    def tokens(self) -> float:
+        """That it costs at most, or nearly so: a token has one character or more in almost every text."""
+        return sum(min(_length(text), self.read) for text in self.texts)
 
     def rows(self) -> list[list[bytes]]:
         """The texts in UTF-8, a row of one or of two for each."""
@@ -57,7 +87,7 @@ class Window:
 
     def add(self, text: Text) -> bool:
         """Take a text in; whether it was the last one for which there is room or time."""
-        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        length = _length(text)
         if not self.entries:
             self._opened = self._clock()
         self.entries.append((length, self.end, text))
@@ -71,7 +101,7 @@ class Window:
 
 def plan(
     texts: Iterable[Text],
-    batch_size: int,
+    room: Room,
     clock: Callable[[], float] = time.monotonic,
     opened: Callable[[int], object] = lambda end: None,
 ) -> Iterator[Batch]:
@@ -81,7 +111,7 @@ def plan(
     """
     for window in windows(texts, clock):
         opened(window.end)
-        yield from batches(window, batch_size)
+        yield from batches(window, room)
 
 
 def windows(texts: Iterable[Text], clock: Callable[[], float] = time.monotonic) -> Iterator[Window]:
@@ -95,7 +125,7 @@ def windows(texts: Iterable[Text], clock: Callable[[], float] = time.monotonic) 
         yield window
 
 
-def batches(window: Window, batch_size: int) -> Iterator[Batch]:
+def batches(window: Window, room: Room) -> Iterator[Batch]:
     """Cut a window into batches of texts of like length.
 
     A batch costs what its longest text costs, wherever rows are padded; and with the longest first, no long
@@ -105,21 +135,24 @@ def batches(window: Window, batch_size: int) -> Iterator[Batch]:
     pairs = [entry for entry in window.entries if not isinstance(entry[2], str)]
     for entries in (singles, pairs):
         entries.sort(key=lambda entry: -entry[0])
-        yield from _batches(entries, batch_size)
+        yield from _batches(entries, room)
 
 
 def cut(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in pieces of no more than `size` texts."""
     for start in range(0, len(batch.texts), size):
         end = start + size
-        yield Batch(batch.texts[start:end], batch.positions[start:end])
+        yield replace(batch, texts=batch.texts[start:end], positions=batch.positions[start:end])
 
 
-def _batches(entries: list[_Entry], batch_size: int) -> Iterator[Batch]:
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
+def _batches(entries: list[_Entry], room: Room) -> Iterator[Batch]:
     start = 0
     while start < len(entries):
-        longest = max(1, entries[start][0])  # they are sorted
-        size = min(batch_size, max(1, BATCH_CHARACTERS // longest))
+        size = room.for_texts_of(max(1, entries[start][0]))  # they are sorted
         chosen = entries[start : start + size]
-        yield Batch([text for _, _, text in chosen], [position for _, position, _ in chosen])
+        yield Batch([text for _, _, text in chosen], [position for _, position, _ in chosen], room.read)
         start += size

@@ -77,7 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PRIORITIES,
         help="which texts the network takes first; default: bulk if there is more than one request",
     )
-    parser.add_argument("--batch-size", type=int, default=DEFAULT_BATCH_SIZE, metavar="N", help="texts in a request")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help=f"texts in a request; default: {DEFAULT_BATCH_SIZE}, or fewer long ones",
+    )
     parser.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,

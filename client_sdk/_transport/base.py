@@ -86,6 +86,10 @@ class Reach(Protocol):
         """Texts in a request that every server takes; None if that is not known."""
         ...
 
+    def max_seq_len(self, model: str) -> int | None:
+        """Tokens of a text that any server computes at most; None if that is not known."""
+        ...
+
     def may_serve(self, request: InferRequest) -> bool:
         """Whether anything there may have the model that is asked for."""
         ...

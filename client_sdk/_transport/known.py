@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,8 @@ class KnownModel:
     """Texts in a request; None if the configuration is closed."""
     identities: Mapping[str, str]
     """Version -> a hash over network, tokenizer and settings. Older exports, and models of others, have none."""
+    max_seq_len: int | None = None
+    """Tokens of a text that are computed at most; None if that is not known, as of older exports."""
     newest: str = ""
     """The highest version that is served, which answers where none is asked for; asked if there are several."""
 
@@ -36,6 +39,11 @@ def identities(config: Mapping[str, Any]) -> dict[str, str]:
         for name, value in config.get("parameters", {}).items()
         if name.startswith(_IDENTITY)
     }
+
+
+def _max_seq_len(config: Mapping[str, Any]) -> int | None:
+    value = config.get("parameters", {}).get("max_seq_len", {}).get("string_value", "")
+    return int(value) if re.fullmatch("[1-9][0-9]{0,8}", value) else None
 
 
 class Known:
@@ -57,7 +65,7 @@ class Known:
         """Keep what an answer says; None: it is refused to this client."""
         if query.kind == "config":
             limit = None if answer is None else max(1, int(answer.get("max_batch_size", 0)))
-            self._models[query.model] = KnownModel(limit, identities(answer or {}))
+            self._models[query.model] = KnownModel(limit, identities(answer or {}), _max_seq_len(answer or {}))
         elif query.kind == "metadata" and (known := self._models.get(query.model)) is not None:
             served = (answer or {}).get("versions") or list(known.identities)
             self._models[query.model] = replace(known, newest=max(served, key=int, default=""))
@@ -70,6 +78,11 @@ class Known:
         """Texts in a request; None if that is not known."""
         known = self._models.get(model)
         return None if known is None else known.max_batch_size
+
+    def max_seq_len(self, model: str) -> int | None:
+        """Tokens of a text that are computed at most; None if that is not known."""
+        known = self._models.get(model)
+        return None if known is None else known.max_seq_len
 
     def identity(self, model: str, version: str) -> str | None:
         """Of the model that answers; empty if it has none, None if that is not known."""

@@ -86,6 +86,7 @@ def step_settings(family: Family) -> dict[str, str]:
 
 
 def _ensemble(config: ModelConfig, family: Family) -> None:
+    _for_clients(config, family)
     _, encoder, pooling = config.ensemble_scheduling.step
     for tensors in (encoder.output_map, pooling.input_map):
         tensors.clear()
@@ -97,7 +98,13 @@ def _ensemble(config: ModelConfig, family: Family) -> None:
         _set_scores(config.output[0], family)
 
 
+def _for_clients(config: ModelConfig, family: Family) -> None:
+    """Say what a text costs at most, which a client bounds its requests by, where it looks first."""
+    set_parameters(config.parameters, max_seq_len=str(family.max_seq_len))
+
+
 def _tokens(config: ModelConfig, family: Family) -> None:
+    _for_clients(config, family)
     config.output[0].dims[:] = [-1, family.token_size]
 
 

@@ -251,8 +251,8 @@ def _check_configs(
     decided = {*_DECIDED, *(f"parameter {key}" for key in step_settings(family))}
     notes = []
     for name, text in texts.items():
-        old = _without_identities(there.get(name, ModelConfig()))
-        changed = _changed(old, _without_identities(text_format.Parse(text, ModelConfig()))) if old.name else []
+        old = _compared(there.get(name, ModelConfig()))
+        changed = _changed(old, _compared(text_format.Parse(text, ModelConfig()))) if old.name else []
         if changed and others:
             raise ExportError(
                 f"version {others[-1]} of {family.name!r} stays beside this one, and Triton has one config.pbtxt for "
@@ -265,10 +265,12 @@ def _check_configs(
     return notes
 
 
-def _without_identities(config: ModelConfig) -> ModelConfig:
+def _compared(config: ModelConfig) -> ModelConfig:
+    """The config without what is of one version, or stands there for clients: older exports say it in the tokenizer."""
     copy = ModelConfig()
     copy.CopyFrom(config)
-    for key in [key for key in copy.parameters if key.startswith(IDENTITY)]:
+    for_clients = {"max_seq_len"} if config.platform == "ensemble" else set()
+    for key in [key for key in copy.parameters if key.startswith(IDENTITY) or key in for_clients]:
         del copy.parameters[key]
     return copy
 

@@ -28,6 +28,7 @@ class FakeTransport:
         self.answer = answer
         self.limit = 64
         self.identity = ""
+        self.max_seq_len = 512
         self.requests: list[InferRequest] = []
         self.started: list[Future[Reply]] = []
         self.flying = self.most_flying = 0
@@ -51,7 +52,9 @@ class FakeTransport:
         return self.started[-1]
 
     def query(self, query: Any, timeout: float) -> dict[str, Any]:
-        """What it is asked first: its configuration, which says its limit."""
+        """What it is asked first: its configuration, which says its limits."""
         with self.peer.asking(query) as noted:
-            parameters = {"identity.1": {"string_value": self.identity}} if self.identity else {}
+            parameters = {"max_seq_len": {"string_value": str(self.max_seq_len)}}
+            if self.identity:
+                parameters["identity.1"] = {"string_value": self.identity}
             return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})

@@ -129,6 +129,11 @@ class Pool(Generic[T]):
         limits = [member.transport.peer.limit(model) for member in self._members]
         return min((limit for limit in limits if limit is not None), default=None)
 
+    def max_seq_len(self, model: str) -> int | None:
+        """Tokens of a text that any server computes at most, of which that is known."""
+        lengths = [member.transport.peer.max_seq_len(model) for member in self._members]
+        return max((length for length in lengths if length is not None), default=None)
+
     def may_serve(self, request: InferRequest) -> bool:
         """Whether any server may have the model that is asked for."""
         return any(_may_serve(member, request) for member in self._members)

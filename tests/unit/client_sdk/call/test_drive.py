@@ -50,6 +50,7 @@ def run(request):
         run.transport = FakeTransport(answer) if request.param == "blocking" else AsyncFake(answer)
         run.transport.limit = limit
         run.transport.identity = run.identity
+        run.transport.max_seq_len = run.max_seq_len
         if request.param == "blocking":
             drive(job, run.transport, deadline or Deadline(timeout, clock))
         else:
@@ -57,6 +58,7 @@ def run(request):
         return job.result()
 
     run.identity = ""
+    run.max_seq_len = 512
     return run
 
 
@@ -81,6 +83,16 @@ def test_a_few_requests_are_on_their_way_at_once_and_no_more(run):
 def test_batches_obey_the_servers_limit(run):
     run([str(i) for i in range(100)], batch_size=64, limit=7)
     assert max(len(texts_of(request)) for request in run.transport.requests) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({}, 4), ({"batch_size": 64}, 64), ({"batch_size": 2}, 2), ({"parameters": {"max_seq_len": 1024}}, 32)],
+)
+def test_long_texts_travel_in_requests_of_the_usual_cost_unless_the_caller_says_how_many(run, options, size):
+    run.max_seq_len = 8192
+    run(["1" + " " * 20_000] * 100, **{"batch_size": None, **options})
+    assert max(len(texts_of(request)) for request in run.transport.requests) == size
 
 
 def test_a_single_batch_is_sent_alone(run):

@@ -30,6 +30,14 @@ def test_the_only_identity_is_the_models(peer):
     assert peer.identity("bert", "") == peer.identity("bert", "3") == "abc" and peer.limit("bert") == 64
 
 
+@pytest.mark.parametrize(("value", "tokens"), [("8192", 8192), ("", None), ("0", None), ("-1", None), ("1e30", None)])
+def test_what_a_text_costs_at_most_is_known_where_the_model_says_it(peer, value, tokens):
+    learn(peer, {"parameters": {"max_seq_len": {"string_value": value}}})
+    assert peer.max_seq_len("bert") == tokens and peer.max_seq_len("other") is None
+    peer.note(Query("config", "bert"), config())  # an older export
+    assert peer.max_seq_len("bert") is None
+
+
 def test_of_several_identities_it_is_that_of_the_version_or_of_the_highest_that_is_served(peer):
     assert learn(peer, config(v2="two", v10="ten", v11="eleven"), ["2", "10"]) == ["config", "metadata"]
     assert (peer.identity("bert", ""), peer.identity("bert", "2"), peer.identity("bert", "11")) == (

@@ -70,6 +70,14 @@ def test_requests_go_round(make):
     assert make(numbers, numbers, numbers).next(7) == [0, 1, 2, 0, 1, 2, 0]
 
 
+def test_a_text_costs_what_the_model_with_the_longest_texts_computes_of_it(make):
+    servers = make(numbers, numbers, numbers)
+    assert servers.pool.max_seq_len("bert") is None
+    for transport, tokens in zip(servers.transports, (512, 8192, 256), strict=True):
+        transport.peer.note(Query("config", "bert"), {"parameters": {"max_seq_len": {"string_value": str(tokens)}}})
+    assert servers.pool.max_seq_len("bert") == 8192
+
+
 def test_the_server_with_the_least_to_do_is_next(make):
     servers = make(numbers, numbers)
     slow = servers.pool.take()  # the first server's, and it does not end

@@ -75,6 +75,7 @@ def test_the_length_of_a_vector_is_said(settings, dimension):
 
 def test_what_the_checkpoint_decides_is_set():
     models = parsed(OTHER)
+    assert parameters(models["other"]) == parameters(models["other_tokens"]) == {"max_seq_len": "64"}
     assert parameters(models["other_tokenizer"]) == {
         "family": "other",
         "max_seq_len": "64",

@@ -270,6 +270,17 @@ def test_a_version_that_would_change_what_stays_is_refused(tmp_path, change, wha
     assert snapshot(target) == before
 
 
+def test_a_version_may_stand_beside_one_of_an_older_export(tmp_path):
+    write(tmp_path / "r", "1" * 32)
+    for path in (tmp_path / "r/small/config.pbtxt", tmp_path / "r/small_tokens/config.pbtxt"):
+        config = text_format.Parse(path.read_text(), ModelConfig())
+        del config.parameters["max_seq_len"]  # which it said in the tokenizer alone
+        path.write_text(text_format.MessageToString(config))
+    write(tmp_path / "r", "2" * 32, version=2)
+    (found,) = identities(tmp_path / "r")
+    assert found == (f"identity.1={'1' * 32}", f"identity.2={'2' * 32}")
+
+
 def test_what_an_operator_changed_is_kept_or_said(tmp_path):
     target = tmp_path / "r"
     write(target, "one")
