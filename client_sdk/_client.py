@@ -34,7 +34,8 @@ class Client(Reconnecting):
             below.
         model: The name of the family on the server. Default: CLIENT_SDK_MODEL, or `bert`.
         timeout: Seconds that a whole call may take, bulk included, unless the call is given its own. Default: a call
-            takes as long as answers come, and fails when none came for 60 seconds.
+            takes as long as answers come, and fails when none came for 60 seconds, and 10 more for each 1,000 tokens
+            (or characters, if that is less) that wait for theirs; an hour at most.
         headers: Sent with every request, such as those that a gateway expects.
         api_key: The key of a restricted server. It is sent as `authorization: Bearer KEY` (over gRPC with the prefix
             `triton-grpc-protocol-`), in the clear unless the scheme is `grpcs` or `https`, and to every address.
@@ -67,7 +68,7 @@ class Client(Reconnecting):
             20 seconds, within the timeout.
         ServerBusy: The server kept answering that it cannot take the request, until the timeout: its queue is full,
             or the model is not loaded.
-        DeadlineExceeded: The timeout passed, or nothing was answered for 60 seconds; it says how far the call came.
+        DeadlineExceeded: The timeout passed, or without one nothing was answered; it says how far the call came.
         ModelNotFound: The server does not have the model.
         AccessDenied: The endpoint is restricted, and `api_key` (or a header) was not given, or is another one.
         StepDied: The process of one of the model's steps has died, and was not brought back before the timeout.
@@ -170,7 +171,8 @@ class Client(Reconnecting):
                 texts as many as have no more tokens than 64 texts of 512.
             show_progress: Show a bar on standard error; needs tqdm.
             timeout: Seconds for the whole call, the time that an iterable takes to give its texts included. Default:
-                the client's; without one, the call fails when no answer came for 60 seconds.
+                the client's; without one, the call fails when no answer came for 60 seconds, and 10 more for each
+                1,000 tokens that wait for theirs.
 
         Returns:
             [N, D] float32 in the order of the texts, or [D] for a single str. With another precision, [N, D] float16,

@@ -16,7 +16,7 @@ from client_sdk._typing import Unpack
 
 DEFAULT_URL = "localhost:8001"
 DEFAULT_MODEL = "bert"
-DEFAULT_TIMEOUT = 60.0  # seconds without an answer
+DEFAULT_TIMEOUT = 60.0  # seconds without an answer, and what `Deadline` adds for texts that are long
 
 
 def default_url() -> str:

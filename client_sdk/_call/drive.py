@@ -133,6 +133,7 @@ def drive_blocks(job: Job[list[Block]], transport: Transport, deadline: Deadline
 
 def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Deadline) -> None:
     retry = Retry(deadline, transport.peer)
+    deadline.awaited = batch.tokens
     while True:
         if job.must_know_the_model or retry.refusals:
             learn(job.model, transport, deadline)
@@ -160,11 +161,13 @@ def _sending(
     flying: dict[Pending, tuple[Batch, InferRequest, Retry]] = {}
     landed: queue.SimpleQueue[Pending] = queue.SimpleQueue()
     room = IN_FLIGHT * transport.peer.servers
+    deadline.awaited = 0.0
 
     def land(pending: Pending) -> None:
         batch, request, retry = flying.pop(pending)
         try:
             job.take(batch, pending.result())
+            deadline.awaited -= batch.tokens
             deadline.renew()
         except TooManyTexts as error:
             for piece in _cut(error, batch):
@@ -174,7 +177,9 @@ def _sending(
             if rest is None:
                 pause = _pause_after(error, job, batch, request, retry)
                 heapq.heappush(again, (deadline.clock() + pause, next(order), batch, retry))
-            elif rest.texts:
+                return
+            deadline.awaited -= batch.tokens - rest.tokens
+            if rest.texts:
                 heapq.heappush(again, (0.0, next(order), rest, retry))
 
     try:
@@ -189,6 +194,7 @@ def _sending(
                         yield
                     if not flying and not again:
                         deadline.renew()
+                    deadline.awaited += batch.tokens
                 else:
                     break
                 learn(job.model, transport, deadline)
@@ -239,6 +245,11 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
     """Send all of a job, and yield whenever something has come back or is awaited no more."""
 
     async def serve(batch: Batch) -> None:
+        deadline.awaited += batch.tokens
+        await answered(batch)
+        deadline.awaited -= batch.tokens
+
+    async def answered(batch: Batch) -> None:
         retry = Retry(deadline, transport.peer)
         while True:
             if job.must_know_the_model or retry.refusals:
@@ -249,7 +260,7 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
                 return deadline.renew()
             except TooManyTexts as error:
                 for piece in _cut(error, batch):
-                    await serve(piece)
+                    await answered(piece)
                 return
             except ClientError as error:
                 await asyncio.sleep(_pause_after(error, job, batch, request, retry))

@@ -151,8 +151,11 @@ class Job(Generic[R]):
         return peer.limit(self.model) or DEFAULT_BATCH_SIZE
 
     def _room(self, peer: Reach) -> Room:
-        """What a request may hold; a caller's own `batch_size` is taken as it is."""
-        read = min(peer.max_seq_len(self.model) or math.inf, float(self._parameters.get("max_seq_len", math.inf)))
+        """What a request may hold; a caller's own `batch_size` is taken as it is.
+
+        A model of which nothing is known reads no more of a text than a request may have.
+        """
+        read = min(peer.max_seq_len(self.model) or BATCH_TOKENS, float(self._parameters.get("max_seq_len", math.inf)))
         if self._batch_size is None:
             return Room(min(DEFAULT_BATCH_SIZE, self.limit(peer)), BATCH_TOKENS, read)
         return Room(min(self._batch_size, self.limit(peer)), read=read)

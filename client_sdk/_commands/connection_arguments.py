@@ -13,7 +13,7 @@ from client_sdk._transport.address import parse_addresses
 
 def add_arguments(parser: argparse.ArgumentParser, timeout: float | None, what_for: str) -> None:
     """Add them to a command; `timeout` is the default, in seconds, and `what_for` goes into its help."""
-    default = f"{DEFAULT_TIMEOUT:g} without an answer" if timeout is None else f"{timeout:g}"
+    default = f"{DEFAULT_TIMEOUT:g} without an answer, more for long texts" if timeout is None else f"{timeout:g}"
     parser.add_argument(
         "--url",
         metavar="URL[,URL...]",

@@ -29,6 +29,13 @@ Long enough for a server that is watched to be noticed, started and loaded again
 """
 
 
+SECONDS_PER_THOUSAND_TOKENS = 10.0
+"""For which a call without a timeout waits longer for an answer: what slow machines take to compute them."""
+
+LONGEST_WAIT = 3600.0
+"""Seconds for which such a call waits for an answer at most."""
+
+
 class Silent(DeadlineExceeded):
     """One of several servers does not answer, and the call's time is not over."""
 
@@ -41,22 +48,34 @@ GRACE = 2.0
 
 
 class Deadline:
-    """The end of one call, `timeout` seconds from now; or, with `renewable`, from the last answer that came."""
+    """The end of one call, `timeout` seconds from now.
+
+    With `renewable`, from the last answer that came, and later by SECONDS_PER_THOUSAND_TOKENS for the texts that wait
+    for theirs; LONGEST_WAIT in all.
+    """
 
     def __init__(self, timeout: float, clock: Callable[[], float] = time.monotonic, *, renewable: bool = False) -> None:
         self.timeout = timeout
         self.clock = clock
         self.renewable = renewable
-        self._end = clock() + timeout
+        self._since = clock()
+        self.awaited = 0.0
+        """Tokens at most of the texts that wait for their answers: on their way, or to be sent again."""
 
     def renew(self) -> None:
         """An answer came, or the first request is on its way that is waited for."""
         if self.renewable:
-            self._end = self.clock() + self.timeout
+            self._since = self.clock()
 
     def left(self) -> float:
         """Seconds until the end; negative after it."""
-        return self._end - self.clock()
+        return self._since + self._patience - self.clock()
+
+    @property
+    def _patience(self) -> float:
+        if not self.renewable:
+            return self.timeout
+        return min(self.timeout + SECONDS_PER_THOUSAND_TOKENS * (self.awaited // 1000), LONGEST_WAIT)
 
     def remaining(self) -> float:
         """Seconds for the next attempt; raises DeadlineExceeded when there are none."""
@@ -75,7 +94,7 @@ class Deadline:
     def passed(self) -> str:
         """What has happened when it is over, in words."""
         if self.renewable:
-            return f"{self.timeout:g} s passed without an answer"
+            return f"{self._patience:g} s passed without an answer"
         return f"the timeout of {self.timeout:g} s passed"
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from client_sdk._call.job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS,
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import IN_FLIGHT
 from client_sdk._call.questions import ModelInfo, model_info, served
-from client_sdk._call.texts import Texts
+from client_sdk._call.texts import Text, Texts, Tokens
 from client_sdk._checks import positive_int
 from client_sdk._errors import DeadlineExceeded, InvalidArgument
 from client_sdk._reconnecting import Reconnecting
@@ -67,7 +67,8 @@ class BertClient(Reconnecting):
         check_length: Warn, once a call, how many texts were cut at `max_seq_len`. Asks as `check_version` does.
         check_token_info: As `check_version`; tokens can always be shown.
         ignore_all_checks: Ask nothing now, and give no warnings later.
-        timeout: Milliseconds that a blocking call may take. -1: a minute and 10 seconds for each text.
+        timeout: Milliseconds that a blocking call may take. -1: a minute and 10 seconds for each text, or
+            for each 1,000 characters of a long one.
         model: The name of the family. Default: CLIENT_SDK_MODEL, or `bert`.
         pooling_strategy: NONE, REDUCE_MEAN, REDUCE_MAX, REDUCE_MEAN_MAX, CLS_TOKEN or FIRST_TOKEN, SEP_TOKEN or
             LAST_TOKEN, or CLS_POOLED. Default: the family's own.
@@ -125,7 +126,7 @@ class BertClient(Reconnecting):
         self._for_tokens = request_parameters(**rules, is_tokenized=True, add_special_tokens=not no_special_token)
         self._start_unconnected()
         self._session = Session(make_settings(server_url(ip, port), self._model), type(self).__name__)
-        self._deadline(1)  # refuses a timeout that is none
+        self._deadline()  # refuses a timeout that is none
         if not ignore_all_checks and (check_version or check_length or check_token_info or show_server_config):
             info = self._info()
             if check_length:
@@ -164,7 +165,7 @@ class BertClient(Reconnecting):
             self._backlog.start(partial(self._encode, given, is_tokenized, show_tokens, None))
             return None
         self._backlog.number()
-        result = self._encode(given, is_tokenized, show_tokens, self._deadline(len(given)))
+        result = self._encode(given, is_tokenized, show_tokens, self._deadline(given))
         _warn(result)
         return (result.embedding, result.tokens) if show_tokens else result.embedding
 
@@ -244,7 +245,7 @@ class BertClient(Reconnecting):
     def server_status(self) -> dict[str, Any]:
         """`server_config`, and what the family has answered so far as `statistic`."""
         with no_response():
-            counts = self._session.ask(served(self._model), self._deadline(1))
+            counts = self._session.ask(served(self._model), self._deadline())
         statistic = {
             "num_data_request": counts.requests,
             "num_total_request": counts.requests,
@@ -289,7 +290,7 @@ class BertClient(Reconnecting):
         self._backlog: Backlog[_Encoded] = Backlog(IN_FLIGHT, per_thread=False)
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
-        deadline = deadline or patient(len(texts))
+        deadline = deadline or patient(texts)
         with no_response(), one_model():  # vectors and tokens come by two calls
             parameters = self._for_tokens if is_tokenized else self._for_texts
             embedding, tokens, counts = self._ask(texts, parameters, show_tokens, deadline)
@@ -321,13 +322,13 @@ class BertClient(Reconnecting):
             "BertClient(check_length=False)"
         )
 
-    def _deadline(self, texts: int) -> Deadline:
+    def _deadline(self, texts: Sequence[Text | Tokens] = ("",)) -> Deadline:
         """The end of a blocking call that starts now."""
         return deadline_after(self.timeout, texts)
 
     def _info(self) -> ModelInfo:
         with no_response():
-            return self._session.ask(model_info(self._model), self._deadline(1))
+            return self._session.ask(model_info(self._model), self._deadline())
 
     def _config(self, info: ModelInfo) -> dict[str, Any]:
         pooling = POOLINGS[self._strategy] if self._strategy else info.pooling
@@ -366,7 +367,7 @@ class ConcurrentBertClient(BertClient):
         self._backlog = Backlog(min(IN_FLIGHT, self.max_concurrency), per_thread=True)
 
     def _encode(self, texts: list[Any], is_tokenized: bool, show_tokens: bool, deadline: Deadline | None) -> _Encoded:
-        deadline = deadline or patient(len(texts))
+        deadline = deadline or patient(texts)
         if not self._places.acquire(timeout=deadline.remaining()):
             raise DeadlineExceeded(
                 f"the timeout of {deadline.timeout:g} s passed with {self.max_concurrency} other calls on their way"

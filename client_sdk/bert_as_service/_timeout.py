@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
 
+from client_sdk._call.plan import BATCH_TOKENS
+from client_sdk._call.texts import Text, Tokens
 from client_sdk._checks import LONGEST_TIMEOUT
 from client_sdk._errors import DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
-from client_sdk._transport.retry import Deadline
+from client_sdk._transport.retry import SECONDS_PER_THOUSAND_TOKENS, Deadline
 
 SECONDS_PER_TEXT = 10.0
-"""Without a timeout a call may take DEFAULT_TIMEOUT and this for each of its texts: slow is fine, for ever is not."""
+"""Without a timeout a call may take DEFAULT_TIMEOUT and this for each of its texts, or for a long one what Client waits
+for it: slow is fine, for ever is not."""
 
 
 class NoResponse(ServerUnreachable, DeadlineExceeded):
@@ -30,8 +33,8 @@ def no_response() -> Iterator[None]:
         raise DeadlineExceeded(str(error)) from error
 
 
-def deadline_after(timeout: float, texts: int) -> Deadline:
-    """The end of a call with so many texts that starts now; `timeout` is in milliseconds, or -1 for `patient`.
+def deadline_after(timeout: float, texts: Sequence[Text | Tokens]) -> Deadline:
+    """The end of a call with these texts that starts now; `timeout` is in milliseconds, or -1 for `patient`.
 
     Raises:
         InvalidType: `timeout` is no number.
@@ -46,6 +49,11 @@ def deadline_after(timeout: float, texts: int) -> Deadline:
     return Deadline(min(timeout, 1000 * LONGEST_TIMEOUT) / 1000)
 
 
-def patient(texts: int) -> Deadline:
-    """The end of a call with so many texts and no timeout."""
-    return Deadline(min(DEFAULT_TIMEOUT + SECONDS_PER_TEXT * texts, LONGEST_TIMEOUT))
+def patient(texts: Sequence[Text | Tokens]) -> Deadline:
+    """The end of a call with these texts and no timeout."""
+    return Deadline(min(DEFAULT_TIMEOUT + sum(map(_seconds, texts)), LONGEST_TIMEOUT))
+
+
+def _seconds(text: Text | Tokens) -> float:
+    length = sum(map(len, text)) if isinstance(text, tuple) else len(text)
+    return max(SECONDS_PER_TEXT, SECONDS_PER_THOUSAND_TOKENS * min(length, BATCH_TOKENS) / 1000)

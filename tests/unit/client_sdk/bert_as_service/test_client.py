@@ -289,9 +289,11 @@ def test_a_stream_of_tokens_shows_its_tokens(server, client):
 
 
 def test_a_timeout_is_in_milliseconds_and_none_is_generous_but_not_for_ever(client):
-    assert client._deadline(1000).timeout == 60 + 10 * 1000
+    assert client._deadline(["text"] * 1000).timeout == 60 + 10 * 1000
+    texts = ["x" * 8000, ("x" * 8000, "y" * 9000), ["token"] * 20_000, "x" * 10**6]
+    assert client._deadline(texts).timeout == 60 + 80 + 170 + 200 + 327.68
     client.timeout = 1500
-    assert client._deadline(1000).timeout == 1.5
+    assert client._deadline(["text"] * 1000).timeout == 1.5
 
 
 def test_no_server_is_an_error_of_both_kinds():

@@ -250,6 +250,57 @@ def test_a_call_without_a_timeout_ends_when_no_answer_comes(run, clock):
         run(MANY[:901], silent, batch_size=901, limit=50, deadline=Deadline(60, clock, renewable=True))
 
 
+LONG = "1" + " " * 20_000
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "seconds"),
+    [
+        (["1"], {}, 60),
+        ([LONG], {}, 60 + 10 * 20),  # which is sent before anything is known of the model
+        ([LONG] * 2, {}, 60 + 10 * 2 * 8),
+        ([LONG] * 100, {}, 60 + 10 * 16 * 8192 // 1000),  # four requests of four texts
+        ([LONG] * 100, {"parameters": {"max_seq_len": 1000}}, 60 + 10 * 100),
+        ([LONG] * 1000, {"batch_size": 64}, 3600),
+    ],
+)
+def test_a_call_without_a_timeout_waits_for_an_answer_for_as_long_as_its_texts_may_take(
+    run, clock, texts, options, seconds
+):
+    def silent(request):
+        clock.now += 10
+        raise DeadlineExceeded("the server did not answer in time")
+
+    run.max_seq_len = 8192
+    start = clock.now
+    with pytest.raises(DeadlineExceeded, match=f"^{seconds} s passed without an answer"):
+        run(texts, silent, **{"batch_size": None, **options}, deadline=Deadline(60, clock, renewable=True))
+    assert seconds - 10 <= clock.now - start <= seconds + 60
+
+
+def test_a_server_that_is_busy_with_long_texts_is_waited_for(run, clock):
+    def busy(request):
+        if clock.now - start < 300:
+            clock.now += 100
+            raise ServerBusy("the request waited to be encoded")
+        return numbers(request)
+
+    run.max_seq_len = 8192
+    start = clock.now
+    assert len(run([LONG] * 4, busy, batch_size=4, deadline=Deadline(60, clock, renewable=True))) == 4
+
+
+def test_what_was_answered_is_not_waited_for(run, clock):
+    def strict(request):
+        if len(texts_of(request)) > 3:
+            raise TooManyTexts("batch-size must be <= 3", 3)
+        return numbers(request)
+
+    for texts in (MANY[:5], MANY):
+        run(texts, strict, deadline=(deadline := Deadline(60, clock, renewable=True)))
+        assert deadline.awaited == 0
+
+
 def test_a_request_that_expires_while_others_are_answered_is_sent_again(run, clock):
     expired = []
 
@@ -361,7 +412,8 @@ def test_refused_texts_are_left_out_where_that_is_wanted():
     left_out = []
     job = VECTORS.job("bert", MANY[:100], {}, 10)
     job.leave_out = lambda position, reason: left_out.append((position, reason))
-    drive(job, FakeTransport(refuse), Deadline(60))
+    drive(job, FakeTransport(refuse), deadline := Deadline(60))
+    assert deadline.awaited == 0
     assert sorted(left_out) == [(position, ": is refused") for position in range(7, 100, 10)]
 
 
