@@ -10,10 +10,14 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 from export.network.layout import INPUTS, shape_of
 from export.repository.family import Family
 
-# What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds.
+# What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds, if
+# the texts have USUAL_TOKENS at most. Of longer ones model.py knows the length; the queue of a native backend waits for
+# the longest text that there may be.
 MAX_QUEUED_TEXTS = 4096
 MAX_QUEUED_REQUESTS = 1024
 QUEUE_TIMEOUT = 30
+USUAL_TOKENS = 512
+SECONDS_PER_TOKEN = 0.04
 
 # Tokens in one run of the network: below, its matrix products lose speed; above, memory grows and nothing is gained.
 TOKEN_BUDGET = 384
@@ -65,7 +69,7 @@ def _python(config: ModelConfig, family: Family) -> None:
 
 def _onnxruntime(config: ModelConfig, family: Family) -> None:
     _warm_up_eight_tokens(config)
-    _limit_queue(config)
+    _limit_queue(config, family)
     # Triton lays the rows of a merged batch end to end, says how wide each is in each input (it does not compare
     # them), and cuts the tokens apart again.
     for name in INPUTS:
@@ -88,7 +92,7 @@ def _onnxruntime(config: ModelConfig, family: Family) -> None:
 
 def _tensorrt(config: ModelConfig, family: Family) -> None:
     """Without preferred batch sizes: nothing is known of a GPU to prefer any, and what waits is merged anyway."""
-    _limit_queue(config)
+    _limit_queue(config, family)
     (group,) = config.instance_group
     group.profile.extend(str(index) for index, _ in enumerate(family.profiles))
     # The kernels of a profile are loaded, and memory is taken, at the first run with it; masks of zeros are computed
@@ -109,9 +113,10 @@ def _tensorrt(config: ModelConfig, family: Family) -> None:
                     spec.input[name].dim[:] = [tokens]
 
 
-def _limit_queue(config: ModelConfig) -> None:
+def _limit_queue(config: ModelConfig, family: Family) -> None:
     policy = config.dynamic_batching.default_queue_policy
-    policy.default_timeout_microseconds = QUEUE_TIMEOUT * 1_000_000
+    seconds = QUEUE_TIMEOUT + SECONDS_PER_TOKEN * max(0, family.max_seq_len - USUAL_TOKENS)
+    policy.default_timeout_microseconds = round(1_000_000 * seconds)
     policy.allow_timeout_override = True
     policy.max_queue_size = MAX_QUEUED_REQUESTS
 

@@ -41,10 +41,17 @@ class Response:
 class Request:
     """A request, which is the sender of its response too."""
 
-    def __init__(self, inputs: Arrays, outputs: Sequence[str], parameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any] | None = None,
+        microseconds: int = 0,
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.options = json.dumps(parameters or {})
+        self.microseconds = microseconds
         self.sent: list[Response] = []
         self.ended = threading.Event()
 
@@ -55,7 +62,7 @@ class Request:
         return self.outputs
 
     def timeout(self) -> int:
-        return 0
+        return self.microseconds
 
     def is_cancelled(self) -> bool:
         return False

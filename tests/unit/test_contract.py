@@ -13,7 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 import client_sdk
@@ -21,18 +21,18 @@ import export
 import export.__main__
 import perf
 from client_sdk import _settings
-from client_sdk._call import job, options
+from client_sdk._call import job, options, plan
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
 from client_sdk._server.repository import families
-from client_sdk._transport import known, peer
+from client_sdk._transport import known, peer, retry
 from client_sdk._transport.address import DEFAULT_PORTS
-from client_sdk._transport.base import InferRequest
+from client_sdk._transport.base import InferRequest, Query
 from client_sdk.bert_as_service import _arguments as bert_as_service
 from export import poolings
 from export.checkpoint import cross_encoder, sentence_transformers
 from export.network import layout
-from export.repository import configs, family
+from export.repository import configs, encoder_config, family
 from perf import serving, texts
 from perf.soak import malformed
 from tests.support import step_models
@@ -163,6 +163,22 @@ def test_a_client_says_of_each_kind_of_family_what_it_gives():
     assert {pooling["embedding"].Embedding.output, pooling["scores"].Scores.output} == {*peer._OUTPUTS}
     for name, of in (("EMBEDDING", MINILM), ("SCORES", CLASSIFIER)):
         assert [output.name for output in config_of("", of).output] == [name, "TOKEN_COUNT"]
+
+
+def test_what_a_text_costs_at_most_is_read_where_it_is_written():
+    for role in ("", "_tokens", "_tokenizer"):  # those that a client asks for answers
+        config = config_of(role, replace(MINILM, max_seq_len=8192))
+        peer = known.Known()
+        peer.note(Query("config", "x"), json_format.MessageToDict(config, preserving_proto_field_name=True))
+        assert peer.max_seq_len("x") == 8192
+
+
+def test_a_queue_waits_as_long_for_long_texts_whoever_keeps_it():
+    reading = step("encoder")["reading"]
+    found = (reading.USUAL_TOKENS, reading.SECONDS_PER_TOKEN)
+    assert found == (encoder_config.USUAL_TOKENS, encoder_config.SECONDS_PER_TOKEN)
+    # A client waits for the four requests that it keeps on their way.
+    assert found[1] == plan.IN_FLIGHT * retry.SECONDS_PER_THOUSAND_TOKENS / 1000
 
 
 # settings

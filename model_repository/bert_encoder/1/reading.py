@@ -14,6 +14,11 @@ from jobs import INPUTS, Job, Refused
 # next multiple of up to 64. What is wider costs memory for nothing.
 MOST_PADDING = 63
 
+# The queue's timeout is for texts of USUAL_TOKENS at most. A request may wait longer for what it has beyond: for three
+# others like it, as a client keeps four on their way, where a thousand tokens take ten seconds or more.
+USUAL_TOKENS = 512
+SECONDS_PER_TOKEN = 0.04
+
 
 class Reader:
     """Knows what the network takes and gives."""
@@ -66,14 +71,16 @@ class Reader:
             if name in wanted
         }
         bulk = parameters.get("bulk")
-        timeout = request.timeout() / 1e6 or self.patience  # Triton's own, in microseconds; 0 for none
         job = Job(
             inputs,
             shapes,
             request=request,
             bulk=bulk if isinstance(bulk, bool) else None,
-            patience=min(timeout, self.patience),
+            patience=self.patience,
         )
+        job.patience += SECONDS_PER_TOKEN * sum(max(0, length - USUAL_TOKENS) for length in job.lengths)
+        if timeout := request.timeout():  # Triton's own, in microseconds
+            job.patience = min(timeout / 1e6, job.patience)
         longest = max(job.lengths, default=0)
         if longest > self.max_positions:
             raise _invalid(f"a row has {longest} tokens; the network takes {self.max_positions} at most")

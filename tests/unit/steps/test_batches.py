@@ -155,7 +155,7 @@ class Session:
     """A network that sums the ids of each row, and has the number BAD in its vocabulary."""
 
     def get_modelmeta(self) -> Any:
-        limits = {"vocab_size": "1000", "type_vocab_size": "2", "max_position_embeddings": "64"}
+        limits = {"vocab_size": "1000", "type_vocab_size": "2", "max_position_embeddings": "8192"}
         return SimpleNamespace(custom_metadata_map=limits)
 
     def get_outputs(self) -> list[Any]:
@@ -192,6 +192,24 @@ def ids_of(rows: list[list[int]], encoder: dict[str, ModuleType]) -> dict[str, n
         for mask in ("attention_mask", "pooling_mask"):
             inputs[mask][index, : len(row)] = 1
     return inputs
+
+
+@pytest.mark.parametrize(
+    ("lengths", "timeout", "seconds"),
+    [
+        ([3, 512], 0, 30),
+        ([512] * 64, 0, 30),
+        ([8192] * 4, 0, 30 + 4 * 7680 * 0.04),  # three others like it, at a hundred tokens a second
+        ([8192] * 4, 5_000_000, 5),
+        ([3], 50_000_000, 30),
+        ([2012, 5, 0], 80_000_000, 80),
+        ([2012, 5, 0], 100_000_000, 90),
+    ],
+)
+def test_a_request_of_long_texts_may_wait_for_others_like_it(encoder, encoding, lengths, timeout, seconds):
+    inputs = ids_of([[1] * length for length in lengths], encoder)
+    job = encoding.reader.read(Request(inputs, ["pooled"], microseconds=timeout))
+    assert job.patience == pytest.approx(seconds)
 
 
 def has_bad_ids(job: Any) -> bool:

@@ -58,6 +58,12 @@ def test_the_queue_has_a_limit_and_a_timeout(family):
     assert policy.allow_timeout_override and not batching.preferred_batch_size
 
 
+@pytest.mark.parametrize(("tokens", "seconds"), [(256, 30), (512, 30), (1024, 50.48), (8192, 337.2)])
+def test_a_queue_of_long_texts_has_a_longer_one(tokens, seconds):
+    policy = encoder(replace(ONNX, max_seq_len=tokens)).dynamic_batching.default_queue_policy
+    assert policy.default_timeout_microseconds == round(seconds * 1e6)
+
+
 def test_an_engine_gets_padded_batches():
     config = encoder(ENGINE)
     assert (config.backend, config.platform, config.default_model_filename) == ("tensorrt", "", "")
