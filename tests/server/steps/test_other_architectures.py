@@ -5,6 +5,8 @@ What these compute is compared with transformers in tests/unit/export/network/te
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ import onnxruntime
 import pytest
 from transformers import AutoTokenizer
 
-from client_sdk import Client, LocalServer
+from client_sdk import AsyncClient, Client, LocalServer
+from client_sdk._call.plan import BATCH_TOKENS
+from client_sdk._call.questions import served
+from client_sdk._transport.retry import Deadline
 from export.checkpoint import checkpoint
 from export.network import network
 from export.network.batches import padded
 from tests.conftest import fill
 from tests.support.architecture_vectors import Ids
 from tests.support.checkpoints.architectures import VARIANTS, write
+from tests.support.patience import PATIENCE
 from tests.support.servers.step_requests import body_of, ids_of, post
 from tests.support.trained_tokenizers import SIZE, byte_level_bpe, unigram, write_trained
 
@@ -83,6 +89,24 @@ def test_texts_have_the_vectors_of_the_network_alone(own_server, states, family)
             np.testing.assert_allclose(found[row], state.mean(0), rtol=0, atol=TOLERANCE)
             np.testing.assert_allclose(tokens[row].vectors, state, rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(bulk, np.tile(found, (20, 1)), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("way", ["grpc", "http", "asynchronous"])
+def test_a_call_of_long_texts_is_sent_in_requests_of_the_usual_cost(own_server, way):
+    texts = [f"{i} {'the fox ' * 1200}" for i in range(40)]
+    url = own_server.http_url if way == "http" else own_server.grpc_url
+    with Client(url, model="windows") as client:
+        assert client.info().max_seq_len == 1100
+        before = client._session.ask(served("windows"), Deadline(PATIENCE)).requests
+        found = asyncio.run(_encode(url, texts)) if way == "asynchronous" else client.encode(texts)
+        sent = client._session.ask(served("windows"), Deadline(PATIENCE)).requests - before
+        assert sent == 2 == math.ceil(40 / (BATCH_TOKENS // 1100))
+        np.testing.assert_allclose(found, np.stack([client.encode(text) for text in texts]), rtol=0, atol=TOLERANCE)
+
+
+async def _encode(url: str, texts: list[str]) -> np.ndarray:
+    async with AsyncClient(url, model="windows") as client:
+        return await client.encode(texts)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
