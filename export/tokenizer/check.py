@@ -64,12 +64,29 @@ def compare(folder: Path, ours: Tokenizer, theirs: Any, max_seq_len: int, trunca
 
 
 def odd_inputs(tokenizer: Tokenizer, max_seq_len: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """Some hundred texts, two of which are blank, and pairs of them; some are longer than `max_seq_len` tokens."""
+    """Some hundred texts, two of which are blank, and pairs of them; some are longer than `max_seq_len` tokens.
+
+    Args:
+        tokenizer: Without truncation.
+        max_seq_len: Where they will be cut, in tokens.
+    """
     texts = list(dict.fromkeys(_texts(tokenizer, max_seq_len)))
     # Each text of a pair has a token.
     if max_seq_len < tokenizer.num_special_tokens_to_add(is_pair=True) + 2:
         return texts, []
-    return texts, [*zip(texts[2::3], texts[3::3], strict=False), (texts[-1], texts[-1])]
+    # The library cuts both texts of a pair into parts, and makes a row of every two of them.
+    most = 2 * max_seq_len
+    unframed = tokenizer.encode_batch(texts, add_special_tokens=False)
+    short = [_some_tokens(*one, most) for one in zip(texts, unframed, strict=True)]
+    return texts, [*zip(short[2::3], short[3::3], strict=False), (short[-1], short[-1])]
+
+
+def _some_tokens(text: str, encoding: Encoding, most: int) -> str:
+    """The first tokens of a text, or the last ones where those are blank."""
+    if len(encoding) <= most:
+        return text
+    start = text[: encoding.offsets[most - 1][1]]
+    return start if start.strip() else text[encoding.offsets[-most][0] :]
 
 
 def _texts(tokenizer: Tokenizer, max_seq_len: int) -> Iterable[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,9 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
             )
             for inputs in (texts, pairs):
                 # Where nothing is put around a text, one of characters that are no tokens has none, and is refused.
-                served = [
-                    row for row, encoding in zip(inputs, _encoded(tokenizer, inputs), strict=True) if encoding.ids
-                ]
+                served = {row: encoding for row, encoding in _encoded(tokenizer, inputs) if encoding.ids}
                 if served:
-                    _compare(served, _rows(token_rows, step, served), tokenizer)
+                    _compare(served, _rows(token_rows, step, [*served]))
         except ExportError:
             raise
         except BaseException as error:  # tokenizers' PanicException is no Exception
@@ -78,8 +76,8 @@ def _rows(token_rows: Any, step: Any, inputs: Sequence[tuple[str, ...]]) -> list
     ]
 
 
-def _compare(inputs: Sequence[tuple[str, ...]], rows: list[tuple[list[int], list[int]]], tokenizer: Tokenizer) -> None:
-    for texts, found, encoding in zip(inputs, rows, _encoded(tokenizer, inputs), strict=True):
+def _compare(expected: Mapping[tuple[str, ...], Encoding], rows: list[tuple[list[int], list[int]]]) -> None:
+    for (texts, encoding), found in zip(expected.items(), rows, strict=True):
         if found != (encoding.ids, encoding.type_ids):
             raise ExportError(
                 f"the tokenizer step makes other ids or token types of {' and '.join(map(repr, texts))[:120]} than the "
@@ -87,8 +85,9 @@ def _compare(inputs: Sequence[tuple[str, ...]], rows: list[tuple[list[int], list
             )
 
 
-def _encoded(tokenizer: Tokenizer, inputs: Sequence[tuple[str, ...]]) -> list[Encoding]:
-    return tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
+def _encoded(tokenizer: Tokenizer, inputs: Sequence[tuple[str, ...]]) -> Iterable[tuple[tuple[str, ...], Encoding]]:
+    encodings = tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
+    return zip(inputs, encodings, strict=True)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from export.errors import ExportError
 from export.tokenizer import check
 from tests.support.checkpoints.folders import write_tokenizer
 from tests.support.checkpoints.tokenizers import SIZE, left_of, read, reference
+from tests.support.trained_tokenizers import byte_level_bpe, framed, unigram
 
 
 def test_texts_cut_on_the_other_side_are_a_difference(tmp_path: Path) -> None:
@@ -39,3 +40,16 @@ def test_a_difference_in_length_and_in_token_types_is_seen(tmp_path: Path) -> No
     theirs.model_input_names = ["input_ids", "attention_mask"]
     with pytest.raises(ExportError, match=r"the token types of \(.* as exported and \[0, 0"):
         check.compare(tmp_path, ours, theirs, 32)
+
+
+@pytest.mark.parametrize("made", [byte_level_bpe, unigram])
+@pytest.mark.parametrize("limit", [5, 16, 64, 512])
+def test_pairs_are_cut_at_any_limit_and_into_few_parts(made, limit: int) -> None:
+    tokenizer = framed(made(), "<s> $A </s>", "<s> $A </s> $B </s>")
+    texts, pairs = check.odd_inputs(tokenizer, limit)
+    tokenizer.enable_truncation(limit)
+    parts = [1 + len(encoding.overflowing) for encoding in tokenizer.encode_batch(pairs)]
+    # The library makes each part of one text with each of the other: two of 2,500 tokens at 5 are millions.
+    assert 1 < max(parts) <= (3 * limit) ** 2 and sum(parts) < 20_000
+    assert all(first.strip() and second.strip() for first, second in pairs)
+    assert max(len(encoding.overflowing) for encoding in tokenizer.encode_batch(texts)) > 1
