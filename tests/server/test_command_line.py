@@ -218,20 +218,26 @@ def test_without_truncation_a_text_that_is_too_long_ends_the_job(url, tmp_path, 
     assert capsys.readouterr().err.startswith("error: line 2")
 
 
+@pytest.fixture(scope="module")
+def many(server):
+    """More texts than are read ahead, and their vectors."""
+    texts = [f"number {i}" for i in range(6000)]
+    with Client(server.grpc_url) as client:
+        return texts, client.encode(texts)
+
+
 @pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
-def test_what_was_done_before_an_error_is_kept(url, tmp_path, capsys, monkeypatch, name):
+def test_what_was_done_before_an_error_is_kept(url, many, tmp_path, capsys, monkeypatch, name):
     output, partial = tmp_path / name, tmp_path / f"{name}.partial"
     output.write_text("what was there before")
-    texts = [f"number {i}" for i in range(6000)]  # more than is read ahead
+    texts, expected = many
     lines = "\n".join([*texts, "", "more"]).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))  # which cannot be looked through beforehand
     assert main(["encode", "-o", str(output)]) == 2
     note, error = capsys.readouterr().err.splitlines()
     assert note == f"note: the 6,000 vectors that were done are in {partial}"
     assert error.startswith("error: line 6001 ") and output.read_text() == "what was there before"
-    found = read(partial)
-    with Client(url) as client:
-        same(found, client.encode(texts))
+    same(read(partial), expected)
 
 
 def test_a_wrong_line_of_a_file_is_found_before_anything_is_sent(url, tmp_path, capsys):

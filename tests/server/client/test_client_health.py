@@ -78,14 +78,18 @@ def test_a_dead_step_is_unhealthy_and_an_error_that_says_what_to_do(tmp_path):
     repository = make_moody_repository(tmp_path / "repository")
     with LocalServer(repository) as server:
         kill_steps(repository)
-        for url in (server.grpc_url, server.http_url):
-            for encode in (blocking, asynchronous):
-                with (
-                    taking_at_least(4),
-                    pytest.raises(StepDied, match=f"{url}: a step of the model has died.*restart the server") as error,
-                ):
-                    encode(url, timeout=5)
-                assert isinstance(error.value, ServerError)
+
+        def ask(encode, url):
+            with (
+                taking_at_least(4),
+                pytest.raises(StepDied, match=f"{url}: a step of the model has died.*restart the server") as error,
+            ):
+                encode(url, timeout=5)
+            assert isinstance(error.value, ServerError)
+
+        with ThreadPoolExecutor() as pool:
+            encodes, urls = (blocking, blocking, asynchronous, asynchronous), (server.grpc_url, server.http_url) * 2
+            list(pool.map(ask, encodes, urls))
         code, line = health("--url", server.grpc_url, "--timeout", "5")
         assert code == 1 and "a step of the model has died" in line
 

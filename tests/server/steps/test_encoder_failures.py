@@ -215,7 +215,7 @@ def test_no_thread_ends_and_no_request_stays_unanswered_whatever_is_raised_anywh
 
 
 def test_a_request_is_refused_when_its_timeout_has_passed_in_the_queue(server, texts):
-    long = [" ".join(texts[i : i + 20]) for i in range(64)]
+    long = [" ".join(texts[i : i + 20]) for i in range(24)]
     stop = threading.Event()
 
     def load() -> None:
