@@ -11,6 +11,7 @@ from client_sdk._async_client import AsyncClient
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.questions import ModelInfo
 from client_sdk._call.scores import Label, Ranked
+from client_sdk._call.sparse import SparseVector, SparseVectors
 from client_sdk._client import Client
 from client_sdk._default_client import encode, similarity
 from client_sdk._errors import (
@@ -48,6 +49,8 @@ __all__ = [
     "ServerError",
     "ServerStartError",
     "ServerUnreachable",
+    "SparseVector",
+    "SparseVectors",
     "StepDied",
     "TokenVectors",
     "TritonServerNotFound",

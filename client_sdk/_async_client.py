@@ -11,9 +11,18 @@ import numpy.typing as npt
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions, VectorOptions
-from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
+from client_sdk._call.options import (
+    CountOptions,
+    EncodeOptions,
+    ScoreOptions,
+    SparseOptions,
+    TokenOptions,
+    TopOptions,
+    VectorOptions,
+)
+from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
+from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
 from client_sdk._client import Client
@@ -165,10 +174,24 @@ class AsyncClient(Reconnecting):
             metric = await self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
         return similarity_of(a, b, metric)
 
+    @overload
+    async def encode_sparse(self, texts: str, **options: Unpack[SparseOptions]) -> SparseVector: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def encode_sparse(
+        self, texts: Iterable[Text] | AsyncIterable[Text], **options: Unpack[SparseOptions]
+    ) -> SparseVectors: ...
+
+    @as_in(Client.encode_sparse)
+    async def encode_sparse(self, texts: Texts, **options: Unpack[SparseOptions]) -> SparseVector | SparseVectors:
+        """Encode each text into a sparse vector over the vocabulary. See `Client.encode_sparse`."""
+        settings, timeout = self._session.settings, options.get("timeout")
+        dimension = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
+        return await self._session.call(sparse_vectors(dimension), texts, options)
+
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""
-        settings = self._session.settings
-        return await self._session.ask(model_info(settings.model), settings.deadline(timeout))
+        return await self._session.info(self._session.settings.deadline(timeout))
 
     async def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the server (of several, any) is there and can serve the model now; asked once, without retries."""

@@ -11,9 +11,18 @@ import numpy.typing as npt
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
 from client_sdk._call.job import COUNTS, TOKEN_VECTORS
-from client_sdk._call.options import CountOptions, EncodeOptions, ScoreOptions, TokenOptions, TopOptions, VectorOptions
-from client_sdk._call.questions import ModelInfo, labels_of, model_info, similarity_metric
+from client_sdk._call.options import (
+    CountOptions,
+    EncodeOptions,
+    ScoreOptions,
+    SparseOptions,
+    TokenOptions,
+    TopOptions,
+    VectorOptions,
+)
+from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
 from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
+from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import Session
@@ -501,10 +510,70 @@ class Client(Reconnecting):
             metric = self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
         return similarity_of(a, b, metric)
 
+    @overload
+    def encode_sparse(self, texts: str, **options: Unpack[SparseOptions]) -> SparseVector: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def encode_sparse(self, texts: Iterable[Text], **options: Unpack[SparseOptions]) -> SparseVectors: ...
+
+    @named
+    def encode_sparse(
+        self,
+        texts: Texts,
+        *,
+        max_active_dims: int | None = None,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> SparseVector | SparseVectors:
+        """Encode each text into a sparse vector over the vocabulary, as SPLADE does.
+
+        As sentence-transformers' SparseEncoder.encode. Other arguments and errors are as in `encode`.
+
+        Args:
+            texts: As in `encode`.
+            max_active_dims: Keep so many words of a text, the heaviest. Default: the checkpoint's own, or all.
+            max_seq_len: As in `encode`.
+            truncate: As in `encode`.
+            prompt: As in `encode`.
+            prompt_name: As in `encode`.
+            model_version: As in `encode`.
+            priority: As in `encode`.
+            batch_size: As in `encode`.
+            show_progress: As in `encode`.
+            timeout: As in `encode`.
+
+        Returns:
+            The words of each text that weigh something, and their weights; for a single str, of that.
+
+        Raises:
+            InvalidArgument: As in `encode`; or the model gives no sparse vectors.
+        """
+        options: SparseOptions = {
+            "max_active_dims": max_active_dims,
+            "max_seq_len": max_seq_len,
+            "truncate": truncate,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "priority": priority,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        settings = self._session.settings
+        dimension = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
+        return self._session.call(sparse_vectors(dimension), texts, options)
+
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""
-        settings = self._session.settings
-        return self._session.ask(model_info(settings.model), settings.deadline(timeout))
+        return self._session.info(self._session.settings.deadline(timeout))
 
     def is_ready(self, *, timeout: float | None = None) -> bool:
         """Whether the server (of several, any) is there and can serve the model now; asked once, without retries."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from client_sdk._call.blocks import Block
 from client_sdk._call.drive import ask, ask_async, drive, drive_async, drive_blocks, drive_blocks_async
 from client_sdk._call.job import AnswerKind, Job, blocks, vectors
-from client_sdk._call.questions import EXPLAIN_TIMEOUT, missing_model
+from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, ensembles, missing_model, model_info
 from client_sdk._call.texts import AnyTexts, TextSource
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidType, ModelNotFound, ServerBusy, ServerUnreachable
 from client_sdk._reconnecting import Reconnecting
@@ -89,16 +89,28 @@ class Session(Reconnecting):
         except ModelNotFound as error:
             raise self._missing(self.settings.model, error) from None
 
+    def info(self, deadline: Deadline) -> ModelInfo:
+        """What the model is."""
+        model, sparse = ensembles(self.settings.model)
+        try:
+            return self.ask(model_info(model), deadline)
+        except ModelNotFound as error:
+            try:
+                return self.ask(model_info(model, sparse), deadline)
+            except ModelNotFound:
+                raise error from None
+
     def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
         for _ in range(transport.peer.servers):
-            try:
-                answer = transport.query(Query("ready", self.settings.model), deadline.remaining())
-            except _NOT_READY:
-                continue
-            if answer.get("ready", False):
-                return True
+            for name in ensembles(self.settings.model):
+                try:
+                    answer = transport.query(Query("ready", name), deadline.remaining())
+                except _NOT_READY:
+                    continue
+                if answer.get("ready", False):
+                    return True
         return False
 
     def open(self) -> Transport:
@@ -195,16 +207,28 @@ class AsyncSession(Reconnecting):
         except ModelNotFound as error:
             raise await self._missing(self.settings.model, error) from None
 
+    async def info(self, deadline: Deadline) -> ModelInfo:
+        """What the model is."""
+        model, sparse = ensembles(self.settings.model)
+        try:
+            return await self.ask(model_info(model), deadline)
+        except ModelNotFound as error:
+            try:
+                return await self.ask(model_info(model, sparse), deadline)
+            except ModelNotFound:
+                raise error from None
+
     async def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
         for _ in range(transport.peer.servers):
-            try:
-                answer = await transport.query(Query("ready", self.settings.model), deadline.remaining())
-            except _NOT_READY:
-                continue
-            if answer.get("ready", False):
-                return True
+            for name in ensembles(self.settings.model):
+                try:
+                    answer = await transport.query(Query("ready", name), deadline.remaining())
+                except _NOT_READY:
+                    continue
+                if answer.get("ready", False):
+                    return True
         return False
 
     def open(self) -> AsyncTransport:

@@ -29,7 +29,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     from export import poolings
     from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS
-    from export.settings import PAD_TO_MULTIPLE_OF
+    from export.settings import HEADS, PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
     from export.tensorrt.profiles import parse as parse_profiles
 except ModuleNotFoundError as error:
@@ -136,6 +136,11 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         help="int8 fails if any of 1,000 texts' vectors has a lower cosine to FP32 (default: %(default)s)",
     )
     p.add_argument(
+        "--head",
+        choices=HEADS,
+        help="of a masked language model that is not saved as a SparseEncoder: splade, for sparse vectors",
+    )
+    p.add_argument(
         "--encoder-only",
         action="store_true",
         help="of a classifier or cross-encoder: export its encoder, without the head that gives its answers (refused "
@@ -220,6 +225,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
             timing_cache=args.timing_cache,
             google=Options(args.ckpt_name, args.config_name, args.tuned_model_dir, args.cased),
             encoder_only=args.encoder_only,
+            head=args.head,
         )
         started = time.monotonic()
         written = export(request, step=_step)

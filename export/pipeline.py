@@ -60,12 +60,16 @@ def export(request: Request, step: Step) -> Path:
         verify.require_reference()
     tensorrt = TensorRT(settings.device(request)) if request.backend == "tensorrt" else None
     with step(f"reading {request.checkpoint}"):
-        source = checkpoint.load(request.checkpoint, google_options=request.google, encoder_only=request.encoder_only)
+        source = checkpoint.load(
+            request.checkpoint, google_options=request.google, encoder_only=request.encoder_only, head=request.head
+        )
         family = settings.settled(request, source)
     for note in source.notes:
         print(f"note: {note}")
-    if source.classifier:
+    if family.labels:
         print(f"{family.name} gives scores (SCORES) of {_listed(family.labels)}, by {family.activation}")
+    if family.splade:
+        print(f"{family.name}_sparse gives sparse vectors (INDICES, WEIGHTS) over {family.vocab_size:,} words")
     weights = identity.DigestedWeights(source.weights)
     with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK
@@ -120,7 +124,7 @@ def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -
         half=half,
         reductions=family.reductions,
         prompts_apart=not family.include_prompt,
-        classifier=source.classifier,
+        head=source.head,
     )
 
 

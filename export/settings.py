@@ -7,17 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from export import poolings
-from export.checkpoint import google
+from export.checkpoint import google, sparse
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.sentence_transformers import Stage
 from export.errors import ExportError
 from export.network import network
-from export.network.architectures.encoder import Classifier
+from export.network.architectures.encoder import Classifier, Head
 from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
 from export.tokenizer import conversion
+
+HEADS = (sparse.NAME,)
+"""What may be asked for instead of what a checkpoint says."""
 
 # Requests share a batch on TensorRT only if their S is equal, and only such as stand side by side in the queue. Wider
 # steps make longer batches and more padding; up to the first profile's end all short texts are one shape.
@@ -43,7 +46,8 @@ class Request:
         workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
         timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
         google: What is said about a checkpoint in Google's original format.
-        encoder_only: Whether a classifier's or cross-encoder's encoder is wanted without its head.
+        encoder_only: Whether the encoder of a network with a head is wanted without it.
+        head: `splade` for sparse vectors of a masked language model that says nothing of them.
     """
 
     checkpoint: str
@@ -68,6 +72,7 @@ class Request:
     timing_cache: Path | None = None
     google: google.Options = field(default_factory=google.Options)
     encoder_only: bool = False
+    head: str | None = None
 
 
 def check(request: Request) -> None:
@@ -77,6 +82,8 @@ def check(request: Request) -> None:
         ExportError: says which, and what to do.
     """
     on_gpu = _gpus_of_encoder(request) is not None
+    if request.head and request.encoder_only:
+        raise ExportError(f"--encoder-only leaves the head out that --head {request.head} asks for: give one of them")
     if on_gpu and request.backend == "python":
         raise ExportError("--gpus needs --backend onnxruntime or tensorrt: the python backend computes on CPUs")
     if request.precision == "fp16" and not on_gpu:
@@ -107,8 +114,8 @@ def settled(request: Request, source: Checkpoint) -> Family:
     Raises:
         ExportError: the checkpoint does not allow what is asked for.
     """
-    if source.classifier:
-        return _of_scores(request, source, source.classifier)
+    if source.head:
+        return _with_head(request, source, source.head)
     encoder, defaults = source.encoder, source.defaults
     highest = max(network.layer_indices(request.layers, encoder.num_hidden_layers))
     pooling = request.pooling or defaults.pooling
@@ -136,8 +143,9 @@ def settled(request: Request, source: Checkpoint) -> Family:
     )
 
 
-def _of_scores(request: Request, source: Checkpoint, classifier: Classifier) -> Family:
-    """The settings of a classifier or cross-encoder."""
+def _with_head(request: Request, source: Checkpoint, head: Head) -> Family:
+    """The settings of a family that does not give dense vectors."""
+    gives = "scores" if isinstance(head, Classifier) else "sparse vectors"
     for option, given in (
         ("--layers", request.layers != (-1,)),
         ("--pooling", request.pooling is not None),
@@ -145,14 +153,28 @@ def _of_scores(request: Request, source: Checkpoint, classifier: Classifier) -> 
     ):
         if given:
             raise ExportError(
-                f"{option} is for vectors, and {request.checkpoint} gives scores: leave it out, or pass --encoder-only "
-                "for vectors of the encoder below"
+                f"{option} is for dense vectors, and {request.checkpoint} gives {gives}: leave it out, or pass "
+                "--encoder-only for vectors of the encoder below"
             )
     if request.precision == "int8":
         raise ExportError(
-            f"--precision int8 is measured on vectors, and {request.checkpoint} gives scores: give another precision"
+            f"--precision int8 is measured on dense vectors, and {request.checkpoint} gives {gives}: give another "
+            "precision"
         )
-    return replace(_of_any(request, source), labels=classifier.labels, activation=source.activation)
+    family = _of_any(request, source)
+    if isinstance(head, Classifier):
+        return replace(family, labels=head.labels, activation=source.activation)
+    if request.backend == "tensorrt":
+        raise ExportError(
+            "--backend tensorrt takes no network whose outputs are as long as its numbers say, as sparse vectors are: "
+            "give --backend onnxruntime"
+        )
+    return replace(
+        family,
+        splade=f"{head.pooling} {'relu' if head.logs == 1 else 'log1p_relu'}",
+        vocab_size=source.encoder.vocab_size,
+        max_active_dims=source.max_active_dims,
+    )
 
 
 def _of_any(request: Request, source: Checkpoint) -> Family:

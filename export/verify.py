@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.google import GoogleWeights
 from export.errors import ExportError
+from export.network.architectures.encoder import Classifier, Splade
 from export.network.batches import Arrays
 from export.network.layout import REDUCTIONS
 from export.network.network import layer_indices
@@ -83,12 +85,15 @@ def compare(
     encodings = _encodings(source.tokenizer_json, max_seq_len)
     found = network.run(encodings)
     model, has_types = _model(source), source.encoder.types is not None
-    if source.classifier:
+    if isinstance(source.head, Classifier):
         expected = {"logits": _logits(model, encodings, has_types)}
+    elif source.head:
+        expected = {"weights": _sparse(model, encodings, has_types, source.head)}
+        found = {"weights": _dense(found["indices"], found["weights"], source.encoder.vocab_size)}
     else:
         expected = _reference(model, encodings, layers, reductions, has_types)
     differences = []
-    for name in network.outputs:
+    for name in expected:
         gap = np.abs(found[name] - expected[name])
         allowed = HALF_TOLERANCE * max(1.0, float(np.abs(expected[name]).max())) if half else TOLERANCE
         differences.append(Difference(name, float(gap.max()), allowed, gap.size))
@@ -114,7 +119,7 @@ def _model(source: Checkpoint) -> Any:
     """Load transformers' model, in float32 whatever the checkpoint stores."""
     require_reference()
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
     weights = source.weights
     # Of config.json, what the network depends on: other keys may make transformers fail, or answer in another form.
@@ -131,7 +136,9 @@ def _model(source: Checkpoint) -> Any:
         shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         model.load_state_dict({name: torch.from_numpy(weights.take(name, shape)) for name, shape in shapes.items()})
         return model.eval()
-    kind = AutoModelForSequenceClassification if source.classifier else AutoModel
+    kind: Any = AutoModel
+    if source.head:
+        kind = AutoModelForSequenceClassification if isinstance(source.head, Classifier) else AutoModelForMaskedLM
     return kind.from_pretrained(
         source.folder,
         config=config,
@@ -170,6 +177,23 @@ def _reference(
 
 def _logits(model: Any, encodings: list[Encoding], has_types: bool) -> Array:
     return np.stack([result.logits[0].numpy() for result in _results(model, encodings, has_types)])
+
+
+def _sparse(model: Any, encodings: list[Encoding], has_types: bool, splade: Splade) -> Array:
+    vectors = []
+    for result in _results(model, encodings, has_types):
+        x = np.maximum(result.logits[0].numpy(), 0)
+        for _ in range(splade.logs):
+            x = np.log1p(x)
+        vectors.append(x.max(axis=0) if splade.pooling == "max" else x.sum(axis=0))
+    return np.stack(vectors)
+
+
+def _dense(indices: npt.NDArray[np.int32], weights: Array, size: int) -> Array:
+    """[N, K] each, padded with -1 and 0, to [N, size]."""
+    vectors = np.zeros((len(indices), size + 1), np.float32)  # -1 is the last
+    np.put_along_axis(vectors, indices, weights, axis=1)
+    return vectors[:, :size]
 
 
 def _results(model: Any, encodings: list[Encoding], has_types: bool) -> Iterator[Any]:

@@ -88,12 +88,28 @@ class TopOptions(ScoreOptions, total=False):
     top_k: int | None
 
 
+class SparseOptions(TypedDict, total=False):
+    """The options of `encode_sparse`."""
+
+    max_active_dims: int | None
+    max_seq_len: int | None
+    truncate: bool
+    prompt: str | None
+    prompt_name: str | None
+    model_version: int | None
+    priority: str | None
+    batch_size: int | None
+    show_progress: bool
+    timeout: float | None
+
+
 def request_parameters(
     *,
     pooling: str | None = None,
     normalize: bool | None = None,
     truncate_dim: int | None = None,
     activation: str | None = None,
+    max_active_dims: int | None = None,
     max_seq_len: int | None = None,
     truncate: bool = True,
     pair_truncation: str | None = None,
@@ -131,6 +147,7 @@ def request_parameters(
         "normalize": normalize,
         "truncate_dim": None if truncate_dim is None else positive_int("truncate_dim", truncate_dim),
         "activation": _choice("activation", activation, ACTIVATIONS),
+        "max_active_dims": None if max_active_dims is None else positive_int("max_active_dims", max_active_dims),
         "max_seq_len": None if max_seq_len is None else positive_int("max_seq_len", max_seq_len),
         "truncate": None if truncate else False,
         "pair_truncation": pair_truncation,

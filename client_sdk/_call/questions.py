@@ -17,7 +17,7 @@ from client_sdk._transport.known import Known, identities
 EXPLAIN_TIMEOUT = 5.0
 """Seconds for finding out which models there are, when one is not."""
 
-# What the steps of a classifier do not say.
+# What the steps of a classifier, or of sparse vectors, do not say.
 _NO_VECTORS = {"dimension": "0", "pooling": "", "normalize": "false", "layers": "[]", "similarity": ""}
 
 
@@ -55,15 +55,24 @@ class ModelInfo:
     vectors (dimension, pooling, normalize, layers, similarity) is empty where there are labels."""
     activation: str = ""
     """What makes a classifier's scores of its logits: none, sigmoid or softmax."""
+    splade: str = ""
+    """How sparse vectors are made of logits, such as `max relu`, where the family gives them, of as many words as
+    `dimension` says."""
 
 
-def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
-    """Ask for the ensemble, its steps and the server.
+def ensembles(model: str) -> tuple[str, str]:
+    """What the ensemble of a family may be called that has one alone: that of its name, or of sparse vectors."""
+    return model, f"{model}_sparse"
+
+
+def model_info(model: str, ensemble: str = "") -> Generator[Query, dict[str, Any], ModelInfo]:
+    """Ask for a family's ensemble (that of its name, unless another is given), its steps and the server.
 
     Raises:
         VersionChanged: The answers are of two models; each may have come from another server.
     """
-    config = yield Query("config", model)
+    ensemble = ensemble or model
+    config = yield Query("config", ensemble)
     expected = identities(config)
     parameters: dict[str, str] = {}
     backend = ""
@@ -80,14 +89,14 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             parameters[name] = value.get("string_value", "")
         if step["model_name"].endswith("_encoder"):
             backend = _backend(step_config)
-    metadata = yield Query("metadata", model)
+    metadata = yield Query("metadata", ensemble)
     versions = tuple(sorted(int(version) for version in metadata.get("versions", []))) or (0,)
     server = yield Query("server")
     known = Known()
-    known.note(Query("config", model), config)
+    known.note(Query("config", ensemble), config)
     try:
         labels = _labels(parameters)
-        if labels:
+        if labels or "splade" in parameters:
             parameters = _NO_VECTORS | parameters
         return ModelInfo(
             model=model,
@@ -103,10 +112,11 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             default_prompt_name=parameters.get("default_prompt_name") or None,
             backend=backend,
             server_version=str(server.get("version", "")),
-            identity=known.identity(model, str(versions[-1])) or "",
+            identity=known.identity(ensemble, str(versions[-1])) or "",
             similarity=parameters.get("similarity", "cosine"),
             labels=labels,
             activation=parameters.get("activation", ""),
+            splade=parameters.get("splade", ""),
         )
     except (KeyError, ValueError) as error:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
@@ -120,13 +130,37 @@ def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
     """Ask a classifier for its labels, in the order of its scores.
 
     Raises:
-        InvalidArgument: It is a family of vectors.
+        InvalidArgument: It is a family of another kind.
     """
-    config = yield Query("config", f"{model}_pooling")
-    labels = _labels({name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()})
+    parameters = yield from _of_last_step(model)
+    labels = _labels(parameters)
     if not labels:
-        raise InvalidArgument(f"model {model!r} gives vectors, not scores of labels: use encode() or encode_tokens()")
+        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not scores of labels")
     return labels
+
+
+def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], int]:
+    """Ask a family of sparse vectors for the size of its vocabulary.
+
+    Raises:
+        InvalidArgument: It is a family of another kind.
+    """
+    parameters = yield from _of_last_step(model)
+    if "splade" not in parameters:
+        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not sparse vectors")
+    return int(parameters["dimension"])
+
+
+def _of_last_step(model: str) -> Generator[Query, dict[str, Any], dict[str, str]]:
+    config = yield Query("config", f"{model}_pooling")
+    return {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
+
+
+def _given(parameters: Mapping[str, str]) -> str:
+    """What a family gives, and how it is asked for."""
+    if "splade" in parameters:
+        return "sparse vectors (encode_sparse)"
+    return "scores (score, rerank, classify)" if "labels" in parameters else "vectors (encode, encode_tokens)"
 
 
 def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
@@ -134,9 +168,15 @@ def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
-    """Ask how the family's vectors are meant to be compared."""
-    config = yield Query("config", f"{model}_pooling")
-    return str(config.get("parameters", {}).get("similarity", {}).get("string_value", "cosine"))
+    """Ask how the family's vectors are meant to be compared.
+
+    Raises:
+        InvalidArgument: It is a family of another kind than dense vectors.
+    """
+    parameters = yield from _of_last_step(model)
+    if {"labels", "splade"} & {*parameters}:
+        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not dense vectors: give metric=")
+    return parameters.get("similarity", "cosine")
 
 
 @dataclass(frozen=True)
@@ -176,7 +216,9 @@ def missing_model(
             sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
-    families = sorted(name for name in names if f"{name}_tokenizer" in names)
+    families = sorted(name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer"))
+    if family in families and family not in names:
+        return ModelNotFound(f"model {family!r} at {address} gives sparse vectors (encode_sparse), and nothing else")
     there = ", ".join(families or sorted(names)) or "none"
     if wanted == f"{family}_tokens" and family in names:
         return ModelNotFound(f"model {family!r} at {address} gives scores, and no vectors of tokens")

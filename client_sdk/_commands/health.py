@@ -16,12 +16,13 @@ import os
 import sys
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from client_sdk._call.collect import finite_rows
 from client_sdk._call.job import AnswerKind
 from client_sdk._commands.connection_arguments import addresses, open_session
-from client_sdk._errors import AccessDenied, ClientError, ServerBusy, ServerError
+from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, ServerBusy, ServerError
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY
 from client_sdk._session import Session
 from client_sdk._transport.address import parse_addresses
@@ -33,7 +34,7 @@ HEALTHY = 0
 UNHEALTHY = 1  # whatever the reason: Docker reserves all other codes
 
 _TEXT = "healthy"
-_WORDS = {"EMBEDDING": "a vector of {} numbers", "SCORES": "scores of {} labels"}
+_WORDS = {"EMBEDDING": "a vector of {} numbers", "SCORES": "scores of {} labels", "WEIGHTS": "weights of {} words"}
 _REGION_GROWTH = 1 << 20  # bytes by which Triton's Python backend makes a region larger
 
 
@@ -72,9 +73,9 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
     with open_session(arguments, url) as session:
         started = time.perf_counter()
         try:
-            answer = session.call(_ANSWER, _TEXT, {})
+            answer, ensemble = _answer(session)
             milliseconds = 1000 * (time.perf_counter() - started)
-            problem = _cache_problem(session) or _memory_problem(url)
+            problem = _cache_problem(session, ensemble) or _memory_problem(url)
         except ServerBusy as error:
             print(f"busy, but alive: {error}")
             return HEALTHY
@@ -86,9 +87,21 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
     return HEALTHY
 
 
-def _cache_problem(session: Session) -> str | None:
+def _answer(session: Session) -> tuple[str, str]:
+    """What the family answers, and by which ensemble: whichever it has."""
+    model = session.settings.model
     try:
-        cached = session.ask(_cached_models(session.settings.model), session.settings.deadline(None))
+        return session.call(_ANSWER, _TEXT, {}), model
+    except ModelNotFound as error:
+        try:
+            return session.call(replace(_ANSWER, role="_sparse"), _TEXT, {}), f"{model}_sparse"
+        except ModelNotFound:
+            raise error from None
+
+
+def _cache_problem(session: Session, ensemble: str) -> str | None:
+    try:
+        cached = session.ask(_cached_models(ensemble), session.settings.deadline(None))
     except AccessDenied:  # configurations may be closed where inference is open
         return None
     if not cached:
@@ -99,10 +112,10 @@ def _cache_problem(session: Session) -> str | None:
     )
 
 
-def _cached_models(family: str) -> Generator[Query, dict[str, Any], list[str]]:
-    """Ask which of a family's models, itself and its steps, have the response cache on."""
+def _cached_models(ensemble: str) -> Generator[Query, dict[str, Any], list[str]]:
+    """Ask which of an ensemble and its steps have the response cache on."""
     cached: list[str] = []
-    waiting, seen = [family], {family}
+    waiting, seen = [ensemble], {ensemble}
     while waiting:
         model = waiting.pop(0)
         config = yield Query("config", model)

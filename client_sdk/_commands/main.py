@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 
-from client_sdk._call.questions import model_info
 from client_sdk._commands import connection_arguments, encode, health, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
@@ -97,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with connection_arguments.open_session(arguments) as session:
         if arguments.command == "encode":
             return encode.run(arguments, session)
-        info = session.ask(model_info(session.settings.model), session.settings.deadline(None))
+        info = session.info(session.settings.deadline(None))
         print(json.dumps(asdict(info), indent=2, ensure_ascii=False))
         return 0
 

@@ -163,7 +163,7 @@ class LocalServer:
                 _check_still_there(repository)
                 if self._supervise:
                     self._supervisor = Supervisor(
-                        run, repository.families, self._start_again, lambda: repository_state(self.model_repository)
+                        run, repository.ensembles, self._start_again, lambda: repository_state(self.model_repository)
                     )
                 return
             except PortTaken:

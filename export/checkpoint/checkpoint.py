@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint import cross_encoder, google, hub, sentence_transformers
+from export.checkpoint import cross_encoder, google, hub, sentence_transformers, sparse
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.weights import SafetensorsWeights
 from export.errors import ExportError
 from export.network import architectures
-from export.network.architectures import classifiers
+from export.network.architectures import classifiers, masked_lms
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Classifier, Encoder
+from export.network.architectures.encoder import Encoder, Head, Splade
 from export.network.weights import Weights
 from export.tokenizer import conversion
 
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction", "LMHeadModel")
 """How the classes end that are saved for their encoder: alone, or under the heads that it was pre-trained with."""
+
+_MASKED_LM = ("ForMaskedLM", "ForPreTraining")
+"""How those end that have a head over the vocabulary for each token."""
 
 _CLASSIFIER = "ForSequenceClassification"
 """How those end that are saved for their scores."""
@@ -39,8 +42,9 @@ class Checkpoint:
         defaults: How texts are encoded when a request does not say.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
-        classifier: The head whose scores are asked for, of a classifier or cross-encoder; None for vectors.
-        activation: What makes scores of its logits, one of `family.ACTIVATIONS`.
+        head: What is asked for instead of dense vectors: a Classifier, for its scores, or a Splade; None for them.
+        activation: Of a classifier, what makes scores of its logits, one of `family.ACTIVATIONS`.
+        max_active_dims: Of a Splade, how many words of a vector are kept; None for all.
         notes: What the user should know, a line each.
     """
 
@@ -53,13 +57,19 @@ class Checkpoint:
     defaults: Defaults
     truncation_side: str = "right"
     split_special_tokens: bool = False
-    classifier: Classifier | None = None
+    head: Head | None = None
     activation: str = ""
+    max_active_dims: int | None = None
     notes: tuple[str, ...] = ()
 
 
 def load(
-    source: str, *, google_options: google.Options | None = None, encoder_only: bool = False, progress: bool = True
+    source: str,
+    *,
+    google_options: google.Options | None = None,
+    encoder_only: bool = False,
+    head: str | None = None,
+    progress: bool = True,
 ) -> Checkpoint:
     """Read the checkpoint in a folder, or download it from the Hugging Face hub.
 
@@ -72,6 +82,8 @@ def load(
             `google_options`.
         google_options: What the user says about a checkpoint in Google's format; an error for any other.
         encoder_only: Take a classifier's or cross-encoder's encoder, without the head that it was trained for.
+        head: `splade` for the sparse vectors of a masked language model that says nothing of them; None for what the
+            checkpoint says.
         progress: Show a progress bar of the download on standard error.
 
     Raises:
@@ -80,8 +92,10 @@ def load(
     options = google_options or google.Options()
     folder = Path(source).expanduser()
     if google.is_in(folder, options):
+        if head:
+            raise ExportError(f"--head {head} is for a checkpoint in Hugging Face's format, and this is in Google's")
         return _load_google(source, folder, options)
-    return _load_hugging_face(source, hub.locate(source, progress=progress), encoder_only)
+    return _load_hugging_face(source, hub.locate(source, progress=progress), encoder_only, head)
 
 
 def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoint:
@@ -104,7 +118,7 @@ def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoi
     )
 
 
-def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoint:
+def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str | None) -> Checkpoint:
     modules = sentence_transformers.read_modules(root)
     folder = modules[0].folder if modules else root
     if (folder / "adapter_config.json").exists():
@@ -114,10 +128,16 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
         )
     path = folder / "config.json"
     encoder, config = read_config(path)
-    classifier, activation = None, ""
-    if not encoder_only and not any(module.kind == "Pooling" for module in modules) and _has_head(path):
-        classifier = classifiers.READERS[encoder.model_type](config)
-        activation = cross_encoder.activation(root, modules, config, len(classifier.labels))
+    head: Head | None = None
+    activation, max_active_dims = "", None
+    if not encoder_only:
+        if asked == sparse.NAME or sparse.is_one(modules):
+            _check_masked_lm(path)
+            masked_lm = masked_lms.READERS[encoder.model_type](config, encoder)
+            head, max_active_dims = sparse.read(root, modules, masked_lm)
+        elif not any(module.kind == "Pooling" for module in modules) and _has_head(path):
+            head = classifiers.READERS[encoder.model_type](config)
+            activation = cross_encoder.activation(root, modules, config, len(head.labels))
     defaults = sentence_transformers.read(
         root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
     )
@@ -139,14 +159,15 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool) -> Checkpoin
         weights=SafetensorsWeights(
             folder,
             anchor=f"{encoder.words}.weight",
-            others=encoder.other_names,
-            head=classifier.names if classifier else (),
+            others=(*encoder.other_names, *(head.masked_lm.other_names if isinstance(head, Splade) else ())),
+            head=head.names if head else (),
         ),
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,
-        classifier=classifier,
+        head=head,
         activation=activation,
+        max_active_dims=max_active_dims,
     )
 
 
@@ -199,3 +220,12 @@ def _has_head(path: Path) -> bool:
                 "pass --encoder-only if you want them"
             )
     return False
+
+
+def _check_masked_lm(path: Path) -> None:
+    names = _architectures(path, json_files.read_object(path))
+    if not names or not all(name.endswith(_MASKED_LM) for name in names):
+        raise ExportError(
+            f"{path}: architectures is {json_files.shown(names)}; sparse vectors are made by the head of a masked "
+            f"language model, *{_MASKED_LM[0]} or *{_MASKED_LM[1]}"
+        )

@@ -23,7 +23,7 @@ from export.checkpoint.transformer_settings import TransformerSettings, longest_
 from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
 from export.errors import ExportError
 
-_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling")
 # In the order in which sentence-transformers joins them.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -65,6 +65,7 @@ _MODEL_KEYS = {
     "activation_fn",
     "default_prompt_name",
     "keep_in_fp32_modules",
+    "max_active_dims",
     "model_type",
     "prompts",
     "requirements",
@@ -303,6 +304,9 @@ def _after_pooling(modules: tuple[Module, ...], width: int | None) -> tuple[tupl
         elif module.kind in ("Dense", "LayerNorm"):
             stages.append((_dense if module.kind == "Dense" else _layer_norm)(module.folder, width))
             width = len(stages[-1].arrays["weight"])
+        elif module.kind == "SpladePooling":
+            if len(modules) > 2 or module is not modules[1]:
+                raise ExportError(f"{module.folder}: a SpladePooling is expected behind a Transformer alone")
         elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
             raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
     normalize = bool(stages) and stages[-1].kind == "normalize"

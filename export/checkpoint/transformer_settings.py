@@ -47,8 +47,10 @@ _MODEL_ARGUMENTS = _CONFIG_ARGUMENTS | {
     "torch_dtype",
     "use_safetensors",
 }
-# The task, what its output is called, and the network's method and output, of a SentenceTransformer and a CrossEncoder.
+# The task, what its output is called, and the network's method and output: of a SentenceTransformer, a SparseEncoder
+# and a CrossEncoder.
 _VECTORS = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
+_LOGITS = ("fill-mask", "token_embeddings", "forward", "logits")
 _SCORES = ("sequence-classification", "scores", "forward", "logits")
 
 
@@ -60,13 +62,15 @@ class TransformerSettings:
         lowercase: Whether it lower-cases texts before the tokenizer sees them.
         arguments: What it hands to AutoTokenizer beside the folder.
         unsupported: What it has the network put out, if not the vectors of its tokens, and else None.
-        unsupported_scores: What it has the network put out, if not the scores of a classifier, and else None.
+        unsupported_scores: The same, if not the scores of a classifier.
+        unsupported_logits: The same, if not the logits of a masked language model.
     """
 
     lowercase: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
     unsupported: str | None = None
     unsupported_scores: str | None = None
+    unsupported_logits: str | None = None
 
 
 def read(folder: Path) -> TransformerSettings:
@@ -99,6 +103,7 @@ def read(folder: Path) -> TransformerSettings:
         arguments={name: value for name, value in arguments.items() if name not in _FETCHING},
         unsupported=_unsupported(path, given, _VECTORS),
         unsupported_scores=_unsupported(path, given, _SCORES),
+        unsupported_logits=_unsupported(path, given, _LOGITS),
     )
 
 

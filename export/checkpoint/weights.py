@@ -119,8 +119,10 @@ class SafetensorsWeights:
         for candidate in candidates:
             if self._prefix + candidate.name in self._stored:
                 return replace(candidate, name=self._prefix + candidate.name)
-        is_of_head = name.rpartition(".")[0] in self._head
-        return Stored(name) if is_of_head and name in self._stored else None
+        for candidate in candidates:
+            if candidate.name.rpartition(".")[0] in self._head and candidate.name in self._stored:
+                return candidate
+        return None
 
     def _read(self, stored: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         path = self._stored[stored]

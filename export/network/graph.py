@@ -98,6 +98,10 @@ class Graph:
         """Add a node with one output; an empty input name leaves an optional input out."""
         return self._node(kind, inputs, 1, attributes)[0]
 
+    def outputs_of(self, kind: str, count: int, *inputs: str, **attributes: Attribute) -> list[str]:
+        """Add a node with so many outputs."""
+        return self._node(kind, inputs, count, attributes)
+
     def split(self, value: str, parts: int, axis: int) -> list[str]:
         """Split `value` into equal parts."""
         return self._node("Split", (value,), parts, {"axis": axis, "num_outputs": parts})

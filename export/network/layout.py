@@ -32,7 +32,7 @@ over the root of how many tokens there are, and the mean weighted by a token's p
 # Below any activation, and finite: softmax gives it exactly 0 and a row of nothing else stays free of NaN.
 LOWEST = -1e30
 
-FLOAT, INT64, BOOL = 1, 7, 9
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
 """ONNX element types, as Cast takes them."""
 
 
@@ -96,6 +96,12 @@ class Layout(Protocol):
 
     def mean(self, x: str, size: int) -> str:
         """Each row's mean over pooling_mask of FP32 `x`, `size` long: [rows, size], zero over nothing."""
+
+    def sum(self, x: str, size: int) -> str:
+        """The same sum."""
+
+    def highest(self, x: str, size: int) -> str:
+        """The same maximum, `LOWEST` over nothing."""
 
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """Declare `token_embeddings`, and `pooled` with these reductions, of FP32 `features`, `size` long."""

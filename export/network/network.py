@@ -17,12 +17,15 @@ from onnx import ModelProto
 
 from export.errors import ExportError
 from export.network import padded, padding_free
-from export.network.architectures.encoder import Classifier, Convolution, Encoder, Layer
+from export.network.architectures.encoder import Classifier, Convolution, Encoder, Head, Layer, Splade
 from export.network.attention import Attention
 from export.network.graph import Graph
-from export.network.layout import REDUCTIONS, Layout, limits
+from export.network.layout import INT32, INT64, REDUCTIONS, Layout, limits
 from export.network.parts import Parts
 from export.network.weights import Weights
+
+# Words of the vocabulary whose logits are made at once: so many that products are fast, and [tokens, words] is small.
+_VOCABULARY_BLOCK = 4096
 
 
 def layer_indices(layers: Sequence[int], count: int) -> list[int]:
@@ -48,7 +51,7 @@ def build(
     half: bool = False,
     reductions: Sequence[str] = REDUCTIONS,
     prompts_apart: bool = False,
-    classifier: Classifier | None = None,
+    head: Head | None = None,
 ) -> ModelProto:
     """Write the network of a checkpoint.
 
@@ -63,7 +66,8 @@ def build(
         half: Whether weights and activations are FP16.
         reductions: What `pooled` has, in this order: all of `layout.REDUCTIONS`, and any of `MORE_REDUCTIONS`.
         prompts_apart: Whether pooling_mask may be `layout.PROMPT`.
-        classifier: A head, whose `logits` FP32 [rows, labels] are then the only output.
+        head: What is asked for instead of vectors: of a Classifier `logits` FP32 [rows, labels]; of a Splade `indices`
+            INT32 and `weights` FP32 [rows, active], the heaviest first, padded with -1 and 0 to the row that has most.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
@@ -72,8 +76,10 @@ def build(
     g = Graph(encoder.model_type, half)
     layout: Layout = (padded.Padded if is_padded else padding_free.PaddingFree)(g, encoder, prompts_apart)
     network = _Network(Parts(g, encoder, weights, layout))
-    if classifier:
-        network.write_logits(classifier)
+    if isinstance(head, Classifier):
+        network.write_logits(head)
+    elif head:
+        network.write_sparse(head)
     else:
         network.write(layers, pooler, reductions)
     ranges = limits(encoder, prompts_apart)
@@ -122,6 +128,51 @@ class _Network:
         count = len(classifier.labels)
         y = g.op("Add", g.widen(parts.linear(classifier.output, x, hidden, count)), layout.spoiled)
         g.output("logits", y, np.float32, [layout.rows, count])
+
+    def write_sparse(self, splade: Splade) -> None:
+        """Write everything from the inputs to a sparse vector of each row.
+
+        The logits of all tokens over all the vocabulary are never there at once: they are made and reduced for
+        `_VOCABULARY_BLOCK` words at a time.
+        """
+        g, layout, parts, encoder = self._g, self._layout, self._parts, self._encoder
+        hidden, size, lm = encoder.hidden_size, encoder.embedding_size or encoder.hidden_size, splade.masked_lm
+        x = self._states(encoder.num_hidden_layers)[-1]
+        g.scope("masked_lm")
+        if lm.dense:
+            x = parts.activation(lm.activation, parts.linear(lm.dense, x, hidden, size))
+        if lm.norm:
+            x = parts.norm(lm.norm, x, size)
+        weight = parts.weights.take(lm.decoder.weight.name, (encoder.vocab_size, size))
+        bias = parts.weights.take(lm.decoder.bias.name, (encoder.vocab_size,)) if lm.decoder.bias else None
+        blocks = []
+        for start in range(0, encoder.vocab_size, _VOCABULARY_BLOCK):
+            words = slice(start, start + _VOCABULARY_BLOCK)
+            g.scope(f"words.{start}")
+            name = f"decoder.{start}"
+            y = g.widen(layout.product(name, x, weight[words], None if bias is None else bias[words]))
+            count = len(weight[words])
+            if splade.pooling == "sum":
+                blocks.append(layout.sum(self._log1p_relu(y, splade.logs), count))
+            else:  # which these keep
+                blocks.append(self._log1p_relu(layout.highest(y, count), splade.logs))
+        g.scope("sparse")
+        whole = blocks[0] if len(blocks) == 1 else g.op("Concat", *blocks, axis=1)
+        zero = g.constant(0, np.float32)
+        active = g.op("ReduceSum", g.op("Cast", g.op("Greater", whole, zero), to=INT64), g.constant([1]), keepdims=0)
+        most = g.op("Max", g.op("ReduceMax", active, g.constant([0]), keepdims=1), g.constant([1]))
+        weights, indices = g.outputs_of("TopK", 2, whole, most, axis=1, largest=1, sorted=1)
+        there = g.op("Greater", weights, zero)
+        indices = g.op("Cast", g.op("Where", there, indices, g.constant(-1)), to=INT32)
+        g.output("indices", indices, np.int32, [layout.rows, "active"])
+        g.output("weights", g.op("Add", weights, layout.spoiled), np.float32, [layout.rows, "active"])
+
+    def _log1p_relu(self, x: str, logs: int) -> str:
+        g = self._g
+        x = g.op("Relu", x)
+        for _ in range(logs):
+            x = g.op("Log", g.op("Add", x, g.constant(1, np.float32)))
+        return x
 
     def _dense(self, classifier: Classifier, x: str) -> str:
         """What stands before the last layer of a head."""

@@ -134,12 +134,23 @@ class Padded:
         return g.op("Squeeze", g.op("MatMul", row, x), g.constant([1]))
 
     def mean(self, x: str, size: int) -> str:
-        """[N, S, size] to [N, size], by a product with each token's share."""
+        """[N, S, size] to [N, size]."""
+        g = self._g
+        return g.op("Div", self.sum(x, size), g.op("Max", self._count, g.constant(1, np.float32)))
+
+    def sum(self, x: str, size: int) -> str:
+        """[N, S, size] to [N, size], by a product with 1 at each token that is pooled."""
         g = self._g
         x = g.op("Where", g.op("Unsqueeze", self._filled, g.constant([2])), x, g.constant(0, np.float32))
-        count = g.op("Max", self._count, g.constant(1, np.float32))
-        share = g.op("Unsqueeze", g.op("Div", g.op("Cast", self._pooled, to=FLOAT), count), g.constant([1]))
-        return g.op("Squeeze", g.op("MatMul", share, x), g.constant([1]))
+        pooled = g.op("Unsqueeze", g.op("Cast", self._pooled, to=FLOAT), g.constant([1]))
+        return g.op("Squeeze", g.op("MatMul", pooled, x), g.constant([1]))
+
+    def highest(self, x: str, size: int) -> str:
+        """[N, S, size] to [N, size]."""
+        g = self._g
+        pooled = g.op("Unsqueeze", self._pooled, g.constant([2]))
+        x = g.op("Where", pooled, x, g.constant(LOWEST, np.float32))
+        return g.op("ReduceMax", x, g.constant([1]), keepdims=0)
 
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [N, S, size]."""

@@ -195,8 +195,19 @@ class PaddingFree:
     def mean(self, x: str, size: int) -> str:
         """[T, size] to [rows, size]."""
         g = self._g
-        states = self._in_rows(g.op("Concat", x, g.constant(np.zeros((1, size)), np.float32), axis=0))
-        return g.op("Div", self._sums(states), g.op("Max", self._count, g.constant(1, np.float32)))
+        return g.op("Div", self.sum(x, size), g.op("Max", self._count, g.constant(1, np.float32)))
+
+    def sum(self, x: str, size: int) -> str:
+        """[T, size] to [rows, size]."""
+        g = self._g
+        return self._sums(self._in_rows(g.op("Concat", x, g.constant(np.zeros((1, size)), np.float32), axis=0)))
+
+    def highest(self, x: str, size: int) -> str:
+        """[T, size] to [rows, size]."""
+        g = self._g
+        lowest = g.constant(np.full((1, size), LOWEST), np.float32)
+        place = g.op("Where", self._pooled, self._slot, self._total)
+        return g.op("ReduceMax", g.op("Gather", g.op("Concat", x, lowest, axis=0), place), g.constant([1]), keepdims=0)
 
     def _in_rows(self, padded: str) -> str:
         """[T + 1 or more, size], where row T is for places without a token, to [rows, columns, size]."""

@@ -59,7 +59,7 @@ def runs(network: Runner, tokenizer_json: str, max_seq_len: int, outputs: Mappin
         network: What runs it.
         tokenizer_json: Of the checkpoint.
         max_seq_len: Tokens.
-        outputs: What the network is to put out for a row: shapes by name, -1 for its tokens.
+        outputs: What the network is to put out for a row: shapes by name, -1 for as many as there are.
 
     Raises:
         ExportError: an output has another shape, or is not finite.
@@ -70,8 +70,10 @@ def runs(network: Runner, tokenizer_json: str, max_seq_len: int, outputs: Mappin
     found = network.run([encoding])
     for name, dims in outputs.items():
         array = found[name]
-        shape = (len(encoding), *dims[1:]) if dims[0] == -1 else (1, *dims)
-        if array.shape != shape:
+        shape = (len(encoding), *dims[1:]) if name == "token_embeddings" else (1, *dims)
+        if len(array.shape) != len(shape) or any(
+            -1 != size != there for size, there in zip(shape, array.shape, strict=True)
+        ):
             raise ExportError(f"the network's {name} has shape {array.shape}, expected {shape}")
         if not np.isfinite(array).all():
             raise ExportError(

@@ -12,18 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
 from export.network.layout import REDUCTIONS
 from export.repository import encoder_config
-from export.repository.encoder_config import set_parameters, set_tensors
+from export.repository.encoder_config import data_type, set_parameters, set_tensors
 from export.repository.family import TEMPLATE_NAME, Family
 from export.repository.template import TEMPLATE
-
-_FP32 = model_config_pb2.TYPE_FP32
-_SCORES = "SCORES"
 
 IDENTITY = "identity."
 """How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
@@ -92,10 +88,13 @@ def _ensemble(config: ModelConfig, family: Family) -> None:
         tensors.clear()
         for name in _pooling_inputs(family):
             tensors[name] = name
-    if family.labels:
+    if _answers(family):
+        counts = config.output[1]
         pooling.output_map.clear()
-        pooling.output_map[_SCORES] = _SCORES
-        _set_scores(config.output[0], family)
+        set_tensors(config.output, _answers(family))
+        config.output.append(counts)
+        for name in _answers(family):
+            pooling.output_map[name] = name
 
 
 def _for_clients(config: ModelConfig, family: Family) -> None:
@@ -133,11 +132,11 @@ def _pooling(config: ModelConfig, family: Family) -> None:
     warm_up = config.model_warmup[0].inputs
     warm_up.clear()
     for name, dims in inputs.items():
-        warm_up[name].data_type = _FP32
-        warm_up[name].dims[:] = dims
+        warm_up[name].data_type = data_type(name)
+        warm_up[name].dims[:] = [max(1, size) for size in dims]
         warm_up[name].zero_data = True
-    if family.labels:
-        _set_scores(config.output[0], family)
+    if _answers(family):
+        set_tensors(config.output, _answers(family))
     _pooling_settings(config, family)
 
 
@@ -146,9 +145,11 @@ def _pooling_inputs(family: Family) -> dict[str, list[int]]:
     return {name: dims for name, dims in family.outputs.items() if name != "token_embeddings"}
 
 
-def _set_scores(output: model_config_pb2.ModelOutput, family: Family) -> None:
-    output.name = _SCORES
-    output.dims[:] = [len(family.labels)]
+def _answers(family: Family) -> dict[str, list[int]]:
+    """What a family that does not give dense vectors answers instead."""
+    if family.splade:
+        return {"INDICES": [-1], "WEIGHTS": [-1]}
+    return {"SCORES": [len(family.labels)]} if family.labels else {}
 
 
 def _pooling_settings(config: ModelConfig, family: Family) -> None:
@@ -156,6 +157,11 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
     if family.labels:
         labels = json.dumps(family.labels, ensure_ascii=False)
         set_parameters(config.parameters, labels=labels, activation=family.activation)
+        return
+    if family.splade:
+        set_parameters(config.parameters, splade=family.splade, dimension=str(family.vocab_size))
+        if family.max_active_dims:
+            set_parameters(config.parameters, max_active_dims=str(family.max_active_dims))
         return
     set_parameters(
         config.parameters,

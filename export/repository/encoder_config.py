@@ -79,8 +79,8 @@ def _onnxruntime(config: ModelConfig, family: Family) -> None:
             target_name=[shape_of(name)],
             data_type=_INT32,
         )
-    for name, dims in family.outputs.items():
-        if dims[0] == -1:
+    for name in family.outputs:
+        if name == "token_embeddings":
             config.batch_output.add(
                 kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
                 source_input=[INPUTS[0]],
@@ -133,10 +133,15 @@ def _warm_up_eight_tokens(config: ModelConfig) -> None:
 
 
 def set_tensors(tensors, dims_of: dict[str, list[int]]) -> None:  # type: ignore[no-untyped-def]
-    """Replace a model's FP32 inputs or outputs."""
+    """Replace a model's inputs or outputs."""
     del tensors[:]
     for name, dims in dims_of.items():
-        tensors.add(name=name, data_type=_FP32, dims=dims)
+        tensors.add(name=name, data_type=data_type(name), dims=dims)
+
+
+def data_type(name: str) -> model_config_pb2.DataType:
+    """Of what a network or a pooling puts out."""
+    return _INT32 if name in ("indices", "INDICES") else _FP32
 
 
 def set_parameters(parameters: MutableMapping[str, model_config_pb2.ModelParameter], **values: str) -> None:

@@ -10,8 +10,17 @@ from export.network.layout import REDUCTIONS
 from export.tensorrt.profiles import Profile
 
 TEMPLATE_NAME = "bert"
-ROLES = ("", "_tokens", "_tokenizer", "_encoder", "_pooling")
-"""Of a family of vectors; one of scores has none of tokens."""
+STEPS = ("_tokenizer", "_encoder", "_pooling")
+ROLES = ("", "_tokens", *STEPS)
+"""Of a family of vectors."""
+
+SCORES_ROLES = ("", *STEPS)
+"""Of a classifier."""
+
+SPARSE_ROLES = ("_sparse", *STEPS)
+"""Of a family of sparse vectors."""
+
+ALL_ROLES = ("", "_tokens", "_sparse", *STEPS)
 
 BACKENDS = ("python", "onnxruntime", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -52,9 +61,13 @@ class Family:
             never above max_seq_len.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up where a request does not say.
-        labels: Of a classifier, what each of its scores is for; none for a family of vectors, which `layers`, `pooler`,
-            `pooling` and what follows it, `similarity` and `include_prompt` are for.
+        labels: Of a classifier, what each of its scores is for; none for other families. What is said of layers and
+            poolings is for families of dense vectors alone.
         activation: Of a classifier, what makes scores of logits where a request does not say; see `ACTIVATIONS`.
+        splade: Of a family of sparse vectors, how they are made of logits, such as `max relu`; empty for others.
+        vocab_size: Of such a family, the length of a vector.
+        max_active_dims: Of such a family, how many words of a vector are kept where a request does not say; None for
+            all.
     """
 
     name: str
@@ -82,6 +95,9 @@ class Family:
     split_special_tokens: bool = False
     labels: tuple[str, ...] = ()
     activation: str = ""
+    splade: str = ""
+    vocab_size: int = 0
+    max_active_dims: int | None = None
 
     @property
     def token_size(self) -> int:
@@ -95,7 +111,9 @@ class Family:
 
     @property
     def outputs(self) -> dict[str, list[int]]:
-        """What the network puts out for each row: shapes by name, -1 for its tokens."""
+        """What the network puts out for each row: shapes by name, -1 for its tokens, or for its words of a vector."""
+        if self.splade:
+            return {"indices": [-1], "weights": [-1]}
         if self.labels:
             return {"logits": [len(self.labels)]}
         outputs = {"token_embeddings": [-1, self.token_size], "pooled": [len(self.reductions), self.token_size]}
@@ -108,7 +126,12 @@ class Family:
 
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
-        return {self.name + role: TEMPLATE_NAME + role for role in ROLES if role != "_tokens" or not self.labels}
+        return {self.name + role: TEMPLATE_NAME + role.removesuffix("_sparse") for role in self.roles}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Which models there are."""
+        return SPARSE_ROLES if self.splade else SCORES_ROLES if self.labels else ROLES
 
 
 def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:

@@ -22,7 +22,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
 from export.repository.configs import IDENTITY, configs, step_settings
-from export.repository.family import ROLES, Family
+from export.repository.family import ALL_ROLES, Family
 from export.repository.template import IN_CHECKOUT, TEMPLATE
 
 # What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
@@ -214,12 +214,12 @@ def _lay_out(new: Path, family: Family, version: int) -> dict[str, Path]:
 
 def _check_roles(repository: Path, family: Family) -> None:
     """Refuses a family that would leave a model behind of the one that it replaces."""
-    left = [family.name + role for role in ROLES if family.name + role not in family.models()]
+    left = [family.name + role for role in ALL_ROLES if role not in family.roles]
     left = [name for name in left if (repository / name).exists()]
     if left:
         raise ExportError(
-            f"{family.name!r} in {repository} is a family of vectors, and this checkpoint gives scores: choose another "
-            f"--name, or remove {family.name} and {', '.join(f'{family.name}{role}' for role in ROLES if role)} first"
+            f"{family.name!r} in {repository} is a family of another kind, with {left[0]}, which this checkpoint has "
+            f"not: choose another --name, or remove {', '.join(family.name + role for role in ALL_ROLES)} first"
         )
 
 

@@ -22,7 +22,7 @@ OUTPUTS = ("EMBEDDING", "TOKEN_COUNT", "TOKEN_EMBEDDING", "TOKENS", "input_ids",
 DATATYPES = ("BYTES", "INT32", "FP32", "INT64", "FP64", "FP16", "BF16", "BOOL", "UINT8", "nonsense", "", "bytes")
 PARAMETERS = (
     *("pooling", "normalize", "truncate_dim", "activation", "max_seq_len", "truncate", "prompt", "prompt_name"),
-    "input_type",
+    *("input_type", "max_active_dims"),
     *("pair_truncation", "add_special_tokens", "split_special_tokens", "mask_cls_sep", "bulk", "identity"),
     "is_tokenized",
     *("priority", "timeout", "sequence_id", "sequence_start", "binary_data_output", "unknown", "", "\0", "x" * 5000),

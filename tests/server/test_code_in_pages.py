@@ -1,4 +1,4 @@
-"""Every line of Python in the pages for users runs against the model that `make serve` serves, and a cross-encoder."""
+"""Every line of Python in the pages for users runs, on the model of `make serve` or a small one of another kind."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from client_sdk import LocalServer
 from tests.conftest import fill
-from tests.support.checkpoints.architectures import CLASSIFIERS, write_classifier
+from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, write_classifier, write_masked_lm
 from tests.support.checkpoints.folders import VOCABULARY, write_tokenizer
 from tests.support.places import ROOT
 
@@ -40,6 +40,11 @@ def pages_server(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory
     write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
     write_tokenizer(folder, VOCABULARY)
     fill(repository, folder, "reranker")
+    folder = tmp_path_factory.mktemp("splade")
+    settings = {**MASKED_LMS["bert"][0], "vocab_size": len(VOCABULARY), "architectures": ["BertForMaskedLM"]}
+    write_masked_lm(folder, settings, "bert.")
+    write_tokenizer(folder, VOCABULARY)
+    fill(repository, folder, "splade", head="splade")
     with LocalServer(repository) as running:
         yield running
 

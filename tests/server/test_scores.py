@@ -95,7 +95,7 @@ def live(request: pytest.FixtureRequest) -> bool:
 def logits(folder: Path, texts: list[Any]) -> np.ndarray:
     """[N, L], by the network in padded rows."""
     source = checkpoint.load(str(folder))
-    model = network.build(source.encoder, source.weights, is_padded=True, classifier=source.classifier)
+    model = network.build(source.encoder, source.weights, is_padded=True, head=source.head)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
     sides = list(zip(*texts, strict=True)) if isinstance(texts[0], tuple) else [texts]
@@ -240,7 +240,9 @@ def test_a_family_of_vectors_asked_for_scores_says_what_it_gives(server):
             ):
                 with pytest.raises(InvalidArgument, match="'bert' at .* gives vectors .encode, encode_tokens., not"):
                     ask()
-            with pytest.raises(InvalidArgument, match="'bert' gives vectors, not scores of labels"):
+            with pytest.raises(
+                InvalidArgument, match="'bert' gives vectors .encode, encode_tokens., not scores of labels"
+            ):
                 client.classify(DOCUMENTS)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,11 +14,12 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from tests.support.batches_of_ids import Feed, padded
-from tests.support.checkpoints.architectures import CLASSIFIERS, VARIANTS, drawn, read
+from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, VARIANTS, drawn, read
 from tests.support.places import DATA
 
 RECORDED = DATA / "architectures.npz"
 LOGITS = "logits of "  # and the name of a classifier
+SPARSE = "sparse vectors of "  # and the name of a masked language model
 
 _LITERAL = 1  # the id of a padding token, which a text may hold
 
@@ -108,6 +110,34 @@ def compute_logits(name: str) -> np.ndarray:
     return np.stack(found)
 
 
+def compute_sparse(name: str) -> np.ndarray:
+    """What SpladePooling makes of the logits that transformers' masked language model has for `rows`: [rows, words]."""
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    settings, (pooling, logs) = MASKED_LMS[name]
+    encoder, config = read(settings), AutoConfig.for_model(**settings)
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for weight, value in model.named_parameters():
+            own = weight.removeprefix(f"{model.base_model_prefix}.")
+            if config.tie_word_embeddings:  # and two names of one bias
+                own = re.sub(r"(lm_head|predictions)\.decoder\.bias", r"\1.bias", own)
+                if value is model.get_input_embeddings().weight:
+                    own = f"{encoder.words}.weight"
+            value.copy_(torch.from_numpy(drawn(own, tuple(value.shape))))
+    found = []
+    for index, ids in enumerate(rows(encoder)):
+        types = feed(encoder)["token_type_ids"][index : index + 1, : len(ids)]
+        given = {"token_type_ids": torch.from_numpy(types).long()} if encoder.types else {}
+        with torch.inference_mode():
+            x = model(input_ids=torch.tensor([ids]), **given).logits[0].relu()
+        for _ in range(logs):
+            x = x.log1p()
+        found.append((x.amax(0) if pooling == "max" else x.sum(0)).numpy())
+    return np.stack(found)
+
+
 @cache
 def load(name: str) -> dict[str, np.ndarray]:
     """The recorded arrays of `compute`."""
@@ -121,10 +151,17 @@ def load_logits(name: str) -> np.ndarray:
         return file[f"{LOGITS}{name}"]
 
 
+def load_sparse(name: str) -> np.ndarray:
+    """The recorded sparse vectors of a masked language model."""
+    with np.load(RECORDED) as file:
+        return file[f"{SPARSE}{name}"]
+
+
 def main() -> None:
     """Record the vectors of all variants."""
     arrays = {f"{name}/{key}": value for name in VARIANTS for key, value in compute(name).items()}
     arrays |= {f"{LOGITS}{name}": compute_logits(name) for name in CLASSIFIERS}
+    arrays |= {f"{SPARSE}{name}": compute_sparse(name) for name in MASKED_LMS}
     np.savez_compressed(RECORDED, **arrays)
 
 

@@ -160,17 +160,25 @@ def test_activations_are_the_same_in_the_same_order():
 
 def test_a_client_says_of_each_kind_of_family_what_it_gives():
     pooling = step("pooling")
-    assert {pooling["embedding"].Embedding.output, pooling["scores"].Scores.output} == {*peer._OUTPUTS}
-    for name, of in (("EMBEDDING", MINILM), ("SCORES", CLASSIFIER)):
-        assert [output.name for output in config_of("", of).output] == [name, "TOKEN_COUNT"]
+    kinds = (pooling["embedding"].Embedding, pooling["scores"].Scores, pooling["sparse"].Sparse)
+    assert {*kinds[0].outputs, *kinds[1].outputs} == {*peer._OUTPUTS}
+    for kind, of, role in zip(kinds, (MINILM, CLASSIFIER, SPARSE), ("", "", "_sparse"), strict=True):
+        assert [output.name for output in config_of(role, of).output] == [*kind.outputs, "TOKEN_COUNT"]
+        assert [output.name for output in config_of("_pooling", of).output] == [*kind.outputs]
 
 
 def test_what_a_text_costs_at_most_is_read_where_it_is_written():
-    for role in ("", "_tokens", "_tokenizer"):  # those that a client asks for answers
-        config = config_of(role, replace(MINILM, max_seq_len=8192))
-        peer = known.Known()
-        peer.note(Query("config", "x"), json_format.MessageToDict(config, preserving_proto_field_name=True))
-        assert peer.max_seq_len("x") == 8192
+    for kind in (MINILM, CLASSIFIER, SPARSE):
+        for role in kind.roles:
+            if role in ("_encoder", "_pooling"):  # which no client asks for answers
+                continue
+            check_longest(config_of(role, replace(kind, max_seq_len=8192)))
+
+
+def check_longest(config: ModelConfig) -> None:
+    peer = known.Known()
+    peer.note(Query("config", "x"), json_format.MessageToDict(config, preserving_proto_field_name=True))
+    assert peer.max_seq_len("x") == 8192
 
 
 def test_a_queue_waits_as_long_for_long_texts_whoever_keeps_it():
@@ -198,19 +206,20 @@ EVERYTHING = replace(
     split_special_tokens=True,
 )
 CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
+SPARSE = replace(EVERYTHING, splade="max relu", vocab_size=9, max_active_dims=5)
 
 
 @pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
 def test_a_step_reads_the_settings_that_export_writes(role):
-    written = {*config_of(role, EVERYTHING).parameters, *config_of(role, CLASSIFIER).parameters}
+    written = {key for of in (EVERYTHING, CLASSIFIER, SPARSE) for key in config_of(role, of).parameters}
     read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
-    of_clients = {"dimension", "labels", "layers", "similarity"} if role == "_pooling" else set()
+    of_clients = {"dimension", "labels", "layers", "similarity", "splade"} if role == "_pooling" else set()
     assert read | of_clients == written
 
 
 def test_a_client_reads_settings_that_export_writes():
-    both = (EVERYTHING, CLASSIFIER)
-    written = {n for role in ("_tokenizer", "_pooling") for of in both for n in config_of(role, of).parameters}
+    kinds = (EVERYTHING, CLASSIFIER, SPARSE)
+    written = {n for role in ("_tokenizer", "_pooling") for of in kinds for n in config_of(role, of).parameters}
     read = keys_read(SDK, "parameters") | keys_read(SDK / "_call", "parameters")
     assert {"dimension", "layers", "max_seq_len", "prompts", "default_prompt_name"} <= read
     assert read <= written | {*step("tokenizer")["request_parameters"].TYPES}  # a request's are read too
@@ -234,8 +243,8 @@ def of_the_sdk() -> dict[str, Any]:
         priority="bulk",
     )
     found |= options.request_parameters(is_tokenized=True, add_special_tokens=False)
-    found |= options.request_parameters(prompt_name="a", activation="none")
     found |= options.request_parameters(input_type="query")
+    found |= options.request_parameters(prompt_name="a", activation="none", max_active_dims=1)
     return dict(InferRequest("bert", [], (), found, identity="x").sent_parameters())
 
 

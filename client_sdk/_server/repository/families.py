@@ -89,8 +89,14 @@ class ModelRepository:
 
     @property
     def families(self) -> list[str]:
-        """The names of those that turn texts into vectors."""
-        return [name for name in self.names if f"{name}_tokenizer" in self.names]
+        """The names that clients call those by that are made of texts' steps."""
+        found = (name.removesuffix("_tokenizer") for name in self.names if name.endswith("_tokenizer"))
+        return [name for name in found if {name, f"{name}_sparse"} & {*self.names}]
+
+    @property
+    def ensembles(self) -> list[str]:
+        """Of each family, a model that takes texts through all its steps."""
+        return [name if name in self.names else f"{name}_sparse" for name in self.families]
 
 
 def local_directory(path: str | os.PathLike[str]) -> Path:
@@ -278,7 +284,7 @@ def _check_member(model: Model) -> None:
 
 def _check_versions(repository: Path, ensemble: Model, members: Iterable[Model]) -> None:
     """Raise InvalidArgument unless the models that export writes together are served in the same version."""
-    family = ensemble.name.removesuffix("_tokens")
+    family = ensemble.name.removesuffix("_tokens").removesuffix("_sparse")
     written = [model for model in members if f"{model.name}_".startswith(f"{family}_") and model.config is not None]
     versions = {model.name: model.served_versions[0] for model in written if model.served_versions}
     if len(set(versions.values())) > 1:

@@ -140,6 +140,56 @@ class Classifier:
 
 
 @dataclass(frozen=True)
+class MaskedLM:
+    """What makes logits over the vocabulary of each token's last state: transformers' `*ForMaskedLM`.
+
+    Attributes:
+        decoder: The last linear layer, [vocabulary, E].
+        dense: A linear layer before it, [E, H], or None for none, where E is H.
+        activation: Behind `dense`.
+        norm: Name of the norm behind the activation; None for none.
+        other_names: Of its weights, in some files.
+    """
+
+    decoder: Linear
+    dense: Linear | None
+    activation: str
+    norm: str | None
+    other_names: tuple[OtherName, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its layers, which stand beside the encoder in a checkpoint."""
+        bias = self.decoder.bias.name.rpartition(".")[0] if self.decoder.bias else ""
+        beside = (self.decoder.name, bias, self.dense.name if self.dense else "", self.norm or "")
+        others = [other.name for other in self.other_names]
+        return (*filter(None, beside), *others, *(name.rpartition(".")[0] for name in others))
+
+
+@dataclass(frozen=True)
+class Splade:
+    """How a text becomes a sparse vector over the vocabulary: sentence-transformers' SpladePooling.
+
+    Attributes:
+        masked_lm: What makes the logits.
+        pooling: Over the tokens of a text: `max` or `sum`.
+        logs: How many times log(1 + x) is taken of what is positive: 1, or 2 for `log1p_relu`.
+    """
+
+    masked_lm: MaskedLM
+    pooling: str = "max"
+    logs: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the layers that stand beside the encoder in a checkpoint."""
+        return self.masked_lm.names
+
+
+Head = Classifier | Splade
+
+
+@dataclass(frozen=True)
 class Norm:
     """How the norms of an encoder are computed.
 

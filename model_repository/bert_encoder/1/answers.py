@@ -50,13 +50,13 @@ def send(job: Job, failed: Callable[[str, BaseException], None]) -> None:
     try:
         sender = job.request.get_response_sender()
         room = _room()
-        if job.bytes <= SMALL and room > AMPLE:
+        if job.size <= SMALL and room > AMPLE:
             sender.send(response(job), FINAL)
             return
         try:
             sender.send(_within(room, job), 0)
         except BaseException as error:
-            failed(f"an answer of {job.bytes / 1e6:.1f} MB does not fit into {SHARED_MEMORY}", error)
+            failed(f"an answer of {job.size / 1e6:.1f} MB does not fit into {SHARED_MEMORY}", error)
         sender.send(flags=FINAL)
     except BaseException as error:
         os.write(2, f"the encoder ends, since it cannot answer a request: {error}\n".encode(errors="replace"))
@@ -69,9 +69,9 @@ def _within(room: int, job: Job) -> pb_utils.InferenceResponse:
         with open("/proc/self/maps") as maps:
             regions = {line.split(maxsplit=5)[5].strip() for line in maps if f" {SHARED_MEMORY}/" in line}
         most = room + sum(os.stat(region).st_size for region in regions)
-        if job.bytes > most:
+        if job.size > most:
             job.failure = Refused(
-                f"the answer has {job.bytes / 1e6:.1f} MB, and {SHARED_MEMORY} has room for {most / 1e6:.1f} MB: "
+                f"the answer has {job.size / 1e6:.1f} MB, and {SHARED_MEMORY} has room for {most / 1e6:.1f} MB: "
                 "ask for fewer texts at a time, or give the server more shared memory",
                 "UNAVAILABLE",
             )

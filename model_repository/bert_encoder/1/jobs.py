@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+# Outputs of which a row has as many numbers as there are, and what stands behind them where another row has more.
+RAGGED = {"indices": np.full(1, -1, np.int32), "weights": np.zeros(1, np.float32)}
+
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 
 Ids = npt.NDArray[np.int32]
@@ -51,8 +54,8 @@ class Job:
         self.lengths: list[int] = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()
         self.uncomputed = {index for index, length in enumerate(self.lengths) if length}
         self.missing = len(self.uncomputed)
-        self.bytes = sum(4 * int(np.prod(shape)) for shape in shapes.values())  # of the outputs
-        self.outputs: dict[str, Vectors] = {}  # none until `make_outputs`
+        self.bytes = sum(4 * int(np.prod(shape)) for shape in shapes.values())  # of the outputs, before they grow
+        self.outputs: dict[str, npt.NDArray[Any]] = {}  # none until `make_outputs`
         self.failure: BaseException | None = None
         self.lock = threading.Lock()
         self.arrived = clock()
@@ -62,6 +65,11 @@ class Job:
     def deadline(self) -> float:
         """When its patience ends, by the clock that it came by."""
         return self.arrived + self.patience
+
+    @property
+    def size(self) -> int:
+        """Of the outputs as they are, in bytes."""
+        return sum(output.nbytes for output in self.outputs.values()) or self.bytes
 
     @property
     def wants_tokens(self) -> bool:
@@ -76,7 +84,20 @@ class Job:
         """Make the outputs, zero until rows are put into them; late, since many jobs may wait."""
         with self.lock:  # its rows may be in several slices
             if not self.outputs:
-                self.outputs = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
+                self.outputs = {
+                    name: np.zeros(shape, np.float32) if name not in RAGGED else np.tile(RAGGED[name], shape)
+                    for name, shape in self.shapes.items()
+                }
+
+    def put(self, name: str, index: int, values: npt.NDArray[Any]) -> None:
+        """Put a row's numbers into one of the outputs that grow with the longest of their rows."""
+        with self.lock:
+            output = self.outputs[name]
+            missing = len(values) - output.shape[1]
+            if missing > 0:
+                behind = np.tile(RAGGED[name], (len(output), missing))
+                output = self.outputs[name] = np.concatenate([output, behind], axis=1)
+            output[index, : len(values)] = values
 
 
 class Row(NamedTuple):

@@ -25,7 +25,7 @@ import network
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from backlog import Backlog
-from jobs import INPUTS, Job, Refused, Row
+from jobs import INPUTS, RAGGED, Job, Refused, Row
 from meters import Meters
 from reading import Reader
 from stalls import Stalls
@@ -240,6 +240,8 @@ class TritonPythonModel:
                 for name, output in row.job.outputs.items():
                     if name == "token_embeddings":
                         output[row.index, : row.length] = results[name][start:end]
+                    elif name in RAGGED:
+                        row.job.put(name, row.index, results[name][place])
                     else:
                         output[row.index] = results[name][place]
                 if spoiled:

@@ -34,7 +34,10 @@ class Reader:
         self.takes_gaps = "adjacent" not in limits
         self.max_positions = int(limits["max_position_embeddings"])
         self.widest = self.max_positions + MOST_PADDING
-        self.shapes: dict[str, list[int]] = {output.name: output.shape[1:] for output in session.get_outputs()}
+        self.shapes: dict[str, list[int]] = {  # where there is a name for a number of words, one to begin with
+            output.name: [size if isinstance(size, int) else 1 for size in output.shape[1:]]
+            for output in session.get_outputs()
+        }
         self.patience = float(settings["queue_timeout"])
         self.identity = identity
 

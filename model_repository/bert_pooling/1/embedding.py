@@ -26,7 +26,9 @@ POOLER = ("pooler",)
 class Embedding:
     """A family's defaults, and the stages behind its pooling where it has any."""
 
-    output = "EMBEDDING"
+    outputs = ("EMBEDDING",)
+    said = "vectors"
+    of_others = ("activation", "max_active_dims")
 
     def __init__(self, settings: Mapping[str, str], inputs: Sequence[str], directory: str) -> None:
         """Read the settings of a family whose network gives `inputs`; `directory` is the version's."""
@@ -38,7 +40,7 @@ class Embedding:
 
     def compute(
         self, parameters: Mapping[str, Any], read: Callable[[str], vectors.Array]
-    ) -> tuple[vectors.Array, npt.NDArray[np.bool_]]:
+    ) -> tuple[tuple[vectors.Array], npt.NDArray[np.bool_]]:
         """The vectors of a request whose inputs `read` gives by name, FP32 [N, ...], and which are finite, [N].
 
         Raises:
@@ -55,8 +57,6 @@ class Embedding:
         normalize = parameters.get("normalize", self.default_normalize)
         if not isinstance(normalize, bool):
             raise Refused(f"parameter normalize is {shown(normalize)}; it takes true or false")
-        if "activation" in parameters:
-            raise Refused("parameter activation is for scores, and this model gives vectors")
 
         x = read("pooler_output" if parts == POOLER else "pooled")
         if parts != POOLER:
@@ -66,7 +66,8 @@ class Embedding:
         size = parameters.get("truncate_dim", x.shape[1])
         if type(size) is not int or not 1 <= size <= x.shape[1]:
             raise Refused(f"parameter truncate_dim is {shown(size)}; it takes 1 to {x.shape[1]}")
-        return vectors.finished(x[:, :size], normalize)
+        x, finite = vectors.finished(x[:, :size], normalize)
+        return (x,), finite
 
     def _parts(self, pooling: Any) -> tuple[str, ...]:
         """The reductions of a pooling; none if this model has no such pooling."""

@@ -1,6 +1,6 @@
 """What the encoder gives to what is asked for: the last step of an ensemble, in Triton's Python backend.
 
-`embedding` makes vectors, `scores` makes those of a classifier; here is what is Triton's.
+`embedding` makes vectors, `scores` makes those of a classifier, `sparse` cuts sparse vectors; here is what is Triton's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 import time
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from embedding import Embedding
 from refused import Refused
 from scores import Scores
+from sparse import Sparse
 from stalls import Stalls
 
 QUIET = 10.0  # seconds between two lines of the log
@@ -24,8 +24,6 @@ COUNTERS = {
     "bert_not_finite_texts_total": "Texts refused as their vector is not finite",
     "bert_step_failures_total": "Failures inside a step that no request should have caused",
 }
-
-WHAT = {Embedding.output: "a vector that is", Scores.output: "scores that are"}
 
 
 class TritonPythonModel:
@@ -37,7 +35,13 @@ class TritonPythonModel:
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         inputs = [tensor["name"] for tensor in config["input"]]
         directory = os.path.join(args["model_repository"], args["model_version"])
-        self.kind = Scores(settings) if "labels" in settings else Embedding(settings, inputs, directory)
+        self.kind: Embedding | Scores | Sparse
+        if "labels" in settings:
+            self.kind = Scores(settings)
+        elif "splade" in settings:
+            self.kind = Sparse(settings)
+        else:
+            self.kind = Embedding(settings, inputs, directory)
         self.identity = _identity(args, settings)
         self.families = [  # a Metric lives only as long as its family
             pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)
@@ -59,7 +63,9 @@ class TritonPythonModel:
 
     def _respond(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:
-            return pb_utils.InferenceResponse([pb_utils.Tensor(self.kind.output, self._compute(request))])
+            return pb_utils.InferenceResponse(
+                [pb_utils.Tensor(*output) for output in zip(self.kind.outputs, self._compute(request), strict=True)]
+            )
         except Refused as refusal:
             message, code = str(refusal), getattr(pb_utils.TritonError, refusal.code)
         except BaseException as error:
@@ -78,7 +84,7 @@ class TritonPythonModel:
         except BaseException:  # the request is answered all the same
             pass
 
-    def _compute(self, request: pb_utils.InferenceRequest) -> npt.NDArray[np.float32]:
+    def _compute(self, request: pb_utils.InferenceRequest) -> tuple[npt.NDArray[Any], ...]:
         parameters = _parameters(request)
         wanted = parameters.get("identity", self.identity)
         if self.identity is not None and wanted != self.identity:
@@ -87,12 +93,15 @@ class TritonPythonModel:
                 "the model has been replaced",
                 "NOT_FOUND",
             )
+        for name in self.kind.of_others:
+            if name in parameters:
+                raise Refused(f"parameter {name} is not for this model, which gives {self.kind.said}")
         found, finite = self.kind.compute(
             parameters, lambda name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
         )
         if not finite.all():
             self.not_finite.increment(int((~finite).sum()))
-            raise Refused(f"the network gave {WHAT[self.kind.output]} not finite for text {finite.argmin()}")
+            raise Refused(f"the network gave {self.kind.said} that are not finite for text {finite.argmin()}")
         return found
 
 

@@ -30,14 +30,15 @@ def _softmax(x: Array) -> Array:
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"none": lambda x: x, "sigmoid": _sigmoid, "softmax": _softmax}
 
-# Parameters of a family of vectors, which would have no effect here.
-OF_VECTORS = ("pooling", "normalize", "truncate_dim")
-
 
 class Scores:
     """A family's default."""
 
-    output = "SCORES"
+    outputs = ("SCORES",)
+    said = "scores"
+
+    # Parameters of families of other kinds, which would have no effect here.
+    of_others = ("pooling", "normalize", "truncate_dim", "max_active_dims")
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         """Read the settings of a family."""
@@ -45,18 +46,16 @@ class Scores:
 
     def compute(
         self, parameters: Mapping[str, Any], read: Callable[[str], Array]
-    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+    ) -> tuple[tuple[Array], npt.NDArray[np.bool_]]:
         """The scores of a request whose inputs `read` gives by name, FP32 [N, ...], and which are finite, [N].
 
         Raises:
             Refused: A parameter is wrong.
         """
-        for name in OF_VECTORS:
-            if name in parameters:
-                raise Refused(f"parameter {name} is for vectors, and this model gives scores")
         activation = parameters.get("activation", self.default)
         if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise Refused(f"parameter activation is {shown(activation)}; it takes {', '.join(ACTIVATIONS)}")
         logits = read("logits")
         with np.errstate(all="ignore"):
-            return np.ascontiguousarray(ACTIVATIONS[activation](logits)), np.isfinite(logits).all(axis=1)
+            scores = np.ascontiguousarray(ACTIVATIONS[activation](logits))
+        return (scores,), np.isfinite(logits).all(axis=1)

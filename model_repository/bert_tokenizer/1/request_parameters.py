@@ -24,10 +24,11 @@ TYPES: dict[str, type] = {
     "input_type": str,
     "bulk": bool,  # of the encoder
     "identity": str,
-    "pooling": str,  # this and the next three are the pooling step's, which checks their values
+    "pooling": str,  # this and those below are the pooling step's, which checks their values
     "normalize": bool,
     "truncate_dim": int,
     "activation": str,
+    "max_active_dims": int,
 }
 TYPE_NAMES = {int: "an integer", bool: "true or false", str: "a string"}
 

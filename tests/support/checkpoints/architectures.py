@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from export.network import architectures, network
-from export.network.architectures import classifiers
+from export.network.architectures import classifiers, masked_lms
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Classifier, Encoder
+from export.network.architectures.encoder import Classifier, Encoder, Head, Splade
 from tests.support.checkpoints.folders import write_json, write_safetensors
 
 _SIZES = {
@@ -108,6 +108,21 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
 }
 """Settings of classifiers, one at least of each architecture."""
 
+MASKED_LMS: dict[str, tuple[dict[str, Any], tuple[str, int]]] = {
+    name: ({**settings, "architectures": ["XForMaskedLM"]}, pooling)
+    for name, (settings, pooling) in {
+        **{name: (settings, ("max", 1)) for name, settings in VARIANTS.items() if " " not in name},
+        "bert by sum": (VARIANTS["bert"], ("sum", 1)),
+        "bert of two logarithms": (VARIANTS["bert"], ("max", 2)),
+        "distilbert by sum, of two": (VARIANTS["distilbert"], ("sum", 2)),
+        "bert with a decoder": ({**VARIANTS["bert"], "tie_word_embeddings": False}, ("max", 1)),
+        "deberta's own": ({**VARIANTS["deberta"], "legacy": False}, ("max", 1)),
+        "modernbert without a bias": ({**VARIANTS["modernbert"], "decoder_bias": False}, ("max", 1)),
+        "eurobert tied": ({**VARIANTS["eurobert"], "tie_word_embeddings": True, "mlp_bias": True}, ("max", 1)),
+    }.items()
+}
+"""Settings of masked language models, one at least of each architecture, and how sparse vectors are made."""
+
 KINDS = [name for name in VARIANTS if " " not in name] + ["albert in groups", "deberta-v2 conv", "eurobert shared"]
 """Those that differ in what is computed, and not only in how much of it."""
 
@@ -148,6 +163,13 @@ def read_classifier(settings: Mapping[str, Any], path: Path = Path("config.json"
     return classifiers.READERS[settings["model_type"]](Config(path, json.loads(json.dumps(settings))))
 
 
+def read_splade(name: str, path: Path = Path("config.json")) -> Splade:
+    """The head of one of `MASKED_LMS`."""
+    settings, pooling = MASKED_LMS[name]
+    config = Config(path, json.loads(json.dumps(settings)))
+    return Splade(masked_lms.READERS[settings["model_type"]](config, read(settings)), *pooling)
+
+
 def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,)) -> dict[str, np.ndarray]:
     """All weights of an encoder, or those up to some layers, by the names of transformers' model."""
     weights = Drawn()
@@ -157,17 +179,22 @@ def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,))
 
 def write_classifier(folder: Path, settings: Mapping[str, Any], prefix: str = "encoder.") -> None:
     """Write config.json and model.safetensors of one of `CLASSIFIERS`, the encoder's weights under a prefix."""
-    encoder, head, weights = read(settings), read_classifier(settings), Drawn()
-    network.build(encoder, weights, classifier=head)
-    beside = {name for layer in head.names for name in weights.taken if name.rpartition(".")[0] == layer}
+    _write_with_head(folder, settings, read_classifier(settings), prefix)
+
+
+def write_masked_lm(folder: Path, settings: Mapping[str, Any], prefix: str = "encoder.") -> None:
+    """The same of one of `MASKED_LMS`."""
+    config = Config(Path("config.json"), json.loads(json.dumps(settings)))
+    head = Splade(masked_lms.READERS[settings["model_type"]](config, read(settings)))
+    _write_with_head(folder, settings, head, prefix)
+
+
+def _write_with_head(folder: Path, settings: Mapping[str, Any], head: Head, prefix: str) -> None:
+    weights, encoder = Drawn(), read(settings)
+    network.build(encoder, weights, head=head)
+    inside = {f"{encoder.words}.weight"}
+    beside = {name for name in weights.taken if name.rpartition(".")[0] in head.names} - inside
     names = {name: name if name in beside else prefix + name for name in weights.taken}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", settings)
     write_safetensors(folder, {names[name]: value for name, value in weights.taken.items()})
-
-
-def write(folder: Path, settings: Mapping[str, Any], pooler: bool = False) -> None:
-    """Write config.json and model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", settings)
-    write_safetensors(folder, taken(read(settings), pooler))

@@ -17,7 +17,8 @@ LOGITS = np.array([[0.3, -2.5, 4], [-1000, 1000, 0], [1e30, -1e30, 88.9], [0, 0,
 
 def compute(default: str, logits: np.ndarray = LOGITS, **parameters: Any) -> tuple[np.ndarray, np.ndarray]:
     kind = scores.Scores({"labels": '["a", "b", "c"]', "activation": default})
-    return kind.compute(parameters, {"logits": logits}.__getitem__)
+    (found,), finite = kind.compute(parameters, {"logits": logits}.__getitem__)
+    return found, finite
 
 
 def exact(activation: str) -> np.ndarray:
@@ -50,15 +51,3 @@ def test_another_activation_is_refused_with_what_there_is(activation: Any):
     with pytest.raises(Refused, match="parameter activation is .*; it takes none, sigmoid, softmax") as error:
         compute("none", activation=activation)
     assert len(str(error.value)) < 200
-
-
-@pytest.mark.parametrize("name", scores.OF_VECTORS)
-def test_what_is_for_vectors_is_refused(name: str):
-    with pytest.raises(Refused, match=f"parameter {name} is for vectors, and this model gives scores"):
-        compute("none", **{name: 1})
-
-
-def test_an_activation_of_vectors_is_refused():
-    embedding = modules["embedding"].Embedding({"pooling": "mean", "normalize": "true"}, ["pooled"], "")
-    with pytest.raises(Refused, match="parameter activation is for scores, and this model gives vectors"):
-        embedding.compute({"activation": "none"}, {"pooled": np.zeros((1, 4, 2), np.float32)}.__getitem__)

@@ -52,7 +52,7 @@ def test_scores_are_made_as_the_checkpoint_says(tmp_path: Path, files: dict[str,
     write(tmp_path, **files)
     source = checkpoint.load(str(tmp_path))
     labels = ("LABEL_0",) if "id2label" in files else ("against", "neutral", "for")
-    assert source.classifier and source.classifier.labels == labels and source.activation == activation
+    assert source.head and source.head.labels == labels and source.activation == activation
     family = settings.settled(Request(str(tmp_path), "bert", tmp_path), source)
     assert (family.labels, family.activation, family.outputs) == (labels, activation, {"logits": [len(labels)]})
     assert [*family.models()] == ["bert", "bert_tokenizer", "bert_encoder", "bert_pooling"]
@@ -105,8 +105,8 @@ def test_weights_of_the_head_stand_beside_the_prefix_or_behind_it(tmp_path: Path
         write_classifier(tmp_path / name, found)
         write_tokenizer(tmp_path / name, VOCABULARY)
         source = checkpoint.load(str(tmp_path / name))
-        assert source.classifier
-        assert all(source.weights.has(f"{layer}.weight") for layer in source.classifier.names)
+        assert source.head
+        assert all(source.weights.has(f"{layer}.weight") for layer in source.head.names)
     write(tmp_path / "inside")
     assert checkpoint.load(str(tmp_path / "inside")).weights.has("pooler.dense.weight")
 
@@ -118,17 +118,17 @@ def test_weights_of_the_head_stand_beside_the_prefix_or_behind_it(tmp_path: Path
 def test_what_is_for_vectors_is_refused_of_a_classifier(tmp_path: Path, option: str, given: dict[str, Any]) -> None:
     write(tmp_path)
     source = checkpoint.load(str(tmp_path))
-    with pytest.raises(ExportError, match=f"{option} is for vectors.* pass --encoder-only"):
+    with pytest.raises(ExportError, match=f"{option} is for dense vectors.* pass --encoder-only"):
         settings.settled(Request(str(tmp_path), "bert", tmp_path, **given), source)
 
 
 def test_int8_of_a_classifier_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     write(tmp_path)
-    with pytest.raises(ExportError, match="--precision int8 is measured on vectors"):
+    with pytest.raises(ExportError, match="--precision int8 is measured on dense vectors"):
         settings.settled(Request(str(tmp_path), "bert", tmp_path, precision="int8"), checkpoint.load(str(tmp_path)))
 
 
 def test_the_encoder_below_is_taken_on_demand(tmp_path: Path) -> None:
     write(tmp_path, modules=True)
     source = checkpoint.load(str(tmp_path), encoder_only=True)
-    assert source.classifier is None and "sequence-classification" in str(source.defaults.unsupported)
+    assert source.head is None and "sequence-classification" in str(source.defaults.unsupported)

@@ -375,7 +375,7 @@ def test_normalising_something_else_is_refused(tmp_path: Path) -> None:
         "sentence_transformers.multi_vector_encoder.modules.token_pooling.TokenPooling",
         "sentence_transformers.sparse_encoder.models.MLMTransformer",
         "sentence_transformers.sparse_encoder.models.SparseAutoEncoder",
-        "sentence_transformers.sparse_encoder.models.SpladePooling",
+        "sentence_transformers.sparse_encoder.models.MLMTransformer",
         "custom_module.Pooling",
         "Pooling",
     ],

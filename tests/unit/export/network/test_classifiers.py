@@ -22,7 +22,7 @@ EACH = pytest.mark.parametrize("name", CLASSIFIERS)
 
 def run(name: str, is_padded: bool, feed: Feed, half: bool = False) -> np.ndarray:
     settings = CLASSIFIERS[name]
-    model = network.build(read(settings), Drawn(), is_padded=is_padded, half=half, classifier=read_classifier(settings))
+    model = network.build(read(settings), Drawn(), is_padded=is_padded, half=half, head=read_classifier(settings))
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["logits"]

@@ -1,0 +1,74 @@
+"""Sparse vectors, as replies become them."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from client_sdk import ClientError, ServerError, SparseVectors
+from client_sdk._call.sparse import sparse_vectors
+
+REPLIES = {
+    (2, 0): ([[7, 3, -1], [1, -1, -1]], [[2, 1, 0], [0.5, 0, 0]]),
+    (1,): ([[4, 2, 9, 0]], [[4, 3, 2, 1]]),
+    (3,): ([[-1]], [[0]]),
+}
+
+
+def collected() -> SparseVectors:
+    collector = sparse_vectors(10).collector(4)
+    for positions, (indices, weights) in REPLIES.items():
+        reply = {"INDICES": np.array(indices, np.int32), "WEIGHTS": np.array(weights, np.float32)}
+        collector.take(positions, reply)
+    return collector.result()
+
+
+def test_replies_of_unlike_widths_are_put_together_in_order():
+    found = collected()
+    assert found.indices.tolist() == [[1, -1, -1, -1], [4, 2, 9, 0], [7, 3, -1, -1], [-1] * 4]
+    assert found.weights.tolist() == [[0.5, 0, 0, 0], [4, 3, 2, 1], [2, 1, 0, 0], [0] * 4]
+    assert found.indices.dtype == np.int32 and found.weights.dtype == np.float32
+    assert found.lengths.tolist() == [1, 4, 2, 0] and len(found) == 4 and found.dimension == 10
+
+
+def test_one_text_has_its_words_alone():
+    found = collected()
+    assert [vector.indices.tolist() for vector in found] == [[1], [4, 2, 9, 0], [7, 3], []]
+    assert found[-2].weights.tolist() == [2, 1]
+    assert [vector.indices.tolist() for vector in found[1:3]] == [[4, 2, 9, 0], [7, 3]]
+    with pytest.raises(IndexError):
+        found[4]
+    single = sparse_vectors(10).collector(1)
+    single.take([0], {"INDICES": np.array([[3, -1]], np.int32), "WEIGHTS": np.array([[1, 0]], np.float32)})
+    assert single.only().indices.tolist() == [3]
+
+
+def test_scipy_gets_the_same_numbers():
+    array = collected().to_scipy()
+    expected = np.zeros((4, 10), np.float32)
+    for row, vector in enumerate(collected()):
+        expected[row, vector.indices] = vector.weights
+    assert array.shape == (4, 10) and array.dtype == np.float32 and array.has_sorted_indices
+    np.testing.assert_array_equal(array.toarray(), expected)
+
+
+def test_scipy_is_asked_for_by_name_where_it_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(ClientError, match="to_scipy.. needs scipy .*pip install scipy"):
+        collected().to_scipy()
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ({"WEIGHTS": np.zeros((1, 2), np.float32)}, "expected INDICES of shape .1, 2. in the reply, and found nothing"),
+        ({"WEIGHTS": np.zeros((1, 2), np.float32), "INDICES": np.zeros((1, 3), np.int32)}, r"found shape \(1, 3\)"),
+        ({"INDICES": np.zeros((1, 2), np.int32)}, "expected WEIGHTS"),
+        ({"WEIGHTS": np.full((1, 1), np.nan, np.float32), "INDICES": np.zeros((1, 1), np.int32)}, "not finite"),
+    ],
+)
+def test_a_reply_that_is_none_is_refused(reply, message):
+    with pytest.raises(ServerError, match=message):
+        sparse_vectors(10).collector(1).take([0], reply)
