@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from client_sdk._call.collect import Rows, finite_rows
 from client_sdk._call.job import AnswerKind
 from client_sdk._call.texts import AnyPairs, AnyTexts, Text, TextSource, open_texts
-from client_sdk._checks import positive_int
+from client_sdk._checks import positive_int, utf8_problem
 from client_sdk._errors import InvalidArgument, InvalidType, VersionChanged
 from client_sdk._transport.base import Arrays
 
@@ -66,8 +66,35 @@ LABEL_SCORES: AnswerKind[Scores] = AnswerKind("", ("SCORES",), LabelRows)
 """How well each label fits each text."""
 
 
+class Best:
+    """The documents that answer a query best; of any number, no more are kept than are asked for."""
+
+    def __init__(self, top_k: int | None) -> None:
+        """Raises InvalidArgument if `top_k` is below 1; None: all."""
+        self._top_k = checked_top_k(top_k)
+        self._best: list[tuple[float, int, str]] = []  # with `top_k`, a heap; an earlier document wins a tie
+
+    def take(self, indices: Iterable[int], documents: Iterable[str], scores: Scores) -> None:
+        """Keep the best of some documents with their scores, [N, 1]."""
+        if scores.shape[1] != 1:
+            raise InvalidArgument(
+                f"the model gives {scores.shape[1]} scores a pair, one a label, and rerank needs one: use score() or "
+                "classify()"
+            )
+        for index, document, score in zip(indices, documents, scores[:, 0].tolist(), strict=True):
+            entry = (score, -index, document)
+            if self._top_k is None or len(self._best) < self._top_k:
+                heapq.heappush(self._best, entry)
+            else:
+                heapq.heappushpop(self._best, entry)
+
+    def result(self) -> list[Ranked]:
+        """Best first."""
+        return [Ranked(-place, score, document) for score, place, document in sorted(self._best, reverse=True)]
+
+
 class Ranking:
-    """The documents that answer a query best; of any number, no more are kept than are asked for or on their way."""
+    """A query's documents, ranked; of any number, no more are kept than are asked for or on their way."""
 
     def __init__(self, query: str, documents: AnyTexts, top_k: int | None, *, asynchronous: bool = False) -> None:
         """Check what is given.
@@ -76,16 +103,11 @@ class Ranking:
             InvalidArgument: The query is blank, there are no documents, or `top_k` is below 1.
             InvalidType: The query is no str, or the documents are no collection of them.
         """
-        if not isinstance(query, str):
-            raise InvalidType(f"query must be str, not {type(query).__name__}")
-        if not query or query.isspace():
-            raise InvalidArgument(f"query is {'blank' if query else 'empty'}: nothing answers it")
+        self._query = checked_query(query)
         if isinstance(documents, str):
             raise InvalidType("documents is a str; give a collection of them, as in [document]")
-        self._query = query
-        self._top_k = checked_top_k(top_k)
+        self._best = Best(top_k)
         self._waiting: dict[int, str] = {}  # the documents that have been read and not scored, by index
-        self._best: list[tuple[float, int, str]] = []  # with `top_k`, a heap; an earlier document wins a tie
         source = open_texts(documents, asynchronous=asynchronous)
         texts = source.texts
         pairs = self._pairs_async(texts) if isinstance(texts, AsyncIterator) else self._pairs(texts)
@@ -112,25 +134,26 @@ class Ranking:
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the best of a reply."""
         scores = finite_rows(reply, "SCORES", positions)
-        if scores.shape[1] != 1:
-            raise InvalidArgument(
-                f"the model gives {scores.shape[1]} scores a pair, one a label, and rerank needs one: use score() or "
-                "classify()"
-            )
-        for position, score in zip(positions, scores[:, 0].tolist(), strict=True):
-            entry = (score, -position, self._waiting.pop(position))
-            if self._top_k is None or len(self._best) < self._top_k:
-                heapq.heappush(self._best, entry)
-            else:
-                heapq.heappushpop(self._best, entry)
+        self._best.take(positions, map(self._waiting.pop, positions), scores)
 
     def result(self) -> list[Ranked]:
         """Best first."""
-        return [Ranked(-place, score, document) for score, place, document in sorted(self._best, reverse=True)]
+        return self._best.result()
 
     def only(self) -> Any:
         """Never asked for: a query has a collection of documents."""
         return self.result()
+
+
+def checked_query(query: Any) -> str:
+    """What documents are to answer."""
+    if not isinstance(query, str):
+        raise InvalidType(f"query must be str, not {type(query).__name__}")
+    if not query or query.isspace():
+        raise InvalidArgument(f"query is {'blank' if query else 'empty'}: nothing answers it")
+    if problem := utf8_problem(query):
+        raise InvalidArgument(f"query {problem}")
+    return query
 
 
 def checked_top_k(top_k: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Which server a command talks to: the arguments that `encode`, `info` and `health` share."""
+"""Which server a command talks to: the arguments that all but `serve` share."""
 
 from __future__ import annotations
 

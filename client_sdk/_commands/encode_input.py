@@ -1,4 +1,4 @@
-"""What `encode` reads: one text a line, or with `pairs` two, with a tab between them."""
+"""What `encode`, `rerank` and `classify` read: one text a line, or with `pairs` two, with a tab between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What `encode` writes, line by line, so that what is done is never lost: JSON lines, or an array in NumPy's format."""
+"""What `encode`, `rerank` and `classify` write, line by line, so that what is done is never lost.
+
+JSON lines, or of vectors an array in NumPy's format.
+"""
 
 from __future__ import annotations
 
@@ -8,66 +11,100 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.texts import Text
+from client_sdk._errors import InvalidArgument
 
 Vectors = npt.NDArray[np.float32]
 
 _HEADER_BYTES = 128  # of a .npy file; room for any shape
 
 
-class Writer(Protocol):
-    """Takes vectors in order."""
+class Output(Protocol):
+    """What a file is written by."""
 
     rows: int
     """Written so far."""
-
-    def write(self, lines: Sequence[tuple[int, Text]], vectors: Vectors) -> None:
-        """Number and text of each line, and its vector [N, D]."""
-        ...
 
     def finish(self) -> None:
         """Make of what was written so far something that can be read."""
         ...
 
 
+class Taker(Protocol):
+    """Is handed answers in order."""
+
+    def write(self, lines: Sequence[tuple[int, Text]], answers: Vectors) -> None:
+        """Number and text of each line, and its answer: [N, D]."""
+        ...
+
+
+class Writer(Output, Taker, Protocol):
+    """Writes what it is handed."""
+
+
+Out = TypeVar("Out", bound=Output)
+
+
 class JsonLines:
-    """An object a line, with text and vector, and the number of the line if `numbered`.
+    """An object a line.
 
     orjson is ten times as fast as what the standard library offers, and is used if it is installed.
     """
 
-    def __init__(self, stream: IO[bytes], *, numbered: bool) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self.rows = 0
         self._stream = stream
-        self._numbered = numbered
         try:
             self._orjson: Any = importlib.import_module("orjson")
         except ImportError:
             self._orjson = None
 
-    def write(self, lines: Sequence[tuple[int, Text]], vectors: Vectors) -> None:
+    def put(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """A line each."""
-        for (number, text), vector in zip(lines, vectors, strict=True):
-            entry: dict[str, Any] = {"line": number, "text": text} if self._numbered else {"text": text}
-            if self._orjson is not None:
-                options = self._orjson.OPT_SERIALIZE_NUMPY | self._orjson.OPT_APPEND_NEWLINE
-                self._stream.write(self._orjson.dumps({**entry, "vector": vector}, option=options))
-            else:
-                # Nine digits are enough to give each float32 back exactly.
-                numbers = ", ".join(["%.9g"] * len(vector)) % tuple(vector.tolist())
-                self._stream.write(f'{json.dumps(entry, ensure_ascii=False)[:-1]}, "vector": [{numbers}]}}\n'.encode())
-        self.rows += len(lines)
+        for entry in entries:
+            self._stream.write(self._line(entry))
+            self.rows += 1
         self._stream.flush()
 
     def finish(self) -> None:
         """Every line is whole."""
+
+    def _line(self, entry: Mapping[str, Any]) -> bytes:
+        if self._orjson is not None:
+            options = self._orjson.OPT_SERIALIZE_NUMPY | self._orjson.OPT_APPEND_NEWLINE
+            line: bytes = self._orjson.dumps(entry, option=options)
+            return line
+        return (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+
+
+class VectorLines(JsonLines):
+    """Text and vector of each line, and its number if `numbered`."""
+
+    def __init__(self, stream: IO[bytes], *, numbered: bool) -> None:
+        super().__init__(stream)
+        self._numbered = numbered
+
+    def write(self, lines: Sequence[tuple[int, Text]], vectors: Vectors) -> None:
+        """A line each."""
+        self.put(
+            {**described(line, self._numbered), "vector": vector} for line, vector in zip(lines, vectors, strict=True)
+        )
+
+    def _line(self, entry: Mapping[str, Any]) -> bytes:
+        if self._orjson is not None:
+            return super()._line(entry)
+        rest, vector = dict(entry), entry["vector"]
+        del rest["vector"]
+        # Nine digits are enough to give each float32 back exactly.
+        numbers = ", ".join(["%.9g"] * len(vector)) % tuple(vector.tolist())
+        return f'{json.dumps(rest, ensure_ascii=False)[:-1]}, "vector": [{numbers}]}}\n'.encode()
 
 
 class Array:
@@ -94,36 +131,58 @@ class Array:
         self._stream.write(start + described.encode().ljust(_HEADER_BYTES - 11) + b"\n")
 
 
-@contextlib.contextmanager
-def open_writer(path: Path | None, *, numbered: bool) -> Iterator[Writer]:
-    """A writer to standard output, or to a file that takes the place of `path` when it is complete.
+def described(line: tuple[int, Text], numbered: bool) -> dict[str, Any]:
+    """What JSON lines say of a line before its answer: its text, and its number if `numbered`."""
+    number, text = line
+    return {"line": number, "text": text} if numbered else {"text": text}
 
-    What was written before an error (or Ctrl-C) is kept beside `path`, as PATH.partial, and standard error says so.
+
+def shortest(score: float) -> float:
+    """A float32 with no more digits than tell it from others."""
+    return float(str(np.float32(score)))
+
+
+def check_output(path: Path | None, *suffixes: str) -> None:
+    """Raise InvalidArgument for a name that does not end in one of these, or a directory that is not there."""
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise InvalidArgument(f"output {str(path)!r}: the name must end in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise InvalidArgument(f"output {str(path)!r}: there is no directory {str(path.parent)!r}")
+
+
+@contextlib.contextmanager
+def open_output(path: Path | None, make: Callable[[IO[bytes]], Out], rows: str) -> Iterator[Out]:
+    """What `make` writes to standard output by, or to a file that takes the place of `path` when it is complete.
+
+    What was written before an error (or Ctrl-C) is kept beside `path`, as PATH.partial, and standard error says so;
+    `rows`: what it calls them.
     """
     if path is None:
-        yield JsonLines(sys.stdout.buffer, numbered=numbered)
+        yield make(sys.stdout.buffer)
         return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-        writer: Writer = Array(stream) if path.suffix == ".npy" else JsonLines(stream, numbered=numbered)
+        output = make(stream)
         place = path
         try:
-            yield writer
+            yield output
         except BaseException:
             place = path.with_name(path.name + ".partial")
             raise
         finally:
-            _put(stream, writer, place, is_whole=place is path)
+            _put(stream, output, place, "" if place is path else rows)
 
 
-def _put(stream: Any, writer: Writer, place: Path, *, is_whole: bool) -> None:
+def _put(stream: Any, output: Output, place: Path, partial_rows: str) -> None:
     try:
-        if writer.rows:
-            writer.finish()
+        if output.rows:
+            output.finish()
             stream.close()
             os.chmod(stream.name, 0o666 & ~_umask())
             os.replace(stream.name, place)
-            if not is_whole:
-                print(f"note: the {writer.rows:,} vectors that were done are in {place}", file=sys.stderr)
+            if partial_rows:
+                print(f"note: the {output.rows:,} {partial_rows} that were done are in {place}", file=sys.stderr)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(stream.name)

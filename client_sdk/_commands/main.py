@@ -1,4 +1,4 @@
-"""The command line: `python -m client_sdk serve | encode | info | health`."""
+"""The command line: `python -m client_sdk serve | encode | rerank | classify | info | health`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
+from typing import Any
 
-from client_sdk._commands import connection_arguments, encode, health, serve
+from client_sdk._commands import classify, connection_arguments, encode, health, rerank, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
 from client_sdk._version import __version__
@@ -38,8 +39,17 @@ _EXAMPLES = {
         "encode pairs.tsv --pairs -o vectors.npy --on-error skip",
         "encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001",
     ),
+    "rerank": (
+        'rerank "who may use it?" documents.txt --model reranker --top-k 10',
+        'rerank "who may use it?" < documents.txt > ranked.jsonl',
+    ),
+    "classify": (
+        "classify texts.txt --model sentiment --top-k 3",
+        "classify pairs.tsv --pairs -o labels.jsonl --on-error skip",
+    ),
     "health": ("health", "health --url gpu-1:8001,gpu-2:8001 --timeout 40"),
 }
+_OF_LINES = {"encode": encode, "rerank": rerank, "classify": classify}
 _EPILOG = """\
 environment:
   CLIENT_SDK_URL, CLIENT_SDK_MODEL   defaults of --url and --model
@@ -94,8 +104,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "health":
         return health.run(arguments)
     with connection_arguments.open_session(arguments) as session:
-        if arguments.command == "encode":
-            return encode.run(arguments, session)
+        if arguments.command in _OF_LINES:
+            code: int = _OF_LINES[arguments.command].run(arguments, session)
+            return code
         info = session.info(session.settings.deadline(None))
         print(json.dumps(asdict(info), indent=2, ensure_ascii=False))
         return 0
@@ -103,6 +114,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _complain(error: object) -> None:
     print(f"error: {error}", file=sys.stderr)
+
+
+class _Command(argparse.ArgumentParser):
+    """Finds a file also where options stand between it and another argument, which argparse did not always."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest and not rest[0].startswith("-") and getattr(found, "file", "-") is None:
+            found.file = rest.pop(0)
+        return found, rest
 
 
 def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -113,7 +135,7 @@ def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Command)
 
     def add(name: str, summary: str, description: str) -> argparse.ArgumentParser:
         return commands.add_parser(
@@ -131,9 +153,14 @@ def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
         "decide what is served, and to whom, are refused, with what to use instead.",
     )
     serve.add_arguments(serving)
-    encoding = add("encode", "encode a file, one text a line", "Encode texts, one a line.")
-    encode.add_arguments(encoding)
-    connection_arguments.add_arguments(encoding, None, "for all of it")
+    for name, summary, description in (
+        ("encode", "encode a file, one text a line", "Encode texts, one a line."),
+        ("rerank", "rank a file's lines by a query", "Rank documents, one a line, by how well they answer a query."),
+        ("classify", "classify a file, one text a line", "Say which labels fit texts, one a line."),
+    ):
+        command = add(name, summary, description)
+        _OF_LINES[name].add_arguments(command)
+        connection_arguments.add_arguments(command, None, "for all of it")
     info = add("info", "say what a server's model is", "Say, as JSON, what a server's model is.")
     connection_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
     checking = add(

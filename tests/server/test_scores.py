@@ -8,6 +8,7 @@ plain float64 behind it.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,78 @@ def test_a_health_check_of_a_classifier_gets_its_scores(own_server, capsys):
     for url in (own_server.grpc_url, own_server.http_url):
         assert main(["health", "--url", url, "--model", "several"]) == 0
         assert "gave scores of 3 labels in" in capsys.readouterr().out
+
+
+@pytest.fixture(params=["grpc_url", "http_url"])
+def command(
+    request: pytest.FixtureRequest, own_server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def command(*arguments: object, lines: list[str]) -> list[Any]:
+        """The objects that a command writes to standard output."""
+        (tmp_path / "lines.txt").write_text("\n".join(lines))
+        url = getattr(own_server, request.param)
+        assert main([*map(str, arguments), str(tmp_path / "lines.txt"), "--url", url]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return command
+
+
+def test_the_command_line_reranks_as_the_client(own_server, command, tmp_path):
+    documents = [f"{document} number {number}" for number in range(400) for document in DOCUMENTS]
+    with Client(own_server.grpc_url, model="bert") as client:
+        scores = client.score([(QUERY, document) for document in documents])
+    found = command("rerank", QUERY, "--model", "bert", "--top-k", 10, lines=documents)
+    assert [one["score"] for one in found] == pytest.approx(sorted(scores, reverse=True)[:10], abs=TOLERANCE)
+    for one in found:
+        assert one["document"] == documents[one["index"]]
+        assert one["score"] == pytest.approx(scores[one["index"]], abs=TOLERANCE)
+    assert len(command("rerank", QUERY, "--model", "bert", lines=documents)) == len(documents)
+    output = tmp_path / "ranked.jsonl"
+    options = ["--activation", "none", "--max-seq-len", 12, "--prompt", "so: "]
+    assert command("rerank", QUERY, "--model", "bert", *options, "-o", output, lines=DOCUMENTS) == []
+    with Client(own_server.grpc_url, model="bert") as client:
+        expected = client.rerank(QUERY, DOCUMENTS, activation="none", max_seq_len=12, prompt="so: ")
+    written = [json.loads(line)["score"] for line in output.read_text().splitlines()]
+    assert written == pytest.approx([one.score for one in expected], abs=TOLERANCE)
+
+
+def test_the_command_line_classifies_as_the_client(own_server, command):
+    texts = [f"{document} number {number}" for number in range(400) for document in DOCUMENTS]
+    with Client(own_server.grpc_url, model="labels") as client:
+        for options, given in (([], texts), (["--pairs"], PAIRS)):
+            lines = ["\t".join(text) if isinstance(text, tuple) else text for text in given]
+            found = command("classify", "--model", "labels", "--top-k", 2, *options, lines=lines)
+            assert [one["text"] for one in found] == [list(one) if options else one for one in given]
+            for one, labels in zip(found, client.classify(given), strict=True):
+                scores = {label.name: label.score for label in labels}
+                assert [label["score"] for label in one["labels"]] == pytest.approx(
+                    [label.score for label in labels[:2]], abs=TOLERANCE
+                )
+                for label in one["labels"]:
+                    assert label["score"] == pytest.approx(scores[label["name"]], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "--model", "bert"], "gives scores (score, rerank, classify), not vectors"),
+        (["rerank", "q", "--model", "several"], "the model gives 3 scores a pair"),
+    ],
+)
+def test_a_command_that_a_classifier_cannot_serve_is_wrong(own_server, tmp_path, capsys, arguments, message):
+    (tmp_path / "texts.txt").write_text("the fox\nthe dog\n")
+    for url in (own_server.grpc_url, own_server.http_url):
+        assert main([*arguments, "--url", url, str(tmp_path / "texts.txt")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize("arguments", [["rerank", "q"], ["classify"]])
+def test_a_command_for_scores_that_a_family_of_vectors_cannot_serve_is_wrong(server, tmp_path, capsys, arguments):
+    (tmp_path / "texts.txt").write_text("the fox\nthe dog\n")
+    for url in (server.grpc_url, server.http_url):
+        assert main([*arguments, "--url", url, str(tmp_path / "texts.txt")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ") and "gives vectors" in line
+    assert main([*arguments, "--url", url, "--model", "nope", str(tmp_path / "texts.txt")]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no model 'nope'")

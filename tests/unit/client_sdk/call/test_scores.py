@@ -80,6 +80,7 @@ def test_an_asynchronous_stream_is_ranked():
         (7, ["a"], None, InvalidType, "query must be str, not int"),
         ("", ["a"], None, InvalidArgument, "query is empty"),
         (" ", ["a"], None, InvalidArgument, "query is blank"),
+        ("\ud800", ["a"], None, InvalidArgument, "query has the lone surrogate"),
         ("q", "a", None, InvalidType, "documents is a str; give a collection"),
         ("q", [], None, InvalidArgument, "empty"),
         ("q", {"a", "b"}, None, InvalidType, "a set has no order"),

@@ -13,6 +13,12 @@ def nowhere(monkeypatch):
     monkeypatch.setenv("CLIENT_SDK_URL", "grpc://127.0.0.1:1")
 
 
+@pytest.fixture(params=[["encode"], ["rerank", "a query"], ["classify"]], ids=lambda command: command[0])
+def command(request):
+    """A command that reads lines."""
+    return request.param
+
+
 def failed(capsys, *arguments):
     """The exit code and the one line on standard error."""
     code = main(list(arguments))
@@ -43,13 +49,19 @@ def test_an_output_of_another_kind_is_refused_before_anything_is_read(capsys, ou
     assert code == 2 and "must end in .npy or .jsonl" in line
 
 
-def test_an_output_directory_must_be_there(capsys, tmp_path):
-    code, line = failed(capsys, "encode", "no such file", "-o", str(tmp_path / "no" / "vectors.npy"))
+@pytest.mark.parametrize("command", [["rerank", "a query"], ["classify"]])
+def test_scores_go_to_json_lines_alone(capsys, command):
+    code, line = failed(capsys, *command, "no such file", "-o", "scores.npy")
+    assert code == 2 and line == "error: output 'scores.npy': the name must end in .jsonl"
+
+
+def test_an_output_directory_must_be_there(capsys, tmp_path, command):
+    code, line = failed(capsys, *command, "no such file", "-o", str(tmp_path / "no" / "out.jsonl"))
     assert code == 2 and "there is no directory" in line
 
 
-def test_a_file_that_is_not_there_is_named(capsys):
-    assert failed(capsys, "encode", "texts.txt") == (1, "error: texts.txt: No such file or directory")
+def test_a_file_that_is_not_there_is_named(capsys, command):
+    assert failed(capsys, *command, "texts.txt") == (1, "error: texts.txt: No such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -60,15 +72,32 @@ def test_a_file_that_is_not_there_is_named(capsys):
         (b"one\ntwo\n\xff\n", "line 3 of .* is not UTF-8"),
     ],
 )
-def test_wrong_input_is_named_by_its_line(capsys, tmp_path, content, message):
+def test_wrong_input_is_named_by_its_line(capsys, tmp_path, content, message, command):
     (tmp_path / "texts.txt").write_bytes(content)
-    code, line = failed(capsys, "encode", str(tmp_path / "texts.txt"))
+    code, line = failed(capsys, *command, str(tmp_path / "texts.txt"))
     assert code == 2 and re.search(message, line)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["encode", "--timeout", "0"], ["encode", "--url", "ftp://x"], ["encode", "--model", ""]]
-)
-def test_a_wrong_option_is_2(capsys, tmp_path, arguments):
+@pytest.mark.parametrize("option", [["--timeout", "0"], ["--url", "ftp://x"], ["--model", ""], ["--max-seq-len", "0"]])
+def test_a_wrong_option_is_2(capsys, tmp_path, command, option):
     (tmp_path / "texts.txt").write_text("text\n")
-    assert failed(capsys, *arguments, str(tmp_path / "texts.txt"))[0] == 2
+    assert failed(capsys, *command, str(tmp_path / "texts.txt"), *option)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rerank", " "], "query is blank: nothing answers it"),
+        (["rerank", "a query", "--top-k", "0"], "top_k must be at least 1, not 0"),
+        (["classify", "--top-k", "0"], "top_k must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_read(capsys, arguments, message):
+    assert failed(capsys, *arguments) == (2, f"error: {message}")
+
+
+@pytest.mark.parametrize("command", [["rerank", "a query"], ["classify"]])
+def test_commands_for_scores_find_no_server_as_others_do(capsys, tmp_path, command):
+    (tmp_path / "texts.txt").write_text("text\n")
+    code, line = failed(capsys, *command, str(tmp_path / "texts.txt"))
+    assert code == 3 and "cannot reach grpc://127.0.0.1:1" in line
