@@ -12,10 +12,12 @@ from matplotlib import image
 from scipy.spatial import distance
 
 from client_sdk import Client, LocalServer
+from examples import classification
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
 from examples.docstrings import first_paragraphs
-from examples.faq_search import PAGES
+from examples.faq_search import PAGES, QUESTIONS, read_faq
+from examples.reranked_search import BEST, CANDIDATES
 from tests.support.patience import PATIENCE
 from tests.support.places import ROOT
 
@@ -25,10 +27,10 @@ TUTORIALS = sorted({path.stem for path in (ROOT / "examples").glob("*.py")} - NO
 
 @pytest.fixture
 def run(server: LocalServer):
-    def run(name: str, *arguments: str) -> str:
+    def run(name: str, *arguments: str, on: LocalServer = server) -> str:
         finished = subprocess.run(
             [sys.executable, "-m", f"examples.{name}", *arguments],
-            env={**os.environ, "CLIENT_SDK_URL": server.grpc_url, "CLIENT_SDK_MODEL": "bert"},
+            env={**os.environ, "CLIENT_SDK_URL": on.grpc_url, "CLIENT_SDK_MODEL": "bert"},
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -55,7 +57,7 @@ def heading_of(phrase: str) -> str:
 def test_every_example_is_short_and_listed_and_tested():
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert len(TUTORIALS) == 8
+    assert len(TUTORIALS) == 10
     for name in TUTORIALS:
         assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
         assert f"`{name}`" in listed and f'run("{name}"' in tested, name
@@ -75,6 +77,32 @@ def test_faq_search_finds_the_paragraph_that_answers(run):
 
 def test_faq_search_answers_a_question_of_ones_own(run):
     assert re.search(r"\n  [\d.]+  \[Export your own model\]", run("faq_search", "How do I export my own checkpoint?"))
+
+
+def test_reranked_search_puts_those_first_that_the_cross_encoder_scores_highest(run, kinds_server):
+    out = run("reranked_search", on=kinds_server)
+    found = re.findall(r"\n(\S.*)\n((?:  .*\n)+)", out)
+    assert [question for question, _ in found] == QUESTIONS
+    entries = [f"{heading}: {text}" for heading, text in read_faq()]
+    with Client(kinds_server.grpc_url) as client, Client(kinds_server.grpc_url, "reranker") as reranker:
+        vectors = client.encode(entries)
+        for question, rows in found:
+            order = (vectors @ client.encode(question)).argsort()[::-1][:CANDIDATES]
+            scores = reranker.score([(question, entries[index]) for index in order])
+            printed = re.findall(r"  ([\d.]+), (\d+)\. by vectors: (.*)", rows)
+            assert [float(score) for score, _, _ in printed] == pytest.approx(
+                sorted(scores)[: -BEST - 1 : -1], abs=1e-3
+            )
+            for score, place, document in printed:
+                assert document and any(entry.startswith(document) for entry in entries)
+                assert float(score) == pytest.approx(scores[int(place) - 1], abs=1e-3)
+
+
+def test_classification_by_a_served_classifier_finds_the_package(run):
+    out = run("classification")
+    assert percentages(out)[0] > 78  # the largest of the three packages is 41 % of them
+    rows = re.findall(r"^  (\w+) [\d.]+, \w+ [\d.]+: (.*)", out, re.MULTILINE)
+    assert rows == list(zip(classification.PACKAGES, classification.TEXTS, strict=True))
 
 
 def test_contextual_tokens_are_nearest_to_the_same_meaning(run, server):
