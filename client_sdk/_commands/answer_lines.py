@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from client_sdk._call.job import AnswerKind
 from client_sdk._call.options import ACTIVATIONS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.progress import Progress
+from client_sdk._call.sparse import SparseRows, SparseVector
 from client_sdk._call.texts import Text
 from client_sdk._commands.encode_input import Lines, WrongLine
 from client_sdk._commands.encode_output import Taker
@@ -122,17 +123,14 @@ class Run:
         self._total = total
         self._leave_out = leave_out
 
-    def answer(
-        self, output: str, parameters: Parameters, taker: Taker, *, query: str | None = None, width: int | None = None
-    ) -> None:
-        """Have `taker` handed that output of the model for each line.
+    def answer(self, answers: Answers, parameters: Parameters, taker: Taker[Any], *, query: str | None = None) -> None:
+        """Have `taker` handed what the model answers to each line.
 
         Args:
-            output: Its name.
+            answers: What is asked for.
             parameters: Of the requests.
             taker: Takes each as soon as those before it are there.
             query: Put before each line, to make a pair of it.
-            width: Numbers in an answer, if that is known.
 
         Raises:
             ClientError: A line is wrong, or there is no answer.
@@ -141,8 +139,8 @@ class Run:
         texts: Iterable[Text] = lines if query is None else ((query, cast(str, line)) for line in lines)
         progress = Progress(self._total, _wants_progress(arguments.progress))
         with contextlib.closing(progress):
-            rows = _RowsInOrder(output, width, lines, taker, progress)
-            job = AnswerKind("", (output,), lambda _: rows).job(
+            rows = _RowsInOrder(answers, lines, taker, progress)
+            job = AnswerKind(answers.role, answers.outputs, lambda _: rows).job(
                 session.settings.model, texts, parameters, arguments.batch_size, model_version=arguments.model_version
             )
             if self.skips:
@@ -177,30 +175,84 @@ def open_run(arguments: argparse.Namespace, session: Session) -> Iterator[Run]:
             _report(skipped, arguments.output)
 
 
-class _RowsInOrder:
-    """Puts the rows of replies into the order of their lines; hands each on as soon as those before it are there."""
+class Answers(Protocol):
+    """What is asked of a model.
 
-    def __init__(self, output: str, width: int | None, lines: Lines, taker: Taker, progress: Progress) -> None:
-        self._output = output
+    Attributes:
+        role: The end of its name.
+        outputs: Of it.
+    """
+
+    role: str
+    outputs: tuple[str, ...]
+
+    def read(self, count: int, reply: Arrays) -> Iterable[Any]:
+        """The answer to each of so many texts."""
+
+    def together(self, answers: list[Any]) -> Any:
+        """Those of several texts, as a `Taker` takes them."""
+
+
+class Numbers:
+    """A row of an output for each text: [N, D] together."""
+
+    role = ""
+
+    def __init__(self, output: str, width: int | None = None) -> None:
+        """`width`: numbers in an answer, if that is known."""
+        self.outputs: tuple[str, ...] = (output,)
         self._width = width
-        self._lines = lines
-        self._taker = taker
-        self._progress = progress
-        self._rows: dict[int, npt.NDArray[np.float32] | None] = {}  # None: there will be none
-        self._next = 0
 
-    def take(self, positions: Sequence[int], reply: Arrays) -> None:
-        """Hand on what is next in order."""
-        checked = Rows(self._output, np.float32, len(positions))
-        checked.take(range(len(positions)), reply)
+    def read(self, count: int, reply: Arrays) -> Iterable[npt.NDArray[np.float32]]:
+        """Rows that are as wide as all others."""
+        (output,) = self.outputs
+        checked = Rows(output, np.float32, count)
+        checked.take(range(count), reply)
         found = checked.result()
         self._width = self._width or found.shape[1]
         if found.shape[1] != self._width:
             raise ServerError(
-                f"{self._output} changed from {self._width} to {found.shape[1]} values a text: was the model replaced? "
+                f"{output} changed from {self._width} to {found.shape[1]} values a text: was the model replaced? "
                 "Try again"
             )
-        self._rows.update(zip(positions, found, strict=True))
+        return found
+
+    def together(self, answers: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """[N, D]."""
+        return np.stack(answers)
+
+
+class WeighedWords:
+    """A sparse vector for each text."""
+
+    role = "_sparse"
+    outputs: tuple[str, ...] = ("INDICES", "WEIGHTS")
+
+    def read(self, count: int, reply: Arrays) -> Iterable[SparseVector]:
+        """Each without what pads it."""
+        rows = SparseRows(0)
+        rows.take(range(count), reply)
+        return rows.result()
+
+    def together(self, answers: list[SparseVector]) -> list[SparseVector]:
+        """As they are."""
+        return answers
+
+
+class _RowsInOrder:
+    """Puts the rows of replies into the order of their lines; hands each on as soon as those before it are there."""
+
+    def __init__(self, answers: Answers, lines: Lines, taker: Taker[Any], progress: Progress) -> None:
+        self._answers = answers
+        self._lines = lines
+        self._taker = taker
+        self._progress = progress
+        self._rows: dict[int, Any] = {}  # None: there will be none
+        self._next = 0
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Hand on what is next in order."""
+        self._rows.update(zip(positions, self._answers.read(len(positions), reply), strict=True))
         self._hand_on()
 
     def leave_out(self, position: int, reason: str, report: Callable[[WrongLine], object]) -> None:
@@ -223,7 +275,7 @@ class _RowsInOrder:
                 lines.append(line)
                 answers.append(answer)
         if lines:
-            self._taker.write(lines, np.stack(answers))
+            self._taker.write(lines, self._answers.together(answers))
         self._progress.update(len(lines))
 
 

@@ -11,6 +11,7 @@ from client_sdk._call.questions import labels_of
 from client_sdk._call.scores import Scores, checked_top_k, labelled
 from client_sdk._call.texts import Text
 from client_sdk._commands.answer_lines import (
+    Numbers,
     add_call_arguments,
     add_line_arguments,
     add_score_arguments,
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         names = session.ask(labels_of(session.settings.model), lines.deadline)
         make = partial(LabelLines, names=names, top_k=top_k, numbered=lines.skips)
         with open_output(arguments.output, make, "texts") as writer:
-            lines.answer("SCORES", parameters, writer, width=len(names))
+            lines.answer(Numbers("SCORES", len(names)), parameters, writer)
     return 0
 
 

@@ -18,12 +18,16 @@ from typing import IO, Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from client_sdk._call.sparse import SparseVector
 from client_sdk._call.texts import Text
 from client_sdk._errors import InvalidArgument
 
 Vectors = npt.NDArray[np.float32]
 
 _HEADER_BYTES = 128  # of a .npy file; room for any shape
+
+
+Answers = TypeVar("Answers", contravariant=True)
 
 
 class Output(Protocol):
@@ -37,15 +41,15 @@ class Output(Protocol):
         ...
 
 
-class Taker(Protocol):
+class Taker(Protocol[Answers]):
     """Is handed answers in order."""
 
-    def write(self, lines: Sequence[tuple[int, Text]], answers: Vectors) -> None:
-        """Number and text of each line, and its answer: [N, D]."""
+    def write(self, lines: Sequence[tuple[int, Text]], answers: Answers, /) -> None:
+        """Number and text of each line, and the answers to all."""
         ...
 
 
-class Writer(Output, Taker, Protocol):
+class Writer(Output, Taker[Answers], Protocol[Answers]):
     """Writes what it is handed."""
 
 
@@ -105,6 +109,25 @@ class VectorLines(JsonLines):
         # Nine digits are enough to give each float32 back exactly.
         numbers = ", ".join(["%.9g"] * len(vector)) % tuple(vector.tolist())
         return f'{json.dumps(rest, ensure_ascii=False)[:-1]}, "vector": [{numbers}]}}\n'.encode()
+
+
+class WordLines(JsonLines):
+    """Text, indices and weights of each line, and its number if `numbered`."""
+
+    def __init__(self, stream: IO[bytes], *, numbered: bool) -> None:
+        super().__init__(stream)
+        self._numbered = numbered
+
+    def write(self, lines: Sequence[tuple[int, Text]], vectors: Sequence[SparseVector]) -> None:
+        """A line each, the heaviest words first."""
+        self.put(
+            {
+                **described(line, self._numbered),
+                "indices": vector.indices.tolist(),
+                "weights": [shortest(weight) for weight in vector.weights.tolist()],
+            }
+            for line, vector in zip(lines, vectors, strict=True)
+        )
 
 
 class Array:

@@ -9,6 +9,7 @@ from typing import cast
 from client_sdk._call.scores import Best, Scores, checked_query
 from client_sdk._call.texts import Text
 from client_sdk._commands.answer_lines import (
+    Numbers,
     add_call_arguments,
     add_line_arguments,
     add_score_arguments,
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     best = _BestLines(arguments.top_k)
     parameters = parameters_of(arguments, activation=arguments.activation)
     with open_run(arguments, session) as lines, open_output(arguments.output, JsonLines, "documents") as writer:
-        lines.answer("SCORES", parameters, best, query=query)
+        lines.answer(Numbers("SCORES"), parameters, best, query=query)
         writer.put({**one._asdict(), "score": shortest(one.score)} for one in best.result())
     return 0
 

@@ -7,6 +7,9 @@ test_sparse_networks compares with transformers' classes.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,3 +156,45 @@ def test_a_family_of_dense_vectors_says_that_it_has_no_sparse_ones(server):
         pytest.raises(InvalidArgument, match="gives vectors .*, not sparse"),
     ):
         client.encode_sparse(["a"])
+
+
+@pytest.mark.parametrize("is_plain", [True, False], ids=["json", "orjson"])
+def test_the_command_line_writes_what_the_client_gets(own_server, tmp_path, monkeypatch, is_plain):
+    if is_plain:
+        monkeypatch.setitem(sys.modules, "orjson", None)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:7]), encoding="utf-8")
+    for url in (own_server.grpc_url, own_server.http_url):
+        arguments = ["encode", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "words.jsonl"), "--kind", "sparse"]
+        assert main([*arguments, "--max-active-dims", "9", "--model", "bert", "--url", url]) == 0
+        with Client(url, model="bert") as client:
+            expected = client.encode_sparse(TEXTS[:7], max_active_dims=9)
+        found = [json.loads(line) for line in (tmp_path / "words.jsonl").read_text().splitlines()]
+        assert [line["text"] for line in found] == TEXTS[:7]
+        for line, vector in zip(found, expected, strict=True):
+            assert line["indices"] == vector.indices.tolist()
+            np.testing.assert_allclose(line["weights"], vector.weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--kind", "sparse", "--pooling", "cls"],
+            "--pooling is for dense vectors: leave it out, or give --kind dense",
+        ),
+        (["--kind", "sparse", "--no-normalize"], "--normalize is for dense vectors"),
+        (["--kind", "dense", "--max-active-dims", "3"], "--max-active-dims is for sparse vectors"),
+        (["--kind", "sparse", "-o", "words.npy"], "words.npy"),
+        ([], "gives sparse vectors .encode_sparse., and nothing else"),
+    ],
+)
+def test_what_the_command_line_cannot_do_for_a_family_is_named(own_server, tmp_path, capsys, options, message):
+    (tmp_path / "texts.txt").write_text("a text")
+    code = main(["encode", str(tmp_path / "texts.txt"), *options, "--model", "bert", "--url", own_server.grpc_url])
+    assert code in (1, 2) and re.search(message, capsys.readouterr().err)
+
+
+def test_sparse_vectors_of_a_family_of_dense_ones_are_none(server, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("a text")
+    assert main(["encode", str(tmp_path / "texts.txt"), "--kind", "sparse", "--url", server.grpc_url]) == 2
+    assert "gives vectors (encode, encode_tokens), not sparse vectors" in capsys.readouterr().err
