@@ -98,6 +98,28 @@ def test_reranked_search_puts_those_first_that_the_cross_encoder_scores_highest(
                 assert float(score) == pytest.approx(scores[int(place) - 1], abs=1e-3)
 
 
+def test_hybrid_search_joins_the_ranks_of_dense_and_sparse_vectors(run, kinds_server):
+    out = run("hybrid_search", on=kinds_server)
+    found = re.findall(r"\n(\S.*)\n((?:  .*\n)+)", out)
+    assert [question for question, _ in found] == QUESTIONS
+    entries = [f"{heading}: {text}" for heading, text in read_faq()]
+    with Client(kinds_server.grpc_url) as dense, Client(kinds_server.grpc_url, "splade") as sparse:
+        vectors, words = dense.encode(entries), sparse.encode_sparse(entries).to_scipy().toarray()
+        for question, rows in found:
+            similarities = (
+                vectors @ dense.encode(question),
+                words @ sparse.encode_sparse([question]).to_scipy().toarray()[0],
+            )
+            orders = [(-similarity).argsort(kind="stable").tolist() for similarity in similarities]
+            fused = {place: sum(1 / (61 + order.index(place)) for order in orders) for place in range(len(entries))}
+            best = sorted(fused.values(), reverse=True)[:3]
+            printed = re.findall(r"  ([\d.]+), (\d+)\. and (\d+)\.: (.*)", rows)
+            assert [float(score) for score, *_ in printed] == pytest.approx(best, abs=2e-4)
+            for score, one, other, entry in printed:
+                assert float(score) == pytest.approx(1 / (60 + int(one)) + 1 / (60 + int(other)), abs=1e-4)
+                assert entry and any(known.startswith(entry) for known in entries)
+
+
 def test_classification_by_a_served_classifier_finds_the_package(run):
     out = run("classification")
     assert percentages(out)[0] > 78  # the largest of the three packages is 41 % of them
