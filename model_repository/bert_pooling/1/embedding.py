@@ -27,7 +27,7 @@ class Embedding:
     """A family's defaults, and the stages behind its pooling where it has any."""
 
     outputs = ("EMBEDDING",)
-    said = "vectors"
+    said, one = "vectors", "a vector that is"
     of_others = ("activation", "max_active_dims")
 
     def __init__(self, settings: Mapping[str, str], inputs: Sequence[str], directory: str) -> None:

@@ -101,7 +101,7 @@ class TritonPythonModel:
         )
         if not finite.all():
             self.not_finite.increment(int((~finite).sum()))
-            raise Refused(f"the network gave {self.kind.said} that are not finite for text {finite.argmin()}")
+            raise Refused(f"the network gave {self.kind.one} not finite for text {finite.argmin()}")
         return found
 
 

@@ -35,7 +35,7 @@ class Scores:
     """A family's default."""
 
     outputs = ("SCORES",)
-    said = "scores"
+    said, one = "scores", "scores that are"
 
     # Parameters of families of other kinds, which would have no effect here.
     of_others = ("pooling", "normalize", "truncate_dim", "max_active_dims")

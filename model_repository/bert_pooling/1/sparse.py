@@ -18,7 +18,7 @@ class Sparse:
     """A family's default."""
 
     outputs = ("INDICES", "WEIGHTS")
-    said = "sparse vectors"
+    said, one = "sparse vectors", "a sparse vector that is"
 
     # Parameters of families of other kinds, which would have no effect here.
     of_others = ("pooling", "normalize", "truncate_dim", "activation")

@@ -177,6 +177,13 @@ def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,))
     return weights.taken
 
 
+def write(folder: Path, settings: Mapping[str, Any], pooler: bool = False) -> None:
+    """Write config.json and model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", settings)
+    write_safetensors(folder, taken(read(settings), pooler))
+
+
 def write_classifier(folder: Path, settings: Mapping[str, Any], prefix: str = "encoder.") -> None:
     """Write config.json and model.safetensors of one of `CLASSIFIERS`, the encoder's weights under a prefix."""
     _write_with_head(folder, settings, read_classifier(settings), prefix)
