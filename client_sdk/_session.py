@@ -103,8 +103,8 @@ class Session(Reconnecting):
     def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
-        for _ in range(transport.peer.servers):
-            for name in ensembles(self.settings.model):
+        for name in ensembles(self.settings.model):
+            for _ in range(transport.peer.servers):  # which take queries in turn
                 try:
                     answer = transport.query(Query("ready", name), deadline.remaining())
                 except _NOT_READY:
@@ -221,8 +221,8 @@ class AsyncSession(Reconnecting):
     async def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
-        for _ in range(transport.peer.servers):
-            for name in ensembles(self.settings.model):
+        for name in ensembles(self.settings.model):
+            for _ in range(transport.peer.servers):  # which take queries in turn
                 try:
                     answer = await transport.query(Query("ready", name), deadline.remaining())
                 except _NOT_READY:

@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from dataclasses import replace
 
@@ -16,9 +17,11 @@ from client_sdk import (
 from client_sdk._call.drive import drive
 from client_sdk._call.job import VECTORS
 from client_sdk._call.plan import IN_FLIGHT
+from client_sdk._session import AsyncSession, Session
+from client_sdk._settings import make_settings
 from client_sdk._transport.base import InferRequest, Query
 from client_sdk._transport.pool.members import BUSY_PAUSES, LOST_PAUSES, Pool
-from client_sdk._transport.pool.transport import PoolTransport
+from client_sdk._transport.pool.transport import AsyncPoolTransport, PoolTransport
 from client_sdk._transport.retry import Deadline, Retry
 from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE
@@ -353,3 +356,43 @@ def test_a_request_for_one_model_goes_only_where_that_may_be(clock):
     assert hanging.pool.has_spare and not hanging.pool.has_spare_for(request)
     with pytest.raises(VersionChanged, match="abc.*xyz"):
         hanging.pool.take(replace(REQUEST, identity="other"))
+
+
+class Ready(FakeTransport):
+    """Says which models it has, at once or to be awaited."""
+
+    def __init__(self, *models, asynchronous):
+        super().__init__(numbers)
+        self.models = models
+        self.asynchronous = asynchronous
+
+    def query(self, query, timeout):
+        answer = {"ready": query.model in self.models}
+
+        async def later():
+            return answer
+
+        return later() if self.asynchronous else answer
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("servers", "expected"),
+    [
+        ([["bert"], []], True),
+        ([[], ["bert"]], True),
+        ([["bert_sparse"], []], True),
+        ([[], [], ["bert_sparse"]], True),
+        ([["other"], []], False),
+    ],
+)
+def test_a_model_is_ready_if_any_server_has_it_be_it_of_one_kind_or_another(
+    servers, expected, asynchronous, monkeypatch
+):
+    transports = [Ready(*models, asynchronous=asynchronous) for models in servers]
+    pool = (AsyncPoolTransport if asynchronous else PoolTransport)(transports)
+    session = (AsyncSession if asynchronous else Session)(make_settings(["a", "b"], "bert"), "Client")
+    monkeypatch.setattr(session, "open", lambda: pool)
+    for _ in servers:  # whoever's turn it is
+        found = session.is_ready(Deadline(PATIENCE))
+        assert (asyncio.run(found) if asynchronous else found) is expected
