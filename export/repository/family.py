@@ -129,8 +129,13 @@ class Family:
         return {self.name + role: TEMPLATE_NAME + role.removesuffix("_sparse") for role in self.roles}
 
     @property
+    def ensemble(self) -> str:
+        """The name of the model that takes texts through all the steps."""
+        return self.name + self.roles[0]
+
+    @property
     def roles(self) -> tuple[str, ...]:
-        """Which models there are."""
+        """Which models there are, the ensemble through all the steps first."""
         return SPARSE_ROLES if self.splade else SCORES_ROLES if self.labels else ROLES
 
 

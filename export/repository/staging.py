@@ -73,7 +73,7 @@ def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
                 export.notes = _check_configs(configs(family, there=there), there, others, family)
             yield export
             with _failures_named(repository):
-                identities = _identities(there.get(family.name, ModelConfig()), others) | {version: export.identity}
+                identities = _identities(there.get(family.ensemble, ModelConfig()), others) | {version: export.identity}
                 texts = configs(family, identities=identities, there=there)
                 export.notes += _tracked(texts, repository)
                 for name, text in texts.items():
@@ -187,9 +187,9 @@ def _owner(name: str, config: ModelConfig, found: Mapping[str, ModelConfig], fam
     if steps:
         first = steps[0].model_name
         return first.removesuffix("_tokenizer") if first.endswith("_tokenizer") else None
-    if name == family.name:
-        return None  # a family is named after its ensemble, which this is not
-    ensemble = found.get(family.name, ModelConfig())
+    if name == family.ensemble:
+        return None  # which this is not
+    ensemble = found.get(family.ensemble, ModelConfig())
     if any(step.model_name == name for step in ensemble.ensemble_scheduling.step):
         return family.name
     written = any(key == "family" or key.startswith(IDENTITY) for key in config.parameters)

@@ -24,6 +24,8 @@ FAMILY = Family(
     normalize=False,
     prompts={},
 )
+SCORES = Family(name="small", hidden_size=8, max_seq_len=16, labels=("no", "yes"), activation="softmax")
+SPARSE = Family(name="small", hidden_size=8, max_seq_len=16, splade="max relu", vocab_size=100)
 MODELS = ["small", "small_encoder", "small_pooling", "small_tokenizer", "small_tokens"]
 
 
@@ -236,17 +238,18 @@ def test_a_model_of_somebody_else_is_never_replaced(tmp_path, model):
         assert snapshot(target) == before
 
 
-def test_versions_beside_each_other_keep_their_identities(tmp_path):
-    write(tmp_path / "r", "1" * 32)
-    write(tmp_path / "r", "2" * 32, version=2)
+@pytest.mark.parametrize("family", [FAMILY, SCORES, SPARSE], ids=["vectors", "scores", "sparse"])
+def test_versions_beside_each_other_keep_their_identities(tmp_path, family):
+    write(tmp_path / "r", "1" * 32, family)
+    write(tmp_path / "r", "2" * 32, family, version=2)
     (found,) = identities(tmp_path / "r")
     assert found == (f"identity.1={'1' * 32}", f"identity.2={'2' * 32}")
-    write(tmp_path / "r", "3" * 32, version=1)
+    write(tmp_path / "r", "3" * 32, family, version=1)
     (found,) = identities(tmp_path / "r")
     assert found == (f"identity.1={'3' * 32}", f"identity.2={'2' * 32}")
     for old in (tmp_path / "r").glob("*/1"):
         shutil.rmtree(old)
-    write(tmp_path / "r", "4" * 32, version=2)
+    write(tmp_path / "r", "4" * 32, family, version=2)
     assert identities(tmp_path / "r") == {(f"identity.2={'4' * 32}",)}
 
 
