@@ -21,7 +21,7 @@ from client_sdk._call.options import (
     VectorOptions,
 )
 from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
-from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
+from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, label_scores, labelled, open_pairs
 from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
@@ -160,8 +160,9 @@ class AsyncClient(Reconnecting):
         """Say how well each of a classifier's labels fits each text, best first. See `Client.classify`."""
         top_k = checked_top_k(options.pop("top_k", None))
         settings, timeout = self._session.settings, options.get("timeout")
-        names = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        found = labelled(await self._session.call(LABEL_SCORES, texts, options), names, top_k)
+        names, identity = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
+        scores = await self._session.call(label_scores(identity), texts, options)
+        found = labelled(scores, names, top_k)
         return found[0] if isinstance(texts, str) else found
 
     @named
@@ -186,8 +187,8 @@ class AsyncClient(Reconnecting):
     async def encode_sparse(self, texts: Texts, **options: Unpack[SparseOptions]) -> SparseVector | SparseVectors:
         """Encode each text into a sparse vector over the vocabulary. See `Client.encode_sparse`."""
         settings, timeout = self._session.settings, options.get("timeout")
-        dimension = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return await self._session.call(sparse_vectors(dimension), texts, options)
+        known = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
+        return await self._session.call(sparse_vectors(*known), texts, options)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

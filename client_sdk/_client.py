@@ -21,7 +21,7 @@ from client_sdk._call.options import (
     VectorOptions,
 )
 from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
-from client_sdk._call.scores import LABEL_SCORES, SCORES, Label, Ranked, Ranking, checked_top_k, labelled, open_pairs
+from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, label_scores, labelled, open_pairs
 from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
 from client_sdk._reconnecting import Reconnecting
@@ -481,8 +481,9 @@ class Client(Reconnecting):
         """
         top_k = checked_top_k(top_k)
         settings, timeout = self._session.settings, options.get("timeout")
-        names = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        found = labelled(self._session.call(LABEL_SCORES, texts, options), names, top_k)
+        names, identity = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
+        scores = self._session.call(label_scores(identity), texts, options)
+        found = labelled(scores, names, top_k)
         return found[0] if isinstance(texts, str) else found
 
     @named
@@ -568,8 +569,8 @@ class Client(Reconnecting):
             "timeout": timeout,
         }
         settings = self._session.settings
-        dimension = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return self._session.call(sparse_vectors(dimension), texts, options)
+        known = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
+        return self._session.call(sparse_vectors(*known), texts, options)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

@@ -68,10 +68,11 @@ class Job(Generic[R]):
         batch_size: int | None,
         show_progress: bool,
         model_version: int | None = None,
+        identity: str | None = None,
     ) -> None:
         self.model = model
         self.model_version = None if model_version is None else positive_int("model_version", model_version)
-        self._pin = _shared_pin.get() or Pin()
+        self._pin = _shared_pin.get() or Pin(identity=identity)
         self._outputs = outputs
         self._parameters = parameters
         self._source = source
@@ -280,11 +281,13 @@ class AnswerKind(Generic[R]):
         role: The end of the name of the family's model that answers.
         outputs: Of that model; none for all that it has.
         collector: Makes what puts the replies together, for so many texts; None: a stream.
+        identity: Of the model that is to answer, where something has been asked about it; None: whichever is first.
     """
 
     role: str
     outputs: tuple[str, ...]
     collector: Callable[[int | None], Collector[R]]
+    identity: str | None = None
 
     def job(
         self,
@@ -305,7 +308,8 @@ class AnswerKind(Generic[R]):
             source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
         collector = self.collector(source.count)
         name = model + self.role
-        return Job(name, self.outputs, parameters, source, collector, batch_size, show_progress, model_version)
+        call = batch_size, show_progress, model_version
+        return Job(name, self.outputs, parameters, source, collector, *call, self.identity)
 
     def asked(
         self, model: str, texts: AnyTexts | TextSource, options: Mapping[str, Any], *, asynchronous: bool = False

@@ -126,34 +126,37 @@ def model_info(model: str, ensemble: str = "") -> Generator[Query, dict[str, Any
         ) from None
 
 
-def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
-    """Ask a classifier for its labels, in the order of its scores.
+def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[tuple[str, ...], str | None]]:
+    """Ask a classifier for its labels, in the order of its scores, and for its identity.
 
     Raises:
         InvalidArgument: It is a family of another kind.
     """
-    parameters = yield from _of_last_step(model)
+    parameters, identity = yield from _of_last_step(model)
     labels = _labels(parameters)
     if not labels:
         raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not scores of labels")
-    return labels
+    return labels, identity
 
 
-def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], int]:
-    """Ask a family of sparse vectors for the size of its vocabulary.
+def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
+    """Ask a family of sparse vectors for the size of its vocabulary, and for its identity.
 
     Raises:
         InvalidArgument: It is a family of another kind.
     """
-    parameters = yield from _of_last_step(model)
+    parameters, identity = yield from _of_last_step(model)
     if "splade" not in parameters:
         raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not sparse vectors")
-    return int(parameters["dimension"])
+    return int(parameters["dimension"]), identity
 
 
-def _of_last_step(model: str) -> Generator[Query, dict[str, Any], dict[str, str]]:
+def _of_last_step(model: str) -> Generator[Query, dict[str, Any], tuple[dict[str, str], str | None]]:
+    """Its parameters, and the identity of what they are said of; None where it has none, or versions of several."""
     config = yield Query("config", f"{model}_pooling")
-    return {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
+    parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
+    found = {*identities(config).values()}
+    return parameters, found.pop() if len(found) == 1 else None
 
 
 def _given(parameters: Mapping[str, str]) -> str:
@@ -173,7 +176,7 @@ def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
     Raises:
         InvalidArgument: It is a family of another kind than dense vectors.
     """
-    parameters = yield from _of_last_step(model)
+    parameters, _ = yield from _of_last_step(model)
     if {"labels", "splade"} & {*parameters}:
         raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not dense vectors: give metric=")
     return parameters.get("similarity", "cosine")

@@ -62,8 +62,10 @@ class LabelRows(Rows):
 SCORES: AnswerKind[Scores] = AnswerKind("", ("SCORES",), ScoreRows)
 """How well each pair fits together."""
 
-LABEL_SCORES: AnswerKind[Scores] = AnswerKind("", ("SCORES",), LabelRows)
-"""How well each label fits each text."""
+
+def label_scores(identity: str | None) -> AnswerKind[Scores]:
+    """How well each label fits each text, by the model that has this identity, whose labels are known."""
+    return AnswerKind("", ("SCORES",), LabelRows, identity)
 
 
 class Best:

@@ -108,6 +108,6 @@ class SparseRows:
         return self._vectors[0]
 
 
-def sparse_vectors(dimension: int) -> AnswerKind[SparseVectors]:
-    """One sparse vector a text, of so many words."""
-    return AnswerKind("_sparse", ("INDICES", "WEIGHTS"), lambda _: SparseRows(dimension))
+def sparse_vectors(dimension: int, identity: str | None) -> AnswerKind[SparseVectors]:
+    """One sparse vector a text, of the model of so many words that has this identity."""
+    return AnswerKind("_sparse", ("INDICES", "WEIGHTS"), lambda _: SparseRows(dimension), identity)

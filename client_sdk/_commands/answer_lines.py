@@ -123,7 +123,15 @@ class Run:
         self._total = total
         self._leave_out = leave_out
 
-    def answer(self, answers: Answers, parameters: Parameters, taker: Taker[Any], *, query: str | None = None) -> None:
+    def answer(
+        self,
+        answers: Answers,
+        parameters: Parameters,
+        taker: Taker[Any],
+        *,
+        query: str | None = None,
+        identity: str | None = None,
+    ) -> None:
         """Have `taker` handed what the model answers to each line.
 
         Args:
@@ -131,6 +139,7 @@ class Run:
             parameters: Of the requests.
             taker: Takes each as soon as those before it are there.
             query: Put before each line, to make a pair of it.
+            identity: Of the model that is to answer, if something has been asked about it.
 
         Raises:
             ClientError: A line is wrong, or there is no answer.
@@ -140,7 +149,7 @@ class Run:
         progress = Progress(self._total, _wants_progress(arguments.progress))
         with contextlib.closing(progress):
             rows = _RowsInOrder(answers, lines, taker, progress)
-            job = AnswerKind(answers.role, answers.outputs, lambda _: rows).job(
+            job = AnswerKind(answers.role, answers.outputs, lambda _: rows, identity).job(
                 session.settings.model, texts, parameters, arguments.batch_size, model_version=arguments.model_version
             )
             if self.skips:

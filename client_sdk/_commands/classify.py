@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     top_k = checked_top_k(arguments.top_k)
     parameters = parameters_of(arguments, activation=arguments.activation)
     with open_run(arguments, session) as lines:
-        names = session.ask(labels_of(session.settings.model), lines.deadline)
+        names, identity = session.ask(labels_of(session.settings.model), lines.deadline)
         make = partial(LabelLines, names=names, top_k=top_k, numbered=lines.skips)
         with open_output(arguments.output, make, "texts") as writer:
-            lines.answer(Numbers("SCORES", len(names)), parameters, writer)
+            lines.answer(Numbers("SCORES", len(names)), parameters, writer, identity=identity)
     return 0
 
 

@@ -91,9 +91,9 @@ def _sparse(arguments: argparse.Namespace, session: Session) -> int:
     _check_unset(arguments, "dense", "pooling", "normalize", "truncate_dim")
     parameters = parameters_of(arguments, max_active_dims=arguments.max_active_dims)
     with open_run(arguments, session) as lines:
-        session.ask(sparse_dimension(session.settings.model), lines.deadline)  # which says what another kind gives
+        _, identity = session.ask(sparse_dimension(session.settings.model), lines.deadline)  # refuses another kind
         with open_output(arguments.output, partial(WordLines, numbered=lines.skips), "vectors") as writer:
-            lines.answer(WeighedWords(), parameters, writer)
+            lines.answer(WeighedWords(), parameters, writer, identity=identity)
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType, Label, Ranked, ServerError, VersionChanged
-from client_sdk._call.scores import LABEL_SCORES, SCORES, Ranking, ScoreRows, labelled, open_pairs
+from client_sdk._call.scores import SCORES, Ranking, ScoreRows, label_scores, labelled, open_pairs
 from client_sdk._call.texts import open_texts
 
 DOCUMENTS = [f"document {index}" for index in range(50)]
@@ -139,7 +139,7 @@ def test_scores_of_one_label_are_numbers_and_of_several_rows():
     several.take([0], reply([[1, 2]]))
     assert one.result().tolist() == [1, 2, 3] and one.only() == 1.0 and type(one.only()) is float
     assert several.result().tolist() == [[1, 2]] and several.only().tolist() == [1, 2]
-    assert SCORES.outputs == LABEL_SCORES.outputs == ("SCORES",)
+    assert SCORES.outputs == label_scores(None).outputs == ("SCORES",)
 
 
 def test_labels_come_best_first_and_the_earlier_of_equal_ones():

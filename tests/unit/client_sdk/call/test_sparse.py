@@ -18,7 +18,7 @@ REPLIES = {
 
 
 def collected() -> SparseVectors:
-    collector = sparse_vectors(10).collector(4)
+    collector = sparse_vectors(10, None).collector(4)
     for positions, (indices, weights) in REPLIES.items():
         reply = {"INDICES": np.array(indices, np.int32), "WEIGHTS": np.array(weights, np.float32)}
         collector.take(positions, reply)
@@ -40,7 +40,7 @@ def test_one_text_has_its_words_alone():
     assert [vector.indices.tolist() for vector in found[1:3]] == [[4, 2, 9, 0], [7, 3]]
     with pytest.raises(IndexError):
         found[4]
-    single = sparse_vectors(10).collector(1)
+    single = sparse_vectors(10, None).collector(1)
     single.take([0], {"INDICES": np.array([[3, -1]], np.int32), "WEIGHTS": np.array([[1, 0]], np.float32)})
     assert single.only().indices.tolist() == [3]
 
@@ -71,4 +71,4 @@ def test_scipy_is_asked_for_by_name_where_it_is_not_there(monkeypatch):
 )
 def test_a_reply_that_is_none_is_refused(reply, message):
     with pytest.raises(ServerError, match=message):
-        sparse_vectors(10).collector(1).take([0], reply)
+        sparse_vectors(10, None).collector(1).take([0], reply)

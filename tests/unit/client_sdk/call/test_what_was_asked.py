@@ -1,0 +1,83 @@
+"""What a server said of a model, its labels say, belongs to no answers of another model that took its place."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from client_sdk import AsyncClient, Client, VersionChanged, _session
+from client_sdk._commands.main import main
+from tests.support.fake_transport import FakeTransport
+
+OLD, NEW = "0" * 32, "1" * 32
+
+
+class Server(FakeTransport):
+    """A model of two labels and of sparse vectors; `replaced` when it has said what they are, by one of others."""
+
+    def __init__(self, replaced):
+        super().__init__(self.reply)
+        self.identity = OLD
+        self.replaced = replaced
+
+    def close(self):
+        pass
+
+    drop = close
+
+    def reply(self, request):
+        if request.identity not in (None, "", self.identity):
+            raise self.peer.answered("NOT_FOUND", f"identity: this is {self.identity}: the model has been replaced")
+        ones = np.ones((len(request.rows), 2), np.float32)
+        return {"SCORES": ones, "WEIGHTS": ones, "INDICES": ones.astype(np.int32)}
+
+    def infer(self, request, timeout):
+        request = self.peer.addressed(request)
+        return super().infer(request, timeout)
+
+    def query(self, query, timeout):
+        parameters = {"labels": json.dumps(["no", "yes"]), "splade": "max relu", "dimension": "9"}
+        parameters["identity.1"] = self.identity
+        if query.model == "bert_pooling" and self.replaced:
+            self.identity = NEW
+        described = {key: {"string_value": value} for key, value in parameters.items()}
+        with self.peer.asking(query) as noted:
+            return noted({"max_batch_size": 64, "parameters": described})
+
+
+class AsyncServer(Server):
+    async def infer(self, request, timeout):
+        return super().infer(request, timeout)
+
+    async def query(self, query, timeout):
+        return super().query(query, timeout)
+
+
+def call(method, texts, replaced, asynchronous, monkeypatch):
+    if not asynchronous:
+        monkeypatch.setattr(_session, "open_transport", lambda connections: Server(replaced))
+        return getattr(Client(), method)(texts)
+    monkeypatch.setattr(_session, "open_async_transport", lambda connections: AsyncServer(replaced))
+
+    async def ask():
+        return await getattr(AsyncClient(), method)(texts, timeout=1)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("texts", ["one", ["one", "two"]])
+@pytest.mark.parametrize("method", ["classify", "encode_sparse"])
+def test_a_model_that_was_replaced_after_it_was_asked_about_does_not_answer(method, texts, asynchronous, monkeypatch):
+    assert len(call(method, texts, False, asynchronous, monkeypatch)) == 2
+    with pytest.raises(VersionChanged, match="replaced"):
+        call(method, texts, True, asynchronous, monkeypatch)
+
+
+def test_nor_does_it_on_the_command_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(_session, "open_transport", lambda connections: Server(True))
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    assert main(["classify", str(tmp_path / "texts.txt")]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and "replaced" in shown.err
