@@ -133,7 +133,12 @@ class Backlog:
         with self.filled:
             self.taken -= 1
             row.job.missing -= 1
-            return not row.job.missing
+            if row.job.missing:
+                return False
+            grown = row.job.size - row.job.bytes
+            row.job.bytes += grown
+            self.held += grown
+            return True
 
     def release(self, job: Job) -> None:
         """Forgets the outputs of a job that has been answered."""

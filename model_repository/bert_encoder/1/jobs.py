@@ -54,7 +54,8 @@ class Job:
         self.lengths: list[int] = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1, initial=0).tolist()
         self.uncomputed = {index for index, length in enumerate(self.lengths) if length}
         self.missing = len(self.uncomputed)
-        self.bytes = sum(4 * int(np.prod(shape)) for shape in shapes.values())  # of the outputs, before they grow
+        # Of the outputs; where they grow, `Backlog.settle` says so when they are whole.
+        self.bytes = sum(4 * int(np.prod(shape)) for shape in shapes.values())
         self.outputs: dict[str, npt.NDArray[Any]] = {}  # none until `make_outputs`
         self.failure: BaseException | None = None
         self.lock = threading.Lock()

@@ -22,7 +22,9 @@ def make_job(lengths: list[int], outputs: tuple[str, ...] = ("pooled",), **optio
     """A job with a row of each length, in tokens."""
     width = max(lengths, default=0)
     mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int32)
-    shapes = {"pooled": (len(lengths), 4, 32), "token_embeddings": (len(lengths), width, 32)}
+    count = len(lengths)
+    shapes = {"pooled": (count, 4, 32), "token_embeddings": (count, width, 32)}
+    shapes |= {"indices": (count, 1), "weights": (count, 1)}
     return jobs.Job(np.stack([mask] * 4), {name: shapes[name] for name in outputs}, **options)
 
 
@@ -145,6 +147,22 @@ def test_the_outputs_of_all_jobs_are_bounded_in_bytes():
     assert list(backlog.add([batch[2]])) == [batch[2]]
     backlog.release(batch[0])
     assert backlog.add([batch[2]]) == {}
+
+
+def test_what_outputs_have_grown_to_is_counted_until_they_are_sent():
+    backlog = make_backlog(cores=1, max_bytes=1000)
+    job, other = (make_job([9] * 2, ("indices", "weights"), bulk=False) for _ in range(2))
+    backlog.add([job])
+    (rows,) = take_all(backlog)
+    job.make_outputs()
+    for row in rows:
+        job.put("indices", row.index, np.arange(200, dtype=np.int32))
+        job.put("weights", row.index, np.ones(200, np.float32))
+        backlog.settle(row)
+    assert backlog.held == job.size == 2 * 2 * 4 * 200
+    assert list(backlog.add([other])) == [other]
+    backlog.release(job)
+    assert backlog.held == 0 and backlog.add([other]) == {}
 
 
 def test_one_request_larger_than_the_bound_is_served_when_nothing_else_is_held():
