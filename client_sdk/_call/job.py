@@ -100,7 +100,7 @@ class Job(Generic[R]):
         texts = self._source.texts
         assert not isinstance(texts, AsyncIterator)
         if self._source.single:
-            return iter([Batch(list(texts), [0], room.read)])
+            return iter([Batch(list(texts), [0], room.read, room.before)])
         in_memory = self._source.in_memory
         clock = _still if in_memory else time.monotonic
         planned = plan(texts if in_memory else deadline.bounding(texts), room, clock, self._opened)
@@ -157,9 +157,10 @@ class Job(Generic[R]):
         A model of which nothing is known reads no more of a text than a request may have.
         """
         read = min(peer.max_seq_len(self.model) or BATCH_TOKENS, float(self._parameters.get("max_seq_len", math.inf)))
+        before = len(str(self._parameters.get("prompt", "")))  # one that goes by a name is the server's to know
         if self._batch_size is None:
-            return Room(min(DEFAULT_BATCH_SIZE, self.limit(peer)), BATCH_TOKENS, read)
-        return Room(min(self._batch_size, self.limit(peer)), read=read)
+            return Room(min(DEFAULT_BATCH_SIZE, self.limit(peer)), BATCH_TOKENS, read, before)
+        return Room(min(self._batch_size, self.limit(peer)), read=read, before=before)
 
     def _prioritize(self, requests: int) -> None:
         """A call of several requests makes way for those of others, unless its caller chose a priority."""

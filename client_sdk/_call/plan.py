@@ -39,10 +39,13 @@ class Room:
     tokens: float = math.inf
     read: float = math.inf
     """Tokens of a text that the model computes at most."""
+    before: int = 0
+    """Characters of the prompt that the server puts before each text."""
 
     def for_texts_of(self, characters: int) -> int:
         """How many texts of this length; one in any case."""
-        size = min(self.texts, BATCH_CHARACTERS // characters, self.tokens // min(characters, self.read))
+        cost = min(self.before + characters, self.read)
+        size = min(self.texts, BATCH_CHARACTERS // characters, self.tokens // cost)
         return max(1, int(size))
 
 
@@ -53,12 +56,13 @@ class Batch:
     texts: list[Text]
     positions: list[int]
     read: float = math.inf
-    """Tokens of a text that the model computes at most."""
+    before: int = 0
+    """Of each text, as in `Room`."""
 
     @property
     def tokens(self) -> float:
         """That it costs at most, or nearly so: a token has one character or more in almost every text."""
-        return sum(min(_length(text), self.read) for text in self.texts)
+        return sum(min(self.before + _length(text), self.read) for text in self.texts)
 
     def rows(self) -> list[list[bytes]]:
         """The texts in UTF-8, a row of one or of two for each."""
@@ -154,5 +158,6 @@ def _batches(entries: list[_Entry], room: Room) -> Iterator[Batch]:
     while start < len(entries):
         size = room.for_texts_of(max(1, entries[start][0]))  # they are sorted
         chosen = entries[start : start + size]
-        yield Batch([text for _, _, text in chosen], [position for _, position, _ in chosen], room.read)
+        texts, positions = [text for _, _, text in chosen], [position for _, position, _ in chosen]
+        yield Batch(texts, positions, room.read, room.before)
         start += size

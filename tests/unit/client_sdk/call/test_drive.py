@@ -89,9 +89,12 @@ def test_batches_obey_the_servers_limit(run):
     ("options", "size"),
     [({}, 4), ({"batch_size": 64}, 64), ({"batch_size": 2}, 2), ({"parameters": {"max_seq_len": 1024}}, 32)],
 )
-def test_long_texts_travel_in_requests_of_the_usual_cost_unless_the_caller_says_how_many(run, options, size):
+@pytest.mark.parametrize("long", ["text", "prompt"])
+def test_long_texts_travel_in_requests_of_the_usual_cost_unless_the_caller_says_how_many(run, options, size, long):
     run.max_seq_len = 8192
-    run(["1" + " " * 20_000] * 100, **{"batch_size": None, **options})
+    parameters = {**options.get("parameters", {}), **({"prompt": "p" * 10_000} if long == "prompt" else {})}
+    texts = ["1" if long == "prompt" else "1" + " " * 20_000] * 100
+    run(texts, **{"batch_size": None, **options, "parameters": parameters})
     assert max(len(texts_of(request)) for request in run.transport.requests) == size
 
 
@@ -262,6 +265,7 @@ LONG = "1" + " " * 20_000
         ([LONG] * 100, {}, 60 + 10 * 16 * 8192 // 1000),  # four requests of four texts
         ([LONG] * 100, {"parameters": {"max_seq_len": 1000}}, 60 + 10 * 100),
         ([LONG] * 1000, {"batch_size": 64}, 3600),
+        (["1"] * 100, {"parameters": {"prompt": LONG}}, 60 + 10 * 16 * 8192 // 1000),
     ],
 )
 def test_a_call_without_a_timeout_waits_for_an_answer_for_as_long_as_its_texts_may_take(

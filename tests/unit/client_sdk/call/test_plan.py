@@ -94,5 +94,11 @@ def test_what_the_model_does_not_read_of_a_text_costs_nothing():
     assert [piece.tokens for piece in cut(Batch(["x" * 900] * 3, [0, 1, 2], read=256), 2)] == [512, 256]
 
 
+def test_a_prompt_costs_with_each_text():
+    assert sizes(Room(64, BATCH_TOKENS, read=8192, before=8000), *[20] * 9) == [4, 4, 1]
+    assert sizes(Room(64, BATCH_TOKENS, read=512, before=8000), *[20] * 65) == [64, 1]
+    assert Batch(["x" * 20, ("xx", "x")], [0, 1], read=512, before=500).tokens == 512 + 503
+
+
 def test_a_callers_own_size_holds_for_long_texts_too():
     assert sizes(Room(64, read=8192), *[30_000] * 65) == [64, 1]
