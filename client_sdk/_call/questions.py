@@ -219,8 +219,9 @@ def missing_model(
             sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
-    families = sorted(name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer"))
-    if family in families and family not in names:
+    found = {name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer")}
+    families = sorted(name for name in found if {*ensembles(name)} & names)
+    if ensembles(family)[1] in names and family not in names:
         return ModelNotFound(f"model {family!r} at {address} gives sparse vectors (encode_sparse), and nothing else")
     there = ", ".join(families or sorted(names)) or "none"
     if wanted == f"{family}_tokens" and family in names:

@@ -88,6 +88,8 @@ def test_the_limit_is_at_least_one_text(config, limit):
         (["bert", "bert_tokenizer", "bert_encoder"], "nope", "nope_tokens", "no model 'nope' at HOST; there: bert$"),
         (["bert", "bert_tokenizer"], "bert", "bert_tokens", "'bert' at HOST gives scores, and no vectors of tokens$"),
         (["bert", "bert_tokenizer"], "bert", "bert_encoder", "no model 'bert_encoder' at HOST; there: bert$"),
+        (["bert_sparse", "bert_tokenizer"], "bert", "bert", "'bert' at HOST gives sparse vectors .* and nothing else$"),
+        (["bert_tokenizer", "bert_encoder"], "bert", "bert", "no model 'bert' at HOST; there: bert_encoder, bert_tok"),
         (["resnet", "gpt"], "bert", "bert", "there: gpt, resnet$"),
         ([], "bert", "bert", "there: none$"),
     ],
