@@ -57,7 +57,9 @@ def activation(root: Path, modules: Sequence[Module], config: Config, labels: in
     if modules or within:
         return "sigmoid" if labels == 1 else "none"
     problem = config.only("problem_type", (None, *_OF_PROBLEMS))
-    return _OF_PROBLEMS[problem] if problem else "sigmoid" if labels == 1 else "softmax"
+    if labels == 1 and problem != "regression":  # whatever the problem: softmax over one label is always 1
+        return "sigmoid"
+    return _OF_PROBLEMS[problem or "single_label_classification"]
 
 
 def _check(root: Path, modules: Sequence[Module]) -> None:

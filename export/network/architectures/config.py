@@ -32,8 +32,10 @@ _MOST_OF = {
     **dict.fromkeys(("num_hidden_layers", "n_layers", "num_hidden_groups"), 1000),
     **dict.fromkeys(("hidden_size", "dim", "head_dim"), 65_536),
     "max_position_embeddings": 2**20,
+    "num_labels": 2**20,
 }
-"""What is made of a size before any weight is looked at is bounded: tables of angles and distances, layers."""
+"""What is made of a size before any weight is looked at is bounded: tables of angles and distances, layers, names of
+labels."""
 
 
 class Config:
@@ -123,6 +125,10 @@ class Config:
         ordered = [names.get(str(index)) for index in range(len(names))]
         if not all(isinstance(name, str) for name in ordered):
             raise self.error("id2label", "a name for each of 0, 1, 2 ... is expected")
+        try:
+            "".join(map(str, ordered)).encode()
+        except UnicodeEncodeError:
+            raise self.error("id2label", "one of them holds half of a surrogate pair, which is no text") from None
         return tuple(map(str, ordered))
 
     def heads(self, size: int, default: int, key: str = "num_attention_heads", of: str = "hidden_size") -> int:

@@ -10,6 +10,7 @@ import pytest
 from export import settings
 from export.checkpoint import checkpoint
 from export.errors import ExportError
+from export.network.architectures.config import Config
 from export.settings import Request
 from tests.support.checkpoints.architectures import CLASSIFIERS, write_classifier
 from tests.support.checkpoints.folders import VOCABULARY, write_json, write_modules, write_tokenizer
@@ -36,6 +37,7 @@ def write(folder: Path, *, modules: bool = False, own: dict[str, Any] | None = N
         (ONE, "sigmoid"),
         ({"problem_type": "multi_label_classification"}, "sigmoid"),
         ({"problem_type": "single_label_classification"}, "softmax"),
+        ({"problem_type": "single_label_classification", **ONE}, "sigmoid"),
         ({"problem_type": "regression", **ONE}, "none"),
         # CrossEncoder of version 6, of 4 and 5, and before
         ({"modules": True}, "none"),
@@ -89,6 +91,19 @@ def test_another_task_than_scores_is_refused(tmp_path: Path, given: dict[str, st
     write_modules(tmp_path, settings=given)
     with pytest.raises(ExportError, match=message):
         checkpoint.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_labels": 2**30}, "num_labels is 1073741824; export works for at most 1048576"),
+        ({"id2label": {"0": "a", "2": "b"}}, "a name for each of 0, 1, 2 ... is expected"),
+        ({"id2label": {"0": "a", "1": "b\ud83d"}}, "id2label is .*; one of them holds half of a surrogate pair"),
+    ],
+)
+def test_labels_that_cannot_be_named_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        Config(tmp_path / "config.json", values).labels()
 
 
 def test_modules_behind_a_classifier_are_refused(tmp_path: Path) -> None:
