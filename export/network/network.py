@@ -143,6 +143,9 @@ class _Network:
             x = parts.activation(lm.activation, parts.linear(lm.dense, x, hidden, size))
         if lm.norm:
             x = parts.norm(lm.norm, x, size)
+        # NaN for a row with a token that is not finite, which a maximum would pass over; else 0.
+        wide = g.widen(x)
+        spoiled = g.op("ReduceSum", layout.sum(g.op("Sub", wide, wide), size), g.constant([1]), keepdims=1)
         weight = parts.weights.take(lm.decoder.weight.name, (encoder.vocab_size, size))
         bias = parts.weights.take(lm.decoder.bias.name, (encoder.vocab_size,)) if lm.decoder.bias else None
         blocks = []
@@ -165,7 +168,8 @@ class _Network:
         there = g.op("Greater", weights, zero)
         indices = g.op("Cast", g.op("Where", there, indices, g.constant(-1)), to=INT32)
         g.output("indices", indices, np.int32, [layout.rows, "active"])
-        g.output("weights", g.op("Add", weights, layout.spoiled), np.float32, [layout.rows, "active"])
+        weights = g.op("Add", weights, g.op("Add", layout.spoiled, spoiled))
+        g.output("weights", weights, np.float32, [layout.rows, "active"])
 
     def _log1p_relu(self, x: str, logs: int) -> str:
         g = self._g

@@ -74,6 +74,27 @@ def test_a_wrong_row_has_nan_and_the_others_what_they_have_without_it(name, is_p
 
 
 @BOTH
+def test_a_token_that_is_not_finite_is_lost_in_no_maximum(is_padded, monkeypatch):
+    """By sum it never is."""
+    name, take, mixed = "cls.predictions.transform.dense.weight", Drawn.take, False
+    for scale in np.geomspace(1e37, 1e41, 25):
+        monkeypatch.setattr(
+            Drawn,
+            "take",
+            lambda self, which, shape, scale=scale: (
+                np.clip(take(self, which, shape) * scale, -3e38, 3e38).astype(np.float32)
+                if which == name
+                else take(self, which, shape)
+            ),
+        )
+        feed = recorded.feed(read(MASKED_LMS["bert"][0]))
+        by_max, by_sum = (np.isnan(run(kind, is_padded, feed)[1]).any(axis=1) for kind in ("bert", "bert by sum"))
+        np.testing.assert_array_equal(by_max, by_sum)
+        mixed = mixed or 0 < by_sum.sum() < len(by_sum)
+    assert mixed
+
+
+@BOTH
 def test_rows_without_a_token_have_no_words(is_padded):
     feed = recorded.feed(read(MASKED_LMS["bert"][0]))
     feed["attention_mask"][:] = 0
