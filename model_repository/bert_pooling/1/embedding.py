@@ -59,6 +59,7 @@ class Embedding:
             raise Refused(f"parameter normalize is {shown(normalize)}; it takes true or false")
 
         x = read("pooler_output" if parts == POOLER else "pooled")
+        whole = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))  # a maximum may pass over NaN, and the mean does not
         if parts != POOLER:
             x = vectors.reduced(x, [self.reductions.index(part) for part in parts])
         if self.stages and parts == self._parts(self.default_pooling):
@@ -67,7 +68,7 @@ class Embedding:
         if type(size) is not int or not 1 <= size <= x.shape[1]:
             raise Refused(f"parameter truncate_dim is {shown(size)}; it takes 1 to {x.shape[1]}")
         x, finite = vectors.finished(x[:, :size], normalize)
-        return (x,), finite
+        return (x,), finite & whole
 
     def _parts(self, pooling: Any) -> tuple[str, ...]:
         """The reductions of a pooling; none if this model has no such pooling."""

@@ -10,10 +10,21 @@ import pytest
 
 from tests.support import step_models
 
-vectors = step_models.load("pooling")["vectors"]
+modules = step_models.load("pooling")
+vectors = modules["vectors"]
 CHANCE = np.random.default_rng(0)
 POOLED = CHANCE.standard_normal((5, 4, 6)).astype(np.float32)  # mean, max, first, last of 5 texts
 EXACT = POOLED.astype(np.float64)
+
+
+@pytest.mark.parametrize("pooling", ["max", "cls", "mean"])
+def test_a_text_is_not_finite_if_any_of_its_reductions_is_not(pooling: str):
+    settings = {"pooling": pooling, "normalize": "true"}
+    pooled = POOLED.copy()
+    pooled[3, 0] = np.nan  # the mean of tokens of which one is, and which the maximum may have passed over
+    embedding = modules["embedding"].Embedding(settings, ["pooled"], "")
+    assert embedding.compute({}, {"pooled": pooled}.__getitem__)[1].tolist() == [True, True, True, False, True]
+    assert embedding.compute({}, {"pooled": pooled[:0]}.__getitem__)[1].tolist() == []
 
 
 @pytest.mark.parametrize(
