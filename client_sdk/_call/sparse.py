@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -27,24 +28,20 @@ class SparseVectors(Sequence[SparseVector]):
     """Vectors of N texts over a vocabulary, of which most numbers are 0; a sequence of `SparseVector`.
 
     Attributes:
-        indices: [N, K] int32: the words of each text, the heaviest first; -1 behind them where another has more.
-        weights: [N, K] float32: theirs; 0 there.
+        indices: [W] int32: the words of all texts, end to end, those of each the heaviest first.
+        weights: [W] float32: theirs.
+        lengths: [N] int64: how many words each text has.
         dimension: How many words there are.
     """
 
     indices: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int64]
     dimension: int
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """How many words each text has: [N] int64."""
-        lengths: npt.NDArray[np.int64] = (self.indices >= 0).sum(axis=1)
-        return lengths
 
     def __len__(self) -> int:
         """How many texts."""
-        return len(self.indices)
+        return len(self.lengths)
 
     @overload
     def __getitem__(self, place: int) -> SparseVector: ...
@@ -54,11 +51,18 @@ class SparseVectors(Sequence[SparseVector]):
 
     def __getitem__(self, place: int | slice) -> SparseVector | SparseVectors:
         """One text's vector, or those of several texts."""
-        indices, weights = self.indices[place], self.weights[place]
-        if isinstance(place, slice):
-            return SparseVectors(indices, weights, self.dimension)
-        there = indices >= 0
-        return SparseVector(indices[there], weights[there])
+        starts = self._starts
+        if not isinstance(place, slice):
+            start, end = starts[:-1][place], starts[1:][place]
+            return SparseVector(self.indices[start:end], self.weights[start:end])
+        places = np.arange(len(self))[place]
+        chosen = _ranges(starts[places], self.lengths[places])
+        return SparseVectors(self.indices[chosen], self.weights[chosen], self.lengths[places], self.dimension)
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """Where each text's words begin, and where the last end: [N + 1]."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def to_scipy(self) -> Any:
         """As scipy.sparse.csr_array [N, dimension] of float32, the words of each row ascending.
@@ -70,11 +74,16 @@ class SparseVectors(Sequence[SparseVector]):
             from scipy.sparse import csr_array  # type: ignore[import-untyped]
         except ImportError as error:
             raise ClientError(f"to_scipy() needs scipy ({error}): pip install scipy") from None
-        there = self.indices >= 0
-        starts = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        array = csr_array((self.weights[there], self.indices[there], starts), (len(self), self.dimension))
+        array = csr_array((self.weights, self.indices, self._starts), (len(self), self.dimension), copy=True)
         array.sort_indices()
         return array
+
+
+def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The numbers from each start on, as many as its length, end to end."""
+    before = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    found: npt.NDArray[np.int64] = np.repeat(starts, lengths) - before + np.arange(len(before), dtype=np.int64)
+    return found
 
 
 class SparseRows:
@@ -82,7 +91,7 @@ class SparseRows:
 
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
-        self._vectors: dict[int, SparseVector] = {}
+        self._pieces: list[tuple[Sequence[int], SparseVectors]] = []
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
@@ -91,21 +100,25 @@ class SparseRows:
             found = "nothing" if indices is None else f"shape {indices.shape}"
             raise ServerError(f"expected INDICES of shape {weights.shape} in the reply, and found {found}")
         there = indices >= 0
-        for position, words, values, real in zip(positions, indices, weights, there, strict=True):
-            self._vectors[position] = SparseVector(words[real], values[real])
+        piece = SparseVectors(indices[there], weights[there], there.sum(axis=1), self._dimension)
+        self._pieces.append((positions, piece))
 
     def result(self) -> SparseVectors:
         """All, in the caller's order."""
-        count, width = len(self._vectors), max(len(vector.indices) for vector in self._vectors.values())
-        indices, weights = np.full((count, width), -1, np.int32), np.zeros((count, width), np.float32)
-        for position, vector in self._vectors.items():
-            indices[position, : len(vector.indices)] = vector.indices
-            weights[position, : len(vector.weights)] = vector.weights
-        return SparseVectors(indices, weights, self._dimension)
+        lengths = np.zeros(sum(len(positions) for positions, _ in self._pieces), np.int64)
+        for positions, piece in self._pieces:
+            lengths[list(positions)] = piece.lengths
+        starts = np.cumsum(lengths) - lengths
+        indices, weights = np.empty(lengths.sum(), np.int32), np.empty(lengths.sum(), np.float32)
+        while self._pieces:
+            positions, piece = self._pieces.pop()
+            places = _ranges(starts[list(positions)], piece.lengths)
+            indices[places], weights[places] = piece.indices, piece.weights
+        return SparseVectors(indices, weights, lengths, self._dimension)
 
     def only(self) -> SparseVector:
         """The vector of a single text."""
-        return self._vectors[0]
+        return self.result()[0]
 
 
 def sparse_vectors(dimension: int, identity: str | None) -> AnswerKind[SparseVectors]:

@@ -27,8 +27,8 @@ def collected() -> SparseVectors:
 
 def test_replies_of_unlike_widths_are_put_together_in_order():
     found = collected()
-    assert found.indices.tolist() == [[1, -1, -1, -1], [4, 2, 9, 0], [7, 3, -1, -1], [-1] * 4]
-    assert found.weights.tolist() == [[0.5, 0, 0, 0], [4, 3, 2, 1], [2, 1, 0, 0], [0] * 4]
+    assert found.indices.tolist() == [1, 4, 2, 9, 0, 7, 3]
+    assert found.weights.tolist() == [0.5, 4, 3, 2, 1, 2, 1]
     assert found.indices.dtype == np.int32 and found.weights.dtype == np.float32
     assert found.lengths.tolist() == [1, 4, 2, 0] and len(found) == 4 and found.dimension == 10
 
@@ -38,6 +38,8 @@ def test_one_text_has_its_words_alone():
     assert [vector.indices.tolist() for vector in found] == [[1], [4, 2, 9, 0], [7, 3], []]
     assert found[-2].weights.tolist() == [2, 1]
     assert [vector.indices.tolist() for vector in found[1:3]] == [[4, 2, 9, 0], [7, 3]]
+    assert [vector.weights.tolist() for vector in found[::-2]] == [[], [4, 3, 2, 1]]
+    assert len(found[4:]) == 0 and found[4:].indices.shape == (0,)
     with pytest.raises(IndexError):
         found[4]
     single = sparse_vectors(10, None).collector(1)
