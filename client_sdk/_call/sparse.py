@@ -86,6 +86,16 @@ def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> np
     return found
 
 
+def read_sparse(reply: Arrays, positions: Sequence[int], dimension: int) -> SparseVectors:
+    """The vectors of a reply, which belong to the texts at `positions`. Raises ServerError for what is none."""
+    indices, weights = reply.get("INDICES"), finite_rows(reply, "WEIGHTS", positions)
+    if indices is None or indices.shape != weights.shape:
+        found = "nothing" if indices is None else f"shape {indices.shape}"
+        raise ServerError(f"expected INDICES of shape {weights.shape} in the reply, and found {found}")
+    there = indices >= 0
+    return SparseVectors(indices[there], weights[there], there.sum(axis=1), dimension)
+
+
 class SparseRows:
     """Sparse vectors of texts, from replies each as wide as its own."""
 
@@ -95,13 +105,7 @@ class SparseRows:
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
-        indices, weights = reply.get("INDICES"), finite_rows(reply, "WEIGHTS", positions)
-        if indices is None or indices.shape != weights.shape:
-            found = "nothing" if indices is None else f"shape {indices.shape}"
-            raise ServerError(f"expected INDICES of shape {weights.shape} in the reply, and found {found}")
-        there = indices >= 0
-        piece = SparseVectors(indices[there], weights[there], there.sum(axis=1), self._dimension)
-        self._pieces.append((positions, piece))
+        self._pieces.append((positions, read_sparse(reply, positions, self._dimension)))
 
     def result(self) -> SparseVectors:
         """All, in the caller's order."""

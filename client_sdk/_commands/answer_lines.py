@@ -15,12 +15,12 @@ from typing import IO, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.collect import Rows
+from client_sdk._call.collect import finite_rows
 from client_sdk._call.job import AnswerKind
 from client_sdk._call.options import ACTIVATIONS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.progress import Progress
-from client_sdk._call.sparse import SparseRows, SparseVector
+from client_sdk._call.sparse import SparseVector, read_sparse
 from client_sdk._call.texts import Text
 from client_sdk._commands.encode_input import Lines, WrongLine
 from client_sdk._commands.encode_output import Taker
@@ -195,8 +195,8 @@ class Answers(Protocol):
     role: str
     outputs: tuple[str, ...]
 
-    def read(self, count: int, reply: Arrays) -> Iterable[Any]:
-        """The answer to each of so many texts."""
+    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[Any]:
+        """The answer to each of the texts at these positions."""
 
     def together(self, answers: list[Any]) -> Any:
         """Those of several texts, as a `Taker` takes them."""
@@ -212,12 +212,10 @@ class Numbers:
         self.outputs: tuple[str, ...] = (output,)
         self._width = width
 
-    def read(self, count: int, reply: Arrays) -> Iterable[npt.NDArray[np.float32]]:
+    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[npt.NDArray[np.float32]]:
         """Rows that are as wide as all others."""
         (output,) = self.outputs
-        checked = Rows(output, np.float32, count)
-        checked.take(range(count), reply)
-        found = checked.result()
+        found = finite_rows(reply, output, positions)
         self._width = self._width or found.shape[1]
         if found.shape[1] != self._width:
             raise ServerError(
@@ -237,11 +235,9 @@ class WeighedWords:
     role = "_sparse"
     outputs: tuple[str, ...] = ("INDICES", "WEIGHTS")
 
-    def read(self, count: int, reply: Arrays) -> Iterable[SparseVector]:
+    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[SparseVector]:
         """Each without what pads it."""
-        rows = SparseRows(0)
-        rows.take(range(count), reply)
-        return rows.result()
+        return read_sparse(reply, positions, 0)
 
     def together(self, answers: list[SparseVector]) -> list[SparseVector]:
         """As they are."""
@@ -261,7 +257,7 @@ class _RowsInOrder:
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Hand on what is next in order."""
-        self._rows.update(zip(positions, self._answers.read(len(positions), reply), strict=True))
+        self._rows.update(zip(positions, self._answers.read(positions, reply), strict=True))
         self._hand_on()
 
     def leave_out(self, position: int, reason: str, report: Callable[[WrongLine], object]) -> None:

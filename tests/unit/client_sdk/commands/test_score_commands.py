@@ -181,3 +181,8 @@ def test_a_stream_is_answered_in_bounded_memory(server, monkeypatch, tmp_path, c
     else:
         assert len(entries) == count and written[0] > 0  # before the last line was read
     assert peak < length * count / 3
+
+
+def test_a_score_that_is_no_number_is_told_by_the_place_of_its_text(answered):
+    code, _, err = answered("classify", "--batch-size", "1", lines=[b"a 1 2 3\n", b"b 1 2 3\n", b"c nan 1 2\n"])
+    assert code == 1 and "text 2: the server answered a vector that is not finite" in err
