@@ -57,7 +57,7 @@ def heading_of(phrase: str) -> str:
 def test_every_example_is_short_and_listed_and_tested():
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert len(TUTORIALS) == 10
+    assert len(TUTORIALS) == 11
     for name in TUTORIALS:
         assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
         assert f"`{name}`" in listed and f'run("{name}"' in tested, name

@@ -59,7 +59,9 @@ class Embedding:
             raise Refused(f"parameter normalize is {shown(normalize)}; it takes true or false")
 
         x = read("pooler_output" if parts == POOLER else "pooled")
-        whole = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))  # a maximum may pass over NaN, and the mean does not
+        whole = np.ones(len(x), np.bool_)
+        if "max" in parts:  # which may pass over a token that is NaN, and the mean does not
+            whole = np.isfinite(x[:, self.reductions.index("mean")]).all(axis=1)
         if parts != POOLER:
             x = vectors.reduced(x, [self.reductions.index(part) for part in parts])
         if self.stages and parts == self._parts(self.default_pooling):
