@@ -67,10 +67,9 @@ class VectorOptions(EncodeOptions, total=False):
     precision: str
 
 
-class ScoreOptions(TypedDict, total=False):
-    """The options of `score`."""
+class HeadOptions(TypedDict, total=False):
+    """The options of every method of a family with a head."""
 
-    activation: str | None
     max_seq_len: int | None
     truncate: bool
     prompt: str | None
@@ -80,6 +79,12 @@ class ScoreOptions(TypedDict, total=False):
     batch_size: int | None
     show_progress: bool
     timeout: float | None
+
+
+class ScoreOptions(HeadOptions, total=False):
+    """The options of `score`."""
+
+    activation: str | None
 
 
 class TopOptions(ScoreOptions, total=False):
@@ -88,19 +93,10 @@ class TopOptions(ScoreOptions, total=False):
     top_k: int | None
 
 
-class SparseOptions(TypedDict, total=False):
+class SparseOptions(HeadOptions, total=False):
     """The options of `encode_sparse`."""
 
     max_active_dims: int | None
-    max_seq_len: int | None
-    truncate: bool
-    prompt: str | None
-    prompt_name: str | None
-    model_version: int | None
-    priority: str | None
-    batch_size: int | None
-    show_progress: bool
-    timeout: float | None
 
 
 def request_parameters(
