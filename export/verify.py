@@ -93,7 +93,7 @@ def compare(
     else:
         expected = _reference(model, encodings, layers, reductions, has_types)
     differences = []
-    for name in expected:
+    for name in found:
         gap = np.abs(found[name] - expected[name])
         allowed = HALF_TOLERANCE * max(1.0, float(np.abs(expected[name]).max())) if half else TOLERANCE
         differences.append(Difference(name, float(gap.max()), allowed, gap.size))
