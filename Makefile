@@ -46,7 +46,8 @@ soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)
 
 verify: $(MODEL) .venv/verify
-	$(PYTEST) --live tests/server/test_vectors.py tests/server/test_modules.py tests/live
+	$(PYTEST) --live tests/server/test_vectors.py tests/server/test_modules.py tests/server/test_scores.py tests/server/test_sparse.py \
+		tests/live
 
 lint: .venv/dev
 	$(PY) -m ruff check .

@@ -24,7 +24,7 @@ from export.checkpoint import checkpoint
 from export.network import network
 from export.network.batches import padded
 from tests.conftest import fill
-from tests.support.checkpoints.architectures import CLASSIFIERS, write_classifier
+from tests.support.checkpoints.architectures import CLASSIFIERS, read, write_classifier
 from tests.support.checkpoints.folders import VOCABULARY, write_json, write_modules, write_tokenizer
 from tests.support.trained_tokenizers import SIZE, byte_level_bpe, unigram, write_trained
 
@@ -67,7 +67,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             write_trained(folder / name, unigram(), of_class="XLMRobertaTokenizer")
         if name in CROSS_ENCODERS:
-            write_modules(folder / name, settings=LOADED)
+            # Past the last position sentence-transformers fails, where a family cuts.
+            write_modules(folder / name, settings={**LOADED, "max_seq_length": read(settings).max_positions})
             write_json(folder / name / "config_sentence_transformers.json", {"model_type": "CrossEncoder"})
     return folder
 

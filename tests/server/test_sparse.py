@@ -25,7 +25,7 @@ from export.checkpoint import checkpoint
 from export.network import network
 from export.network.batches import padded
 from tests.conftest import fill
-from tests.support.checkpoints.architectures import MASKED_LMS, write_masked_lm
+from tests.support.checkpoints.architectures import MASKED_LMS, read, write_masked_lm
 from tests.support.checkpoints.folders import VOCABULARY, write_json, write_modules, write_tokenizer
 from tests.support.trained_tokenizers import SIZE, byte_level_bpe, unigram, write_trained
 
@@ -58,7 +58,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_trained(folder / name, byte_level_bpe(), of_class="RobertaTokenizer")
         else:
             write_trained(folder / name, unigram(), of_class="XLMRobertaTokenizer")
-        write_modules(folder / name, (SPLADE, pooling), settings=LOADED)
+        # Past the last position sentence-transformers fails, where a family cuts.
+        loaded = {**LOADED, "max_seq_length": read(settings).max_positions}
+        write_modules(folder / name, (SPLADE, pooling), settings=loaded)
         write_json(folder / name / "config_sentence_transformers.json", {"model_type": "SparseEncoder"})
     return folder
 
