@@ -20,6 +20,8 @@ from client_sdk._server.run import logger
 from client_sdk._server.settings import CLOSED_ENDPOINTS, SHORTEST_API_KEY
 from client_sdk._settings import default_api_key
 
+# What a family is asked, by what it answers.
+_METHODS = {"EMBEDDING": "encode", "SCORES": "classify", "INDICES": "encode_sparse"}
 _DEFAULT_GRPC_PORT = 8001
 _DEFAULT_MODEL = "bert"
 
@@ -171,32 +173,27 @@ def _what_is_open(server: LocalServer, args: argparse.Namespace) -> str:
 
 
 def _example(server: LocalServer, args: argparse.Namespace) -> list[str]:
-    families = read_repository(server.model_repository).families
-    if not families:
+    repository = read_repository(server.model_repository)
+    if not repository.families:
         return []
+    family = _DEFAULT_MODEL if _DEFAULT_MODEL in repository.families else repository.families[0]
+    outputs = repository.outputs(family)
+    method = next((name for output, name in _METHODS.items() if output in outputs), "encode")
+    call = f'{method}(["First do it", "then do it right"])'
     if args.tls_cert:
-        model = "" if _DEFAULT_MODEL in families else f", {families[0]!r}"
+        model = "" if family == _DEFAULT_MODEL else f", {family!r}"
         client = f'client_sdk.Client("{server.grpc_url}"{model}, root_certificates="ca.pem")'
-        return [
-            "",
-            "Try it in Python:",
-            "  import client_sdk",
-            f'  {client}.encode(["First do it", "then do it right"])',
-        ]
+        return ["", "Try it in Python:", "  import client_sdk", f"  {client}.{call}"]
     settings = []
     if server.grpc_url != f"grpc://127.0.0.1:{_DEFAULT_GRPC_PORT}":
         settings.append(f"CLIENT_SDK_URL={server.grpc_url}")
-    if _DEFAULT_MODEL not in families:
-        settings.append(f"CLIENT_SDK_MODEL={families[0]}")
+    if family != _DEFAULT_MODEL:
+        settings.append(f"CLIENT_SDK_MODEL={family}")
     if server.asks_for_key:
         settings.append("CLIENT_SDK_API_KEY=(the key)")
     where = f", with {' '.join(settings)} in its environment" if settings else ""
-    return [
-        "",
-        f"Try it in Python{where}:",
-        "  import client_sdk",
-        '  client_sdk.encode(["First do it", "then do it right"])',
-    ]
+    client = "client_sdk" if method == "encode" else "client_sdk.Client()"
+    return ["", f"Try it in Python{where}:", "  import client_sdk", f"  {client}.{call}"]
 
 
 @contextlib.contextmanager

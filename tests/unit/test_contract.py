@@ -209,6 +209,26 @@ CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
 SPARSE = replace(EVERYTHING, splade="max relu", vocab_size=9, max_active_dims=5)
 
 
+@pytest.mark.parametrize(
+    ("of", "call"),
+    [
+        (MINILM, "client_sdk.encode"),
+        (CLASSIFIER, "client_sdk.Client().classify"),
+        (SPARSE, "client_sdk.Client().encode_sparse"),
+    ],
+    ids=["vectors", "scores", "sparse"],
+)
+def test_serve_suggests_what_the_family_that_it_serves_can_do(tmp_path: Path, of: family.Family, call: str):
+    for name, text in configs.configs(of).items():
+        (tmp_path / name / "1").mkdir(parents=True)
+        (tmp_path / name / "config.pbtxt").write_text(text)
+    server = SimpleNamespace(model_repository=tmp_path, grpc_url="grpc://127.0.0.1:8001", asks_for_key=False)
+    suggested = serve._example(server, SimpleNamespace(tls_cert=None))  # type: ignore[arg-type]
+    assert suggested[-1].strip() == f'{call}(["First do it", "then do it right"])'
+    encrypted = serve._example(server, SimpleNamespace(tls_cert="cert.pem"))  # type: ignore[arg-type]
+    assert f").{call.rpartition('.')[2]}(" in encrypted[-1]
+
+
 @pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
 def test_a_step_reads_the_settings_that_export_writes(role):
     written = {key for of in (EVERYTHING, CLASSIFIER, SPARSE) for key in config_of(role, of).parameters}

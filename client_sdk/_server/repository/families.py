@@ -96,7 +96,15 @@ class ModelRepository:
     @property
     def ensembles(self) -> list[str]:
         """Of each family, a model that takes texts through all its steps."""
-        return [name if name in self.names else f"{name}_sparse" for name in self.families]
+        return [self._ensemble(family) for family in self.families]
+
+    def outputs(self, family: str) -> set[str]:
+        """What a family answers, by the names of tensors; none if its config cannot be read."""
+        (ensemble,) = (model for model in self.models if model.name == self._ensemble(family))
+        return {output.name for output in ensemble.config.output} if ensemble.config is not None else set()
+
+    def _ensemble(self, family: str) -> str:
+        return family if family in self.names else f"{family}_sparse"
 
 
 def local_directory(path: str | os.PathLike[str]) -> Path:
