@@ -40,6 +40,12 @@ def ask(grpc_client: triton.InferenceServerClient) -> Ask:
 
 
 @pytest.fixture(scope="session")
+def live(request: pytest.FixtureRequest) -> bool:
+    """Whether what is compared with is computed by the libraries themselves."""
+    return bool(request.config.getoption("--live"))
+
+
+@pytest.fixture(scope="session")
 def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A family of each kind: `bert`, all-MiniLM-L6-v2; `reranker` and `splade`, a cross-encoder and sparse vectors of
     random weights.

@@ -89,11 +89,6 @@ def own_server(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-@pytest.fixture(scope="module")
-def live(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--live"))
-
-
 def logits(folder: Path, texts: list[Any]) -> np.ndarray:
     """[N, L], by the network in padded rows."""
     source = checkpoint.load(str(folder))

@@ -74,11 +74,6 @@ def own_server(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield server
 
 
-@pytest.fixture(scope="module")
-def live(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--live"))
-
-
 def encoded(live: bool, folder: Path) -> np.ndarray:
     """Of TEXTS, [N, vocabulary]."""
     if live:
