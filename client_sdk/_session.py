@@ -15,9 +15,9 @@ import numpy.typing as npt
 from client_sdk._call.blocks import Block
 from client_sdk._call.drive import ask, ask_async, drive, drive_async, drive_blocks, drive_blocks_async
 from client_sdk._call.job import AnswerKind, Job, blocks, vectors
-from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, ensembles, missing_model, model_info
+from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info, readiness
 from client_sdk._call.texts import AnyTexts, TextSource
-from client_sdk._errors import ClientError, DeadlineExceeded, InvalidType, ModelNotFound, ServerBusy, ServerUnreachable
+from client_sdk._errors import ClientError, InvalidType, ModelNotFound
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._settings import Settings
 from client_sdk._transport.base import AsyncTransport, Query, Transport
@@ -25,8 +25,6 @@ from client_sdk._transport.opening import open_async_transport, open_transport
 from client_sdk._transport.retry import Deadline
 
 R = TypeVar("R")
-
-_NOT_READY = (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded)
 
 _inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
 
@@ -91,27 +89,12 @@ class Session(Reconnecting):
 
     def info(self, deadline: Deadline) -> ModelInfo:
         """What the model is."""
-        model, sparse = ensembles(self.settings.model)
-        try:
-            return self.ask(model_info(model), deadline)
-        except ModelNotFound as error:
-            try:
-                return self.ask(model_info(model, sparse), deadline)
-            except ModelNotFound:
-                raise error from None
+        return self.ask(model_info(self.settings.model), deadline)
 
     def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
-        for name in ensembles(self.settings.model):
-            for _ in range(transport.peer.servers):  # which take queries in turn
-                try:
-                    answer = transport.query(Query("ready", name), deadline.remaining())
-                except _NOT_READY:
-                    continue
-                if answer.get("ready", False):
-                    return True
-        return False
+        return ask(readiness(self.settings.model, transport.peer.servers), transport, deadline, once=True)
 
     def open(self) -> Transport:
         """The transport of this process; raises ClientError once the session is closed."""
@@ -209,27 +192,12 @@ class AsyncSession(Reconnecting):
 
     async def info(self, deadline: Deadline) -> ModelInfo:
         """What the model is."""
-        model, sparse = ensembles(self.settings.model)
-        try:
-            return await self.ask(model_info(model), deadline)
-        except ModelNotFound as error:
-            try:
-                return await self.ask(model_info(model, sparse), deadline)
-            except ModelNotFound:
-                raise error from None
+        return await self.ask(model_info(self.settings.model), deadline)
 
     async def is_ready(self, deadline: Deadline) -> bool:
         """Whether any server can serve the model now; each is asked once."""
         transport = self.open()
-        for name in ensembles(self.settings.model):
-            for _ in range(transport.peer.servers):  # which take queries in turn
-                try:
-                    answer = await transport.query(Query("ready", name), deadline.remaining())
-                except _NOT_READY:
-                    continue
-                if answer.get("ready", False):
-                    return True
-        return False
+        return await ask_async(readiness(self.settings.model, transport.peer.servers), transport, deadline, once=True)
 
     def open(self) -> AsyncTransport:
         """The transport of this event loop; raises ClientError for another one, or once the session is closed."""

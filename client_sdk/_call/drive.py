@@ -50,24 +50,40 @@ async def attempt_async(send: Callable[[float], Awaitable[T]], retry: Retry) -> 
             await asyncio.sleep(retry.pause_after(error))
 
 
-def ask(questions: Generator[Query, dict[str, Any], T], transport: Transport, deadline: Deadline) -> T:
-    """Get the questions answered, one after the other, and what they lead to."""
+def ask(
+    questions: Generator[Query, dict[str, Any], T], transport: Transport, deadline: Deadline, *, once: bool = False
+) -> T:
+    """Get the questions answered, one after the other (with `once`, by one attempt each), and what they lead to."""
     try:
         query = next(questions)
         while True:
             send = partial(transport.query, query)
-            query = questions.send(attempt(send, Retry(deadline, transport.peer)))
+            retry = Retry(deadline, transport.peer)
+            try:
+                answer = send(deadline.remaining()) if once else attempt(send, retry)
+            except ClientError as error:
+                query = questions.throw(error)
+            else:
+                query = questions.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 
 
-async def ask_async(questions: Generator[Query, dict[str, Any], T], transport: AsyncTransport, deadline: Deadline) -> T:
+async def ask_async(
+    questions: Generator[Query, dict[str, Any], T], transport: AsyncTransport, deadline: Deadline, *, once: bool = False
+) -> T:
     """As `ask`, without blocking the event loop."""
     try:
         query = next(questions)
         while True:
             send = partial(transport.query, query)
-            query = questions.send(await attempt_async(send, Retry(deadline, transport.peer)))
+            retry = Retry(deadline, transport.peer)
+            try:
+                answer = await send(deadline.remaining()) if once else await attempt_async(send, retry)
+            except ClientError as error:
+                query = questions.throw(error)
+            else:
+                query = questions.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
 

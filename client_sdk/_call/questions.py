@@ -1,21 +1,35 @@
 """What a server says about a family of models.
 
-Written as generators, which both clients run (`_call.drive.ask`): each yields a query and is sent the answer.
+Written as generators, which both clients run (`_call.drive.ask`): each yields a query and is sent the answer, or has
+the ClientError raised there that came instead.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from client_sdk._errors import InvalidArgument, ModelNotFound, ServerError, VersionChanged
+from client_sdk._errors import (
+    AccessDenied,
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelNotFound,
+    ServerBusy,
+    ServerError,
+    ServerUnreachable,
+    VersionChanged,
+)
+from client_sdk._kinds import DENSE, ROLES, SCORES, SPARSE, Kind, kind_of
 from client_sdk._transport.base import Query
 from client_sdk._transport.known import Known, identities
 
 EXPLAIN_TIMEOUT = 5.0
 """Seconds for finding out which models there are, when one is not."""
+
+_NOT_READY = (ModelNotFound, ServerBusy, ServerUnreachable, DeadlineExceeded)
 
 # What the steps of a classifier, or of sparse vectors, do not say.
 _NO_VECTORS = {"dimension": "0", "pooling": "", "normalize": "false", "layers": "[]", "similarity": ""}
@@ -60,34 +74,71 @@ class ModelInfo:
     `dimension` says."""
 
 
-def ensembles(model: str) -> tuple[str, str]:
-    """What the ensemble of a family may be called that has one alone: that of its name, or of sparse vectors."""
-    return model, f"{model}_sparse"
+def ensemble_roles(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
+    """Ask which of a family's models takes texts through all its steps; where that is not said, those that may."""
+    try:
+        config = yield Query("config", _last_step(model))
+    except (AccessDenied, ModelNotFound):
+        return ROLES
+    return (kind_of(_parameters(config)).role,)
 
 
-def model_info(model: str, ensemble: str = "") -> Generator[Query, dict[str, Any], ModelInfo]:
-    """Ask for a family's ensemble (that of its name, unless another is given), its steps and the server.
+def readiness(model: str, servers: int) -> Generator[Query, dict[str, Any], bool]:
+    """Ask whether any of so many servers, which take queries in turn, can serve the model; each is asked once."""
+    roles: tuple[str, ...] = ()
+    for _ in range(servers):
+        try:
+            config = yield Query("config", _last_step(model))
+        except AccessDenied:  # configurations may be closed where all else is open
+            roles = ROLES
+        except ModelNotFound:  # it may be an ensemble of its owner's own
+            roles = (DENSE.role,)
+            continue
+        except _NOT_READY:
+            continue
+        else:
+            roles = (kind_of(_parameters(config)).role,)
+        break
+    for role in roles:
+        for _ in range(servers):
+            try:
+                answer = yield Query("ready", model + role)
+            except _NOT_READY:
+                continue
+            if answer.get("ready", False):
+                return True
+    return False
+
+
+def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
+    """Ask for a family's last step, which says its kind, for its ensemble, the other steps and the server.
 
     Raises:
         VersionChanged: The answers are of two models; each may have come from another server.
     """
-    ensemble = ensemble or model
+    steps: dict[str, dict[str, Any]] = {}
+    with suppress(ModelNotFound):  # it may be an ensemble of its owner's own
+        steps[_last_step(model)] = yield Query("config", _last_step(model))
+    kind = kind_of(_parameters(steps.get(_last_step(model), {})))
+    ensemble = model + kind.role
     config = yield Query("config", ensemble)
     expected = identities(config)
     parameters: dict[str, str] = {}
     backend = ""
     for step in config.get("ensemble_scheduling", {}).get("step", []):
-        step_config = yield Query("config", step["model_name"])
+        name = step["model_name"]
+        if name not in steps:
+            steps[name] = yield Query("config", name)
+    for name, step_config in steps.items():
         found = identities(step_config)
         if expected and found and found != expected:
             raise VersionChanged(
-                f"{step['model_name']!r} is of another model {model!r} ({_listed(found)}) than was asked about first "
+                f"{name!r} is of another model {model!r} ({_listed(found)}) than was asked about first "
                 f"({_listed(expected)}): it was replaced meanwhile, so ask again; or several servers have different "
                 "ones, so ask one of them"
             )
-        for name, value in step_config.get("parameters", {}).items():
-            parameters[name] = value.get("string_value", "")
-        if step["model_name"].endswith("_encoder"):
+        parameters |= _parameters(step_config)
+        if name.endswith("_encoder"):
             backend = _backend(step_config)
     metadata = yield Query("metadata", ensemble)
     versions = tuple(sorted(int(version) for version in metadata.get("versions", []))) or (0,)
@@ -95,8 +146,7 @@ def model_info(model: str, ensemble: str = "") -> Generator[Query, dict[str, Any
     known = Known()
     known.note(Query("config", ensemble), config)
     try:
-        labels = _labels(parameters)
-        if labels or "splade" in parameters:
+        if kind is not DENSE:
             parameters = _NO_VECTORS | parameters
         return ModelInfo(
             model=model,
@@ -114,7 +164,7 @@ def model_info(model: str, ensemble: str = "") -> Generator[Query, dict[str, Any
             server_version=str(server.get("version", "")),
             identity=known.identity(ensemble, str(versions[-1])) or "",
             similarity=parameters.get("similarity", "cosine"),
-            labels=labels,
+            labels=_labels(parameters),
             activation=parameters.get("activation", ""),
             splade=parameters.get("splade", ""),
         )
@@ -133,10 +183,10 @@ def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[tuple[str, .
         InvalidArgument: It is a family of another kind.
     """
     parameters, identity = yield from _of_last_step(model)
-    labels = _labels(parameters)
-    if not labels:
-        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not scores of labels")
-    return labels, identity
+    kind = kind_of(parameters)
+    if kind is not SCORES:
+        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not scores of labels")
+    return _labels(parameters), identity
 
 
 def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
@@ -146,24 +196,26 @@ def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, 
         InvalidArgument: It is a family of another kind.
     """
     parameters, identity = yield from _of_last_step(model)
-    if "splade" not in parameters:
-        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not sparse vectors")
+    kind = kind_of(parameters)
+    if kind is not SPARSE:
+        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not sparse vectors")
     return int(parameters["dimension"]), identity
 
 
 def _of_last_step(model: str) -> Generator[Query, dict[str, Any], tuple[dict[str, str], str | None]]:
     """Its parameters, and the identity of what they are said of; None where it has none, or versions of several."""
-    config = yield Query("config", f"{model}_pooling")
-    parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
+    config = yield Query("config", _last_step(model))
     found = {*identities(config).values()}
-    return parameters, found.pop() if len(found) == 1 else None
+    return _parameters(config), found.pop() if len(found) == 1 else None
 
 
-def _given(parameters: Mapping[str, str]) -> str:
-    """What a family gives, and how it is asked for."""
-    if "splade" in parameters:
-        return "sparse vectors (encode_sparse)"
-    return "scores (score, rerank, classify)" if "labels" in parameters else "vectors (encode, encode_tokens)"
+def _last_step(model: str) -> str:
+    """The step that every family has, and that says of which kind it is."""
+    return f"{model}_pooling"
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
 
 
 def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
@@ -177,8 +229,9 @@ def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
         InvalidArgument: It is a family of another kind than dense vectors.
     """
     parameters, _ = yield from _of_last_step(model)
-    if {"labels", "splade"} & {*parameters}:
-        raise InvalidArgument(f"model {model!r} gives {_given(parameters)}, not dense vectors: give metric=")
+    kind = kind_of(parameters)
+    if kind is not DENSE:
+        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not dense vectors: give metric=")
     return parameters.get("similarity", "cosine")
 
 
@@ -219,14 +272,18 @@ def missing_model(
             sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
-    found = {name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer")}
-    families = sorted(name for name in found if {*ensembles(name)} & names)
-    if ensembles(family)[1] in names and family not in names:
-        return ModelNotFound(f"model {family!r} at {address} gives sparse vectors (encode_sparse), and nothing else")
+    kind: Kind | None = None
+    if _last_step(family) in names:
+        with suppress(AccessDenied):
+            kind = kind_of(_parameters((yield Query("config", _last_step(family)))))
+    if kind is not None and family + kind.role in names and wanted in {family, f"{family}_tokens"} - names:
+        return ModelNotFound(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
+    steps = {name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer")}
+    families = sorted(name for name in steps if {name + role for role in ROLES} & names)
     there = ", ".join(families or sorted(names)) or "none"
-    if wanted == f"{family}_tokens" and family in names:
-        return ModelNotFound(f"model {family!r} at {address} gives scores, and no vectors of tokens")
-    missing = wanted if family in names else family
+    if wanted in names and _last_step(family) not in names:
+        return ModelNotFound(f"model {wanted!r} at {address} is no family that this project's export has written")
+    missing = wanted if family in families else family
     return ModelNotFound(f"there is no model {missing!r} at {address}; there: {there}")
 
 

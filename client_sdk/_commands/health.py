@@ -21,6 +21,7 @@ from typing import Any
 
 from client_sdk._call.collect import finite_rows
 from client_sdk._call.job import AnswerKind
+from client_sdk._call.questions import ensemble_roles
 from client_sdk._commands.connection_arguments import addresses, open_session
 from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, ServerBusy, ServerError
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY
@@ -88,15 +89,16 @@ def _check(arguments: argparse.Namespace, url: str) -> int:
 
 
 def _answer(session: Session) -> tuple[str, str]:
-    """What the family answers, and by which ensemble: whichever it has."""
+    """What the family answers, and by which ensemble."""
     model = session.settings.model
-    try:
-        return session.call(_ANSWER, _TEXT, {}), model
-    except ModelNotFound as error:
+    missing: ModelNotFound | None = None
+    for role in session.ask(ensemble_roles(model), session.settings.deadline(None)):
         try:
-            return session.call(replace(_ANSWER, role="_sparse"), _TEXT, {}), f"{model}_sparse"
-        except ModelNotFound:
-            raise error from None
+            return session.call(replace(_ANSWER, role=role), _TEXT, {}), model + role
+        except ModelNotFound as error:
+            missing = missing or error
+    assert missing is not None
+    raise missing
 
 
 def _cache_problem(session: Session, ensemble: str) -> str | None:

@@ -20,8 +20,6 @@ from client_sdk._server.run import logger
 from client_sdk._server.settings import CLOSED_ENDPOINTS, SHORTEST_API_KEY
 from client_sdk._settings import default_api_key
 
-# What a family is asked, by what it answers.
-_METHODS = {"EMBEDDING": "encode", "SCORES": "classify", "INDICES": "encode_sparse"}
 _DEFAULT_GRPC_PORT = 8001
 _DEFAULT_MODEL = "bert"
 
@@ -177,8 +175,7 @@ def _example(server: LocalServer, args: argparse.Namespace) -> list[str]:
     if not repository.families:
         return []
     family = _DEFAULT_MODEL if _DEFAULT_MODEL in repository.families else repository.families[0]
-    outputs = repository.outputs(family)
-    method = next((name for output, name in _METHODS.items() if output in outputs), "encode")
+    method = repository.kind(family).method
     call = f'{method}(["First do it", "then do it right"])'
     if args.tls_cert:
         model = "" if family == _DEFAULT_MODEL else f", {family!r}"

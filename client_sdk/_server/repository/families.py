@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk._errors import InvalidArgument
+from client_sdk._kinds import Kind, kind_of
 
 # A model's name becomes part of URLs, and of a command that Triton's Python backend hands to a shell.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -91,20 +92,20 @@ class ModelRepository:
     def families(self) -> list[str]:
         """The names that clients call those by that are made of texts' steps."""
         found = (name.removesuffix("_tokenizer") for name in self.names if name.endswith("_tokenizer"))
-        return [name for name in found if {name, f"{name}_sparse"} & {*self.names}]
+        return [name for name in found if self._ensemble(name) in self.names]
 
     @property
     def ensembles(self) -> list[str]:
         """Of each family, a model that takes texts through all its steps."""
         return [self._ensemble(family) for family in self.families]
 
-    def outputs(self, family: str) -> set[str]:
-        """What a family answers, by the names of tensors; none if its config cannot be read."""
-        (ensemble,) = (model for model in self.models if model.name == self._ensemble(family))
-        return {output.name for output in ensemble.config.output} if ensemble.config is not None else set()
+    def kind(self, family: str) -> Kind:
+        """What a family gives, as its last step says."""
+        configs = (model.config for model in self.models if model.name == f"{family}_pooling")
+        return kind_of(next((config.parameters for config in configs if config is not None), ()))
 
     def _ensemble(self, family: str) -> str:
-        return family if family in self.names else f"{family}_sparse"
+        return family + self.kind(family).role
 
 
 def local_directory(path: str | os.PathLike[str]) -> Path:
@@ -292,7 +293,8 @@ def _check_member(model: Model) -> None:
 
 def _check_versions(repository: Path, ensemble: Model, members: Iterable[Model]) -> None:
     """Raise InvalidArgument unless the models that export writes together are served in the same version."""
-    family = ensemble.name.removesuffix("_tokens").removesuffix("_sparse")
+    steps = [model.name.removesuffix("_tokenizer") for model in members if model.name.endswith("_tokenizer")]
+    family = next((name for name in steps if f"{ensemble.name}_".startswith(f"{name}_")), ensemble.name)
     written = [model for model in members if f"{model.name}_".startswith(f"{family}_") and model.config is not None]
     versions = {model.name: model.served_versions[0] for model in written if model.served_versions}
     if len(set(versions.values())) > 1:

@@ -1,6 +1,6 @@
 import pytest
 
-from client_sdk import ServerError, VersionChanged
+from client_sdk import ModelNotFound, ServerError, VersionChanged
 from client_sdk._call.questions import missing_model, model_info
 from client_sdk._transport.address import parse_address
 from client_sdk._transport.base import Query
@@ -8,11 +8,12 @@ from client_sdk._transport.peer import Peer
 
 
 def ask(questions, answers):
-    """Runs the questions against a dict of answers."""
+    """Runs the questions against a dict of answers; a model of which it says nothing is not there."""
     try:
         query = next(questions)
         while True:
-            query = questions.send(answers[query])
+            missing = query not in answers
+            query = questions.throw(ModelNotFound(query.model)) if missing else questions.send(answers[query])
     except StopIteration as end:
         return end.value
 
@@ -85,18 +86,34 @@ def test_the_limit_is_at_least_one_text(config, limit):
 @pytest.mark.parametrize(
     ("names", "family", "wanted", "message"),
     [
+        (["a_sparse", "a_sparse_tokenizer", "a_sparse_pooling"], "a", "a", "no model 'a' at HOST; there: a_sparse$"),
         (["bert", "bert_tokenizer", "bert_encoder"], "nope", "nope_tokens", "no model 'nope' at HOST; there: bert$"),
-        (["bert", "bert_tokenizer"], "bert", "bert_tokens", "'bert' at HOST gives scores, and no vectors of tokens$"),
+        (
+            ["bert", "bert_tokenizer", "bert_pooling"],
+            "bert",
+            "bert_tokens",
+            "'bert' at HOST gives scores .score, rerank, classify., and nothing else$",
+        ),
         (["bert", "bert_tokenizer"], "bert", "bert_encoder", "no model 'bert_encoder' at HOST; there: bert$"),
-        (["bert_sparse", "bert_tokenizer"], "bert", "bert", "'bert' at HOST gives sparse vectors .* and nothing else$"),
+        (
+            ["splade_sparse", "splade_tokenizer", "splade_pooling"],
+            "splade",
+            "splade",
+            "'splade' at HOST gives sparse vectors .encode_sparse., and nothing else$",
+        ),
         (["bert_tokenizer", "bert_encoder"], "bert", "bert", "no model 'bert' at HOST; there: bert_encoder, bert_tok"),
         (["resnet", "gpt"], "bert", "bert", "there: gpt, resnet$"),
+        (["resnet", "gpt"], "gpt", "gpt", "'gpt' at HOST is no family that this project's export has written$"),
         ([], "bert", "bert", "there: none$"),
     ],
 )
 def test_a_missing_model_is_named_with_those_that_are_there(names, family, wanted, message):
-    statistics = {"model_stats": [{"name": name} for name in names]}
-    error = ask(missing_model(family, wanted, "HOST"), {Query("statistics"): statistics})
+    answers = {
+        Query("statistics"): {"model_stats": [{"name": name} for name in names]},
+        Query("config", "bert_pooling"): {"parameters": {"labels": {"string_value": '["fits"]'}}},
+        Query("config", "splade_pooling"): {"parameters": {"splade": {"string_value": "max relu"}}},
+    }
+    error = ask(missing_model(family, wanted, "HOST"), answers)
     with pytest.raises(LookupError, match=message):
         raise error
 

@@ -255,3 +255,20 @@ def test_another_export_is_noticed_where_nobody_compares_a_network_with_its_conf
     assert replaced_since(before) == unmarked
     shutil.rmtree(models)
     assert replaced_since(before) == unmarked
+
+
+def test_a_family_is_known_by_what_its_last_step_says_and_not_by_a_name(tmp_path: Path):
+    splade = 'parameters { key: "splade" value { string_value: "max relu" } }\n'
+    for family, role, mark in (("a_sparse", "", ""), ("b", "_sparse", splade)):
+        make_model(tmp_path, family + role, ENSEMBLE.format(f"{family}_tokenizer"))
+        make_model(tmp_path, f"{family}_tokenizer")
+        make_model(tmp_path, f"{family}_pooling", PYTHON + mark)
+    repository = read_repository(tmp_path)
+    assert repository.families == ["a_sparse", "b"] and repository.ensembles == ["a_sparse", "b_sparse"]
+
+
+def test_a_family_in_a_mixture_of_versions_is_refused_whatever_its_ensemble_is_called(tmp_path: Path):
+    make_model(tmp_path, "a_multi", ENSEMBLE.format("a_tokenizer"), ("1",))
+    make_model(tmp_path, "a_tokenizer", versions=("2",))
+    with pytest.raises(InvalidArgument, match="'a_multi' in a mixture of versions .a_multi 1, a_tokenizer 2."):
+        read_repository(tmp_path)

@@ -359,40 +359,73 @@ def test_a_request_for_one_model_goes_only_where_that_may_be(clock):
 
 
 class Ready(FakeTransport):
-    """Says which models it has, at once or to be awaited."""
+    """Has these models, of one kind or another, and says so at once or to be awaited; keeps what it is asked."""
 
     def __init__(self, *models, asynchronous):
         super().__init__(numbers)
         self.models = models
         self.asynchronous = asynchronous
+        self.asked = []
 
     def query(self, query, timeout):
-        answer = {"ready": query.model in self.models}
+        self.asked.append(query)
 
         async def later():
-            return answer
+            return self.said(query)
 
-        return later() if self.asynchronous else answer
+        return later() if self.asynchronous else self.said(query)
+
+    def said(self, query):
+        if query.kind == "ready":
+            return {"ready": query.model in self.models}
+        if query.model and query.model not in self.models:
+            raise ModelNotFound(query.model)
+        mark = {"splade": {"string_value": "max relu"}} if "bert_sparse" in self.models else {}
+        values = {"dimension": "9", "max_seq_len": "8", "pooling": "", "normalize": "", "layers": "[]"}
+        parameters = {name: {"string_value": value} for name, value in values.items()} | mark
+        return {"parameters": parameters, "versions": ["1"]}
+
+
+DENSE, SPARSE = ["bert", "bert_pooling"], ["bert_sparse", "bert_pooling"]
+
+
+def pool_of(servers, asynchronous, monkeypatch):
+    transports = [Ready(*models, asynchronous=asynchronous) for models in servers]
+    pool = (AsyncPoolTransport if asynchronous else PoolTransport)(transports)
+    session = (AsyncSession if asynchronous else Session)(make_settings(["a", "b"], "bert"), "Client")
+    monkeypatch.setattr(session, "open", lambda: pool)
+    return session, pool
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize(
     ("servers", "expected"),
     [
+        ([DENSE, []], True),
+        ([[], DENSE], True),
+        ([SPARSE, []], True),
+        ([[], [], SPARSE], True),
         ([["bert"], []], True),
-        ([[], ["bert"]], True),
-        ([["bert_sparse"], []], True),
-        ([[], [], ["bert_sparse"]], True),
+        ([["bert_pooling"], ["bert_pooling"]], False),
         ([["other"], []], False),
     ],
 )
 def test_a_model_is_ready_if_any_server_has_it_be_it_of_one_kind_or_another(
     servers, expected, asynchronous, monkeypatch
 ):
-    transports = [Ready(*models, asynchronous=asynchronous) for models in servers]
-    pool = (AsyncPoolTransport if asynchronous else PoolTransport)(transports)
-    session = (AsyncSession if asynchronous else Session)(make_settings(["a", "b"], "bert"), "Client")
-    monkeypatch.setattr(session, "open", lambda: pool)
+    session, _ = pool_of(servers, asynchronous, monkeypatch)
     for _ in servers:  # whoever's turn it is
         found = session.is_ready(Deadline(PATIENCE))
         assert (asyncio.run(found) if asynchronous else found) is expected
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("models", [DENSE, SPARSE])
+def test_no_server_is_asked_for_what_a_family_of_its_kind_has_not(models, asynchronous, monkeypatch):
+    session, pool = pool_of([models, models], asynchronous, monkeypatch)
+    for ask in (session.is_ready, session.info):
+        found = ask(Deadline(PATIENCE))
+        assert asyncio.run(found) if asynchronous else found
+    asked = [query.model for member in pool.peer._members for query in member.transport.asked]
+    assert {*asked} == {"", *models} and asked.count("bert_pooling") == 2
+    assert not any(member.pause for member in pool.peer._members)

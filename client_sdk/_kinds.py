@@ -1,0 +1,38 @@
+"""The kinds of families that there are: how each is told, and which of its models takes a text through all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a family gives of a text.
+
+    Attributes:
+        mark: The parameter that the last step of this kind alone has, NAME_pooling, which every family has.
+        role: The end of the name of the ensemble with all the steps.
+        gives: What comes, in words, and by which methods.
+        method: That gives it.
+    """
+
+    mark: str
+    role: str
+    gives: str
+    method: str
+
+
+DENSE = Kind("", "", "vectors (encode, encode_tokens)", "encode")
+SCORES = Kind("labels", "", "scores (score, rerank, classify)", "classify")
+SPARSE = Kind("splade", "_sparse", "sparse vectors (encode_sparse)", "encode_sparse")
+
+_MARKED = (SCORES, SPARSE)
+
+ROLES = tuple(dict.fromkeys(kind.role for kind in (DENSE, *_MARKED)))
+"""Of the ensembles that a family may have, where its kind is not known."""
+
+
+def kind_of(parameters: Container[str]) -> Kind:
+    """The kind of the family whose last step has these parameters."""
+    return next((kind for kind in _MARKED if kind.mark in parameters), DENSE)
