@@ -28,7 +28,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 try:
     from export import poolings
-    from export.repository.family import BACKENDS, LEAST_COSINE, PRECISIONS
+    from export.repository.family import ALL_ROLES, BACKENDS, LEAST_COSINE, PRECISIONS
     from export.settings import HEADS, PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
     from export.tensorrt.profiles import parse as parse_profiles
@@ -312,6 +312,11 @@ def _profiles(text: str) -> tuple[Profile, ...]:
 def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a model name: letters, digits, '_', '-' and '.'")
+    if role := next((role for role in ALL_ROLES if role and text.endswith(role)), None):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} ends in {role!r}, as the name of one of the models of a family {text.removesuffix(role)!r} "
+            f"does: choose one that ends in none of {', '.join(filter(None, ALL_ROLES))}"
+        )
     return text
 
 

@@ -263,6 +263,12 @@ def test_a_pooling_may_be_chosen_for_any_checkpoint(run, parameters, given, writ
         (("--threads", "5000"), "'5000' is not a whole number from 1 to 1024"),
         (("--instances", "5000"), "'5000' is not a whole number from 1 to 1024"),
         (("--name", "a/b"), "'a/b' is not a model name"),
+        (
+            ("--name", "msmarco_sparse"),
+            "'msmarco_sparse' ends in '_sparse', as the name of one of the models of a family 'msmarco' does: "
+            "choose one that ends in none of _tokens, _sparse, ",
+        ),
+        (("--name", "x_tokens"), "'x_tokens' ends in '_tokens'"),
         (("--backend", "torch"), "choose from"),
         (("--pooling", "median"), "the pooling 'median' is not known; there are mean, max, mean_max, cls, last, "),
         (("--pooling", "cls+pooler"), "the pooling 'cls+pooler' is not known"),
