@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing, closing, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from client_sdk._call.plan import IN_FLIGHT, Batch, cut
 from client_sdk._errors import AccessDenied, ClientError, DeadlineExceeded, VersionChanged
 from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Transport
 from client_sdk._transport.peer import TooManyTexts
-from client_sdk._transport.retry import GRACE, Deadline, Retry
+from client_sdk._transport.retry import Deadline, Retry
 from client_sdk._transport.unbroken import get
 
 T = TypeVar("T")
@@ -214,8 +215,9 @@ def _sending(
                 else:
                     break
                 learn(job.model, transport, deadline)
-                request = job.request_for(batch, transport.peer)
-                pending = transport.start(request, retry.remaining())
+                left = retry.remaining()
+                request = replace(job.request_for(batch, transport.peer), patience=left)
+                pending = transport.start(request, deadline.of_attempt(left))
                 flying[pending] = batch, request, retry
                 pending.add_done_callback(landed.put)
             if not flying and not again:
@@ -223,8 +225,10 @@ def _sending(
             try:
                 pending = get(landed, _patience(len(flying) < room, again, deadline))
             except queue.Empty:
-                if deadline.left() < -GRACE:
-                    deadline.remaining()  # raises
+                if deadline.left() <= -deadline.grace:
+                    for _, _, retry in flying.values():
+                        retry.remaining()  # raises
+                    deadline.remaining()
                 continue
             land(pending)
             yield
@@ -237,7 +241,7 @@ def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
     """Seconds until there is something else to do than to wait for a reply."""
     if again and has_room:
         return max(0.0, again[0][0] - deadline.clock())
-    return max(0.0, deadline.left()) + GRACE
+    return max(0.0, deadline.left()) + deadline.grace
 
 
 async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> None:
@@ -270,9 +274,11 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
         while True:
             if job.must_know_the_model or retry.refusals:
                 await learn_async(job.model, transport, deadline)
-            request = job.request_for(batch, transport.peer)
+            left = retry.remaining()
+            request = replace(job.request_for(batch, transport.peer), patience=left)
             try:
-                job.take(batch, await transport.infer(request, retry.remaining()))
+                seconds = left if job.has_one_text else deadline.of_attempt(left)
+                job.take(batch, await transport.infer(request, seconds))
                 return deadline.renew()
             except TooManyTexts as error:
                 for piece in _cut(error, batch):
@@ -324,7 +330,7 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
 def _patience_async(is_flying: bool, deadline: Deadline) -> float | None:
     """Seconds to wait; those in which only the caller's own texts are waited for count in a call's whole time alone."""
     if is_flying:
-        return max(0.0, deadline.left()) + GRACE
+        return max(0.0, deadline.left()) + deadline.grace
     return None if deadline.renewable else max(0.0, deadline.left())
 
 

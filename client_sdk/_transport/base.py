@@ -32,6 +32,8 @@ class InferRequest:
     """Of the model; empty for the highest that is served."""
     identity: str | None = None
     """Of the model that is to answer; empty for one that has none. None: whichever the server is known to have."""
+    patience: float | None = field(default=None, compare=False)
+    """Seconds that the call has left, where the attempt may take longer: answers to others put off the call's end."""
 
     def sent_parameters(self) -> Parameters:
         """The parameters, and the identity, which the server compares with its own."""

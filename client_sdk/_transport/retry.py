@@ -84,6 +84,18 @@ class Deadline:
             raise DeadlineExceeded(self.passed() + " before the call was done")
         return left
 
+    def of_attempt(self, left: float) -> float:
+        """Seconds for an attempt that begins when `left` are left, which must not end before the call does.
+
+        What expires while others are answered would be computed again.
+        """
+        return max(left, LONGEST_WAIT) if self.renewable else left
+
+    @property
+    def grace(self) -> float:
+        """Seconds after the end in which attempts end by themselves; none, where they may take longer."""
+        return 0.0 if self.renewable else GRACE
+
     def bounding(self, items: Iterable[T]) -> Iterator[T]:
         """`items`, read for as long as the call lasts; what they take does not count as waiting for an answer."""
         for item in items:

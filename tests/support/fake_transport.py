@@ -30,6 +30,7 @@ class FakeTransport:
         self.identity = ""
         self.max_seq_len = 512
         self.requests: list[InferRequest] = []
+        self.timeouts: list[float] = []
         self.started: list[Future[Reply]] = []
         self.flying = self.most_flying = 0
         self._lock = threading.Lock()
@@ -38,6 +39,7 @@ class FakeTransport:
     def infer(self, request: InferRequest, timeout: float) -> Reply:
         with self._lock:
             self.requests.append(request)
+            self.timeouts.append(timeout)
             self.flying += 1
             self.most_flying = max(self.most_flying, self.flying)
         try:

@@ -72,7 +72,8 @@ class Turn(Generic[T]):
         self.request = request
         self.failures = member.failures  # what was sent before a failure says nothing new after it
         self.started = now
-        self.half_time = now + max(SILENCE, timeout / 2)
+        patience = timeout if request is None or request.patience is None else request.patience
+        self.half_time = now + max(SILENCE, patience / 2)
         self.cancel: Callable[[], object] | None = None
         self.given_up = False
 

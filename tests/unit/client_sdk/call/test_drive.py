@@ -12,7 +12,7 @@ from client_sdk._call.job import VECTORS
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._transport.base import Reply
 from client_sdk._transport.peer import TooManyTexts
-from client_sdk._transport.retry import Deadline
+from client_sdk._transport.retry import LONGEST_WAIT, Deadline
 from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE, wait_for
 
@@ -315,6 +315,43 @@ def test_a_request_that_expires_while_others_are_answered_is_sent_again(run, clo
         return numbers(request)
 
     assert len(run(MANY, late_once, deadline=Deadline(60, clock, renewable=True))) == 1000
+
+
+@pytest.mark.parametrize(("renewable", "longest"), [(True, LONGEST_WAIT), (False, 60.0)])
+def test_a_request_does_not_expire_while_answers_to_others_put_off_the_end_of_the_call(run, clock, renewable, longest):
+    """Or it would be computed again: for a pool alone is it known how long the call would wait for it."""
+    assert len(run(MANY, deadline=Deadline(60, clock, renewable=renewable))) == 1000
+    assert {*run.transport.timeouts} == {longest}
+    assert {request.patience for request in run.transport.requests} == {60.0}
+
+
+ENDED = r"^0.5 s passed without an answer.*; \d+ of 1,000 texts were done"
+
+
+def test_a_call_ends_when_nothing_is_answered_any_more_though_its_requests_do_not():
+    release = threading.Event()
+
+    def silent(request):
+        if "500" in texts_of(request):
+            release.wait(PATIENCE)
+        return numbers(request)
+
+    try:
+        with pytest.raises(DeadlineExceeded, match=ENDED):
+            drive(VECTORS.job("bert", MANY, {}), FakeTransport(silent), Deadline(0.5, renewable=True))
+    finally:
+        release.set()
+
+
+async def test_so_does_an_asynchronous_one():
+    class Silent(AsyncFake):
+        async def infer(self, request, timeout):
+            if "500" in texts_of(request):
+                await asyncio.Event().wait()
+            return await super().infer(request, timeout)
+
+    with pytest.raises(DeadlineExceeded, match=ENDED):
+        await drive_async(VECTORS.job("bert", MANY, {}), Silent(numbers), Deadline(0.5, renewable=True))
 
 
 @pytest.mark.parametrize("texts", [3, 1000])
