@@ -157,7 +157,8 @@ class Job(Generic[R]):
         A model of which nothing is known reads no more of a text than a request may have.
         """
         read = min(peer.max_seq_len(self.model) or BATCH_TOKENS, float(self._parameters.get("max_seq_len", math.inf)))
-        before = len(str(self._parameters.get("prompt", "")))  # one that goes by a name is the server's to know
+        given = self._parameters.get("prompt")  # else one of the model's own may be put before texts
+        before = peer.prompt_length(self.model) if given is None else len(str(given))
         if self._batch_size is None:
             return Room(min(DEFAULT_BATCH_SIZE, self.limit(peer)), BATCH_TOKENS, read, before)
         return Room(min(self._batch_size, self.limit(peer)), read=read, before=before)

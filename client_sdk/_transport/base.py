@@ -92,6 +92,10 @@ class Reach(Protocol):
         """Tokens of a text that any server computes at most; None if that is not known."""
         ...
 
+    def prompt_length(self, model: str) -> int:
+        """Characters that any server puts before a text at most, as far as is known."""
+        ...
+
     def may_serve(self, request: InferRequest) -> bool:
         """Whether anything there may have the model that is asked for."""
         ...

@@ -22,6 +22,8 @@ class KnownModel:
     """Version -> a hash over network, tokenizer and settings. Older exports, and models of others, have none."""
     max_seq_len: int | None = None
     """Tokens of a text that are computed at most; None if that is not known, as of older exports."""
+    prompt_length: int = 0
+    """Characters of its longest prompt; of older exports that is not known."""
     newest: str = ""
     """The highest version that is served, which answers where none is asked for; asked if there are several."""
 
@@ -41,8 +43,8 @@ def identities(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _max_seq_len(config: Mapping[str, Any]) -> int | None:
-    value = config.get("parameters", {}).get("max_seq_len", {}).get("string_value", "")
+def _number(config: Mapping[str, Any], name: str) -> int | None:
+    value = config.get("parameters", {}).get(name, {}).get("string_value", "")
     return int(value) if re.fullmatch("[1-9][0-9]{0,8}", value) else None
 
 
@@ -65,7 +67,10 @@ class Known:
         """Keep what an answer says; None: it is refused to this client."""
         if query.kind == "config":
             limit = None if answer is None else max(1, int(answer.get("max_batch_size", 0)))
-            self._models[query.model] = KnownModel(limit, identities(answer or {}), _max_seq_len(answer or {}))
+            said = answer or {}
+            self._models[query.model] = KnownModel(
+                limit, identities(said), _number(said, "max_seq_len"), _number(said, "prompt_characters") or 0
+            )
         elif query.kind == "metadata" and (known := self._models.get(query.model)) is not None:
             served = (answer or {}).get("versions") or list(known.identities)
             self._models[query.model] = replace(known, newest=max(served, key=int, default=""))
@@ -83,6 +88,11 @@ class Known:
         """Tokens of a text that are computed at most; None if that is not known."""
         known = self._models.get(model)
         return None if known is None else known.max_seq_len
+
+    def prompt_length(self, model: str) -> int:
+        """Characters that the model puts before a text at most, as far as is known."""
+        known = self._models.get(model)
+        return 0 if known is None else known.prompt_length
 
     def identity(self, model: str, version: str) -> str | None:
         """Of the model that answers; empty if it has none, None if that is not known."""

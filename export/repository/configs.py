@@ -24,6 +24,9 @@ from export.repository.template import TEMPLATE
 IDENTITY = "identity."
 """How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
 
+FOR_CLIENTS = ("max_seq_len", _PROMPT := "prompt_characters")
+"""What ensembles alone say to clients, which the steps do not read there: the latter of the longest prompt."""
+
 # Parameters of the tokenizer and the pooling that do not decide what a vector is.
 _NOT_OF_VECTORS = ("family", "pad_to_multiple_of", "similarity")
 
@@ -99,7 +102,11 @@ def _ensemble(config: ModelConfig, family: Family) -> None:
 
 def _for_clients(config: ModelConfig, family: Family) -> None:
     """Say what a text costs at most, which a client bounds its requests by, where it looks first."""
-    set_parameters(config.parameters, max_seq_len=str(family.max_seq_len))
+    longest = max(map(len, family.prompts.values()), default=0)
+    config.parameters.pop(_PROMPT, None)
+    set_parameters(
+        config.parameters, max_seq_len=str(family.max_seq_len), **({_PROMPT: str(longest)} if longest else {})
+    )
 
 
 def _tokens(config: ModelConfig, family: Family) -> None:

@@ -21,7 +21,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
-from export.repository.configs import IDENTITY, configs, step_settings
+from export.repository.configs import FOR_CLIENTS, IDENTITY, configs, step_settings
 from export.repository.family import ALL_ROLES, Family
 from export.repository.template import IN_CHECKOUT, TEMPLATE
 
@@ -269,7 +269,7 @@ def _compared(config: ModelConfig) -> ModelConfig:
     """The config without what is of one version, or stands there for clients: older exports say it in the tokenizer."""
     copy = ModelConfig()
     copy.CopyFrom(config)
-    for_clients = {"max_seq_len"} if config.platform == "ensemble" else set()
+    for_clients = FOR_CLIENTS if config.platform == "ensemble" else ()
     for key in [key for key in copy.parameters if key.startswith(IDENTITY) or key in for_clients]:
         del copy.parameters[key]
     return copy

@@ -29,6 +29,7 @@ class FakeTransport:
         self.limit = 64
         self.identity = ""
         self.max_seq_len = 512
+        self.prompt_length = 0
         self.requests: list[InferRequest] = []
         self.timeouts: list[float] = []
         self.started: list[Future[Reply]] = []
@@ -57,6 +58,8 @@ class FakeTransport:
         """What it is asked first: its configuration, which says its limits."""
         with self.peer.asking(query) as noted:
             parameters = {"max_seq_len": {"string_value": str(self.max_seq_len)}}
+            if self.prompt_length:
+                parameters["prompt_characters"] = {"string_value": str(self.prompt_length)}
             if self.identity:
                 parameters["identity.1"] = {"string_value": self.identity}
             return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})

@@ -172,13 +172,17 @@ def test_what_a_text_costs_at_most_is_read_where_it_is_written():
         for role in kind.roles:
             if role in ("_encoder", "_pooling"):  # which no client asks for answers
                 continue
-            check_longest(config_of(role, replace(kind, max_seq_len=8192)))
+            is_ensemble = role != "_tokenizer"  # which counts tokens, and computes none
+            check_longest(config_of(role, replace(kind, max_seq_len=8192, prompts={})), 0)
+            check_longest(
+                config_of(role, replace(kind, max_seq_len=8192, prompts={"a": "1", "b": "22"})), 2 * is_ensemble
+            )
 
 
-def check_longest(config: ModelConfig) -> None:
+def check_longest(config: ModelConfig, prompt: int) -> None:
     peer = known.Known()
     peer.note(Query("config", "x"), json_format.MessageToDict(config, preserving_proto_field_name=True))
-    assert peer.max_seq_len("x") == 8192
+    assert (peer.max_seq_len("x"), peer.prompt_length("x")) == (8192, prompt)
 
 
 def test_a_queue_waits_as_long_for_long_texts_whoever_keeps_it():

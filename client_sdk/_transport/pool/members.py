@@ -135,6 +135,10 @@ class Pool(Generic[T]):
         lengths = [member.transport.peer.max_seq_len(model) for member in self._members]
         return max((length for length in lengths if length is not None), default=None)
 
+    def prompt_length(self, model: str) -> int:
+        """Characters that any server puts before a text at most, of which that is known."""
+        return max(member.transport.peer.prompt_length(model) for member in self._members)
+
     def may_serve(self, request: InferRequest) -> bool:
         """Whether any server may have the model that is asked for."""
         return any(_may_serve(member, request) for member in self._members)

@@ -51,6 +51,7 @@ def run(request):
         run.transport.limit = limit
         run.transport.identity = run.identity
         run.transport.max_seq_len = run.max_seq_len
+        run.transport.prompt_length = run.prompt_length
         if request.param == "blocking":
             drive(job, run.transport, deadline or Deadline(timeout, clock))
         else:
@@ -59,6 +60,7 @@ def run(request):
 
     run.identity = ""
     run.max_seq_len = 512
+    run.prompt_length = 0
     return run
 
 
@@ -89,13 +91,21 @@ def test_batches_obey_the_servers_limit(run):
     ("options", "size"),
     [({}, 4), ({"batch_size": 64}, 64), ({"batch_size": 2}, 2), ({"parameters": {"max_seq_len": 1024}}, 32)],
 )
-@pytest.mark.parametrize("long", ["text", "prompt"])
+@pytest.mark.parametrize("long", ["text", "prompt", "prompt_name"])
 def test_long_texts_travel_in_requests_of_the_usual_cost_unless_the_caller_says_how_many(run, options, size, long):
     run.max_seq_len = 8192
-    parameters = {**options.get("parameters", {}), **({"prompt": "p" * 10_000} if long == "prompt" else {})}
-    texts = ["1" if long == "prompt" else "1" + " " * 20_000] * 100
+    run.prompt_length = 10_000 if long == "prompt_name" else 0
+    prompts = {"text": {}, "prompt": {"prompt": "p" * 10_000}, "prompt_name": {"prompt_name": "query"}}
+    parameters = {**options.get("parameters", {}), **prompts[long]}
+    texts = ["1" + " " * 20_000 if long == "text" else "1"] * 100
     run(texts, **{"batch_size": None, **options, "parameters": parameters})
     assert max(len(texts_of(request)) for request in run.transport.requests) == size
+
+
+def test_a_prompt_that_takes_the_place_of_the_models_counts_instead_of_it(run):
+    run.max_seq_len, run.prompt_length = 8192, 10_000
+    run(["1"] * 100, batch_size=None, parameters={"prompt": ""})
+    assert max(len(texts_of(request)) for request in run.transport.requests) == 64
 
 
 def test_a_single_batch_is_sent_alone(run):
