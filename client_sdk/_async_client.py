@@ -21,7 +21,7 @@ from client_sdk._call.options import (
     VectorOptions,
 )
 from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
-from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, label_scores, labelled, open_pairs
+from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
@@ -161,9 +161,7 @@ class AsyncClient(Reconnecting):
         top_k = checked_top_k(options.pop("top_k", None))
         settings, timeout = self._session.settings, options.get("timeout")
         names, identity = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        scores = await self._session.call(label_scores(identity), texts, options)
-        found = labelled(scores, names, top_k)
-        return found[0] if isinstance(texts, str) else found
+        return await self._session.call(labels(names, identity, top_k), texts, options)
 
     @named
     async def similarity(

@@ -96,6 +96,7 @@ class Job(Generic[R]):
 
     def batches(self, peer: Reach, deadline: Deadline) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""
+        self._progress.begin()
         room = self._room(peer)
         texts = self._source.texts
         assert not isinstance(texts, AsyncIterator)
@@ -113,6 +114,7 @@ class Job(Generic[R]):
 
     async def batches_async(self, peer: Reach, deadline: Deadline) -> AsyncGenerator[Batch, None]:
         """As `batches`, without holding up the event loop while a stream is read."""
+        self._progress.begin()
         if self._source.in_memory:
             for batch in self.batches(peer, deadline):
                 yield batch

@@ -134,7 +134,12 @@ def request_parameters(
     if prompt is not None and prompt_name is not None:
         raise InvalidArgument("prompt and prompt_name exclude each other: give the prompt itself or its name")
     input_type = _choice("input_type", input_type, INPUT_TYPES)
-    if is_tokenized and not (prompt is prompt_name is input_type is None):
+    if is_tokenized and input_type is not None:
+        raise InvalidArgument(
+            "encode_query and encode_document put the model's own prompt before texts, and is_tokenized goes without "
+            "one: use encode, and put the prompt's tokens into the texts"
+        )
+    if is_tokenized and not prompt is prompt_name is None:
         raise InvalidArgument("is_tokenized goes without a prompt: put the prompt's tokens into the texts")
     if not add_special_tokens and not is_tokenized:
         raise InvalidArgument("add_special_tokens=False goes together with is_tokenized=True only")

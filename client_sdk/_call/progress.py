@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from client_sdk._errors import InvalidArgument
@@ -12,12 +14,18 @@ class Progress:
 
     def __init__(self, total: int | None, show: bool) -> None:
         self._bar: Any = None
+        self._make: Callable[[], Any] | None = None
         if show:
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 raise InvalidArgument("show_progress needs tqdm, which is not installed: pip install tqdm") from None
-            self._bar = tqdm(total=total, unit="text", unit_scale=True)
+            self._make = partial(tqdm, total=total, unit="text", unit_scale=True)
+
+    def begin(self) -> None:
+        """Show that none is done yet."""
+        if self._make is not None:
+            self._bar, self._make = self._make(), None
 
     def update(self, count: int) -> None:
         """`count` more texts are done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,20 +53,37 @@ class ScoreRows(Rows):
         return float(found) if found.ndim == 0 else found
 
 
-class LabelRows(Rows):
-    """Scores of every label: [N, L] float32."""
+class LabelRows:
+    """The labels that fit each text best; no more scores are kept than are asked for."""
 
-    def __init__(self, count: int | None) -> None:
-        super().__init__("SCORES", np.float32, count)
+    def __init__(self, names: Sequence[str], top_k: int | None, count: int | None) -> None:
+        self._names = names
+        self._top_k = top_k
+        self._places = Rows("PLACES", np.int32, count)
+        self._scores = Rows("SCORES", np.float32, count)
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Keep the best of a reply."""
+        places, scores = _best(finite_rows(reply, "SCORES", positions), self._names, self._top_k)
+        self._places.take(positions, {"PLACES": places})
+        self._scores.take(positions, {"SCORES": scores})
+
+    def result(self) -> list[list[Label]]:
+        """Those of each text, best first."""
+        return _labels(self._places.result(), self._scores.result(), self._names)
+
+    def only(self) -> list[Label]:
+        """Those of a single text."""
+        return self.result()[0]
 
 
 SCORES: AnswerKind[Scores] = AnswerKind("", ("SCORES",), ScoreRows)
 """How well each pair fits together."""
 
 
-def label_scores(identity: str | None) -> AnswerKind[Scores]:
-    """How well each label fits each text, by the model that has this identity, whose labels are known."""
-    return AnswerKind("", ("SCORES",), LabelRows, identity)
+def labels(names: Sequence[str], identity: str | None, top_k: int | None) -> AnswerKind[list[list[Label]]]:
+    """The labels that fit each text best, by the model that has this identity, whose labels are known."""
+    return AnswerKind("", ("SCORES",), partial(LabelRows, names, top_k), identity)
 
 
 class Best:
@@ -110,7 +128,7 @@ class Ranking:
             raise InvalidType("documents is a str; give a collection of them, as in [document]")
         self._best = Best(top_k)
         self._waiting: dict[int, str] = {}  # the documents that have been read and not scored, by index
-        source = open_texts(documents, asynchronous=asynchronous)
+        source = open_texts(documents, name="documents", asynchronous=asynchronous)
         texts = source.texts
         pairs = self._pairs_async(texts) if isinstance(texts, AsyncIterator) else self._pairs(texts)
         self.source = replace(source, texts=pairs)
@@ -169,7 +187,7 @@ def open_pairs(pairs: AnyPairs, *, asynchronous: bool = False) -> TextSource:
         return replace(open_texts([(pairs[0], pairs[1])]), single=True)
     if isinstance(pairs, str):
         raise InvalidType("pairs is a str; give pairs of texts, as in [(query, document)]")
-    source = open_texts(pairs, asynchronous=asynchronous)
+    source = open_texts(pairs, name="pairs", asynchronous=asynchronous)
     texts = source.texts
     return replace(source, texts=_pairs_async(texts) if isinstance(texts, AsyncIterator) else _pairs(texts))
 
@@ -194,20 +212,27 @@ def _check_pair(index: int, text: Text) -> None:
 
 
 def labelled(scores: Scores, names: Sequence[str], top_k: int | None) -> list[list[Label]]:
-    """The labels of each row of scores [N, L] (or of one, [L]), best first.
+    """The labels of each row of scores [N, L], best first.
 
     Raises:
         VersionChanged: There are other labels than scores.
     """
-    scores = np.atleast_2d(scores)
+    return _labels(*_best(scores, names, top_k), names)
+
+
+def _best(scores: Scores, names: Sequence[str], top_k: int | None) -> tuple[npt.NDArray[np.int32], Scores]:
+    """Which labels fit each text best, and how well."""
     if scores.shape[1] != len(names):
         raise VersionChanged(
             f"the model has {len(names)} labels and gave {scores.shape[1]} scores: it was replaced meanwhile, so call "
             "again"
         )
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-    best = np.take_along_axis(scores, order, axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k].astype(np.int32)
+    return order, np.take_along_axis(scores, order, axis=1)
+
+
+def _labels(places: npt.NDArray[np.int32], scores: Scores, names: Sequence[str]) -> list[list[Label]]:
     return [
-        [Label(names[place], score) for place, score in zip(places, values, strict=True)]
-        for places, values in zip(order.tolist(), best.tolist(), strict=True)
+        [Label(names[place], score) for place, score in zip(row, values, strict=True)]
+        for row, values in zip(places.tolist(), scores.tolist(), strict=True)
     ]

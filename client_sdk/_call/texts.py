@@ -30,6 +30,13 @@ AnyPairs = Pairs | AsyncIterable[tuple[str, str]]
 """The same of pairs."""
 
 
+_WHAT = {
+    "texts": "texts must be a str or an iterable of str",
+    "pairs": "pairs must be an iterable of tuples of two str, or one such tuple",
+}
+"""What is taken, by the name of the argument."""
+
+
 @dataclass(frozen=True)
 class TextSource:
     """Texts that are ready to be read once, each checked before it comes out, and tokens as the server reads them."""
@@ -40,7 +47,9 @@ class TextSource:
     in_memory: bool = False  # reading them takes no time to speak of
 
 
-def open_texts(texts: AnyTexts, *, is_tokenized: bool = False, asynchronous: bool = False) -> TextSource:
+def open_texts(
+    texts: AnyTexts, *, name: str = "texts", is_tokenized: bool = False, asynchronous: bool = False
+) -> TextSource:
     """Check `texts`, a collection at once and a stream (a generator, a lazy sequence) as it is read.
 
     A tuple at the top is a collection like a list; a pair is a tuple within a collection. With `is_tokenized`, an
@@ -49,6 +58,7 @@ def open_texts(texts: AnyTexts, *, is_tokenized: bool = False, asynchronous: boo
 
     Args:
         texts: What the user gave.
+        name: Of the argument that they were given as.
         is_tokenized: Each element is a list of tokens.
         asynchronous: Whether an asynchronous iterable will do.
     """
@@ -58,10 +68,11 @@ def open_texts(texts: AnyTexts, *, is_tokenized: bool = False, asynchronous: boo
             raise InvalidType("texts is a str; with is_tokenized it is a collection of lists of tokens")
         return TextSource(iter([_checked(texts, None)]), 1, single=True, in_memory=True)
     if asynchronous and isinstance(texts, AsyncIterable) and not isinstance(texts, Iterable):
-        return TextSource(_checked_async_stream(texts, check), None)
+        return TextSource(_checked_async_stream(texts, check, name), None)
+    what = _WHAT.get(name, f"{name} must be an iterable of str")
     advice = instead_of_texts(texts)
     if advice is not None:
-        message = f"texts must be a str or an iterable of str, not {type(texts).__name__}"
+        message = f"{what}, not {type(texts).__name__}"
         raise InvalidType(f"{message}: {advice}" if advice else message)
     if hasattr(texts, "to_pylist"):  # an array of Apache Arrow, which would give scalars of its own
         texts = texts.to_pylist()
@@ -69,36 +80,36 @@ def open_texts(texts: AnyTexts, *, is_tokenized: bool = False, asynchronous: boo
     try:
         iterator = iter(texts)
     except TypeError as error:  # it only looks like an iterable
-        raise InvalidType(f"texts must be a str or an iterable of str, not {type(texts).__name__} ({error})") from None
+        raise InvalidType(f"{what}, not {type(texts).__name__} ({error})") from None
     if isinstance(texts, (list, tuple, np.ndarray)):
         if len(texts) == 0:
-            raise _nothing()
+            raise _nothing(name)
         checked = [check(text, index) for index, text in enumerate(iterator)]
         return TextSource(iter(checked), len(texts), in_memory=True)
-    return TextSource(_checked_stream(iterator, check), len(texts) if isinstance(texts, Sized) else None)
+    return TextSource(_checked_stream(iterator, check, name), len(texts) if isinstance(texts, Sized) else None)
 
 
-def _checked_stream(texts: Iterable[object], check: Callable[[object, int], Text]) -> Iterator[Text]:
+def _checked_stream(texts: Iterable[object], check: Callable[[object, int], Text], name: str) -> Iterator[Text]:
     index = -1
     for index, text in enumerate(texts):
         yield check(text, index)
     if index < 0:
-        raise _nothing()
+        raise _nothing(name)
 
 
 async def _checked_async_stream(
-    texts: AsyncIterable[object], check: Callable[[object, int], Text]
+    texts: AsyncIterable[object], check: Callable[[object, int], Text], name: str
 ) -> AsyncIterator[Text]:
     index = -1
     async for text in texts:
         index += 1
         yield check(text, index)
     if index < 0:
-        raise _nothing()
+        raise _nothing(name)
 
 
-def _nothing() -> InvalidArgument:
-    return InvalidArgument("texts is empty: there is nothing to encode")
+def _nothing(name: str) -> InvalidArgument:
+    return InvalidArgument(f"{name} is empty: give at least one")
 
 
 def _checked(text: object, index: int | None) -> Text:
@@ -120,7 +131,7 @@ def _checked_tokens(tokens: object, index: int | None) -> str:
     if not isinstance(tokens, (list, tuple)):
         raise _refused(index, f" is {_kind(tokens)}; with is_tokenized a text is a list of tokens", InvalidType)
     if not tokens:
-        raise _refused(index, " has no tokens: a vector of nothing has no meaning")
+        raise _refused(index, " has no tokens: there is nothing in it to read")
     for place, token in enumerate(tokens):
         if not isinstance(token, str):
             raise _refused(index, f": token {place} is {_kind(token)}, not str{instead_of_text(token)}", InvalidType)
@@ -130,7 +141,7 @@ def _checked_tokens(tokens: object, index: int | None) -> str:
 
 def _check_string(text: str, index: int | None, part: str = "") -> None:
     if not text or text.isspace():
-        raise _refused(index, f"{part} is {'blank' if text else 'empty'}: a vector of nothing has no meaning")
+        raise _refused(index, f"{part} is {'blank' if text else 'empty'}: there is nothing in it to read")
     if not text.isascii() and (problem := utf8_problem(text)):
         raise _refused(index, f"{part} {problem}")
 

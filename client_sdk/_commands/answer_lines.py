@@ -148,6 +148,7 @@ class Run:
         texts: Iterable[Text] = lines if query is None else ((query, cast(str, line)) for line in lines)
         progress = Progress(self._total, _wants_progress(arguments.progress))
         with contextlib.closing(progress):
+            progress.begin()
             rows = _RowsInOrder(answers, lines, taker, progress)
             job = AnswerKind(answers.role, answers.outputs, lambda _: rows, identity).job(
                 session.settings.model, texts, parameters, arguments.batch_size, model_version=arguments.model_version

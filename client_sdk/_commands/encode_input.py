@@ -40,7 +40,7 @@ def read_lines(
             yield number, text
     if not texts:
         found = "has no line with a text" if number else "is empty"
-        raise InvalidArgument(f"{name} {found}: there is nothing to encode")
+        raise InvalidArgument(f"{name} {found}: give at least one")
 
 
 class Lines:
@@ -108,12 +108,12 @@ def _text(line: bytes, number: int, name: str, pairs: bool) -> Text:
     except UnicodeDecodeError as error:
         raise WrongLine(number, f"of {name} is not UTF-8: {error.reason}") from None
     if not text.strip():
-        raise WrongLine(number, f"of {name} is blank: a vector of nothing has no meaning")
+        raise WrongLine(number, f"of {name} is blank: there is nothing in it to read")
     if not pairs:
         return text
     parts = text.split("\t")
     if len(parts) != 2:
         raise WrongLine(number, f"of {name} has {len(parts) - 1} tabs: a pair is two texts with one tab between them")
     if not all(part.strip() for part in parts):
-        raise WrongLine(number, f"of {name} has a blank text beside its tab: a vector of nothing has no meaning")
+        raise WrongLine(number, f"of {name} has a blank text beside its tab: there is nothing in it to read")
     return parts[0], parts[1]

@@ -325,8 +325,8 @@ def _commit(staging: Path, repository: Path) -> None:
 def _switch(staging: Path, repository: Path) -> None:
     """Put the models of `commit` in the places of the old ones, which go to `old`; undone if it fails.
 
-    Killed anywhere, it can be called again. An ensemble's name is the beginning of its steps' names, so that in the
-    order of length the ensembles go first and come last.
+    Killed anywhere, it can be called again. What a family's ensembles are called is shorter than what its steps are, so
+    that in the order of length the ensembles go first and come last.
     """
     commit, old = staging / "commit", staging / "old"
     old.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from client_sdk import AsyncClient, Client, DeadlineExceeded, InvalidArgument, I
 from client_sdk._call.drive import drive_blocks, drive_blocks_async
 from client_sdk._call.job import blocks
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS
+from client_sdk._session import Session
+from client_sdk._settings import make_settings
 from client_sdk._transport.retry import Deadline
 from tests.support.fake_transport import FakeTransport, texts_of
 from tests.support.patience import PATIENCE, settled
@@ -203,3 +206,15 @@ async def test_what_is_wrong_is_refused_when_the_iterator_is_made():
             async with AsyncClient("grpc://127.0.0.1:1") as other:
                 with pytest.raises(error, match=message):
                     other.encode_iter(texts, **options)
+
+
+def test_a_bar_is_there_when_texts_are_sent_and_not_before(monkeypatch):
+    bars = []
+    bar = SimpleNamespace(update=bars.append, close=lambda: bars.append("closed"))
+    monkeypatch.setattr("tqdm.auto.tqdm", lambda **options: bars.append(options) or bar)
+    session = Session(make_settings("a", "bert"), "Client")
+    session.encode_iter(["1"], {"show_progress": True})  # which is never used
+    assert bars == []
+    monkeypatch.setattr(session, "open", lambda: FakeTransport(numbers))
+    assert len([*session.encode_iter(["1", "2"], {"show_progress": True})]) == 1
+    assert bars[0]["total"] == 2 and bars[1:] == [2, "closed"]

@@ -86,9 +86,13 @@ def test_a_prompt_takes_the_place_of_that_for_a_kind_of_texts():
 
 
 def test_options_that_do_not_go_together_are_refused():
-    for prompt in ({"prompt": ""}, {"prompt_name": "query"}, {"input_type": "query"}):
+    for prompt in ({"prompt": ""}, {"prompt_name": "query"}):
         with pytest.raises(InvalidArgument, match="is_tokenized goes without a prompt"):
             request_parameters(is_tokenized=True, **prompt)
+    with pytest.raises(
+        InvalidArgument, match="^encode_query and encode_document put .*: use encode, and put the prompt"
+    ):
+        request_parameters(is_tokenized=True, input_type="query")
     with pytest.raises(InvalidArgument, match="add_special_tokens=False goes together with is_tokenized=True only"):
         request_parameters(add_special_tokens=False)
     with pytest.raises(InvalidArgument, match="'only_first' is not known; allowed: longest_first, bert_as_service"):

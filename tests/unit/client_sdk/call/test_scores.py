@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType, Label, Ranked, ServerError, VersionChanged
-from client_sdk._call.scores import SCORES, Ranking, ScoreRows, label_scores, labelled, open_pairs
+from client_sdk._call.scores import SCORES, Ranking, ScoreRows, labelled, labels, open_pairs
 from client_sdk._call.texts import open_texts
 
 DOCUMENTS = [f"document {index}" for index in range(50)]
@@ -85,7 +85,10 @@ def test_an_asynchronous_stream_is_ranked():
         ("q", [], None, InvalidArgument, "empty"),
         ("q", {"a", "b"}, None, InvalidType, "a set has no order"),
         ("q", ["a", 3], None, InvalidType, "text 1 is int"),
-        ("q", ["a", " "], None, InvalidArgument, "text 1 is blank"),
+        ("q", ["a", " "], None, InvalidArgument, "text 1 is blank: there is nothing in it to read"),
+        ("q", [], None, InvalidArgument, "^documents is empty: give at least one"),
+        ("q", iter([]), None, InvalidArgument, "^documents is empty: give at least one"),
+        ("q", 3, None, InvalidType, "^documents must be an iterable of str, not int"),
         ("q", ["a", ("a", "b")], None, InvalidType, "text 1 is a pair; a document is a str"),
         ("q", ["a"], 0, InvalidArgument, "top_k must be at least 1"),
         ("q", ["a"], "3", InvalidType, "top_k must be an int"),
@@ -118,6 +121,8 @@ def test_scores_that_are_not_finite_are_refused():
         ([("a", "b"), "c"], InvalidType, "text 1 is a str"),
         ([["a", "b"]], InvalidType, r"given as tuple\(pair\)"),
         ([("a", " ")], InvalidArgument, "text 0: the second of the pair is blank"),
+        ([], InvalidArgument, "^pairs is empty: give at least one"),
+        (3, InvalidType, "^pairs must be an iterable of tuples of two str, or one such tuple, not int"),
         ([], InvalidArgument, "empty"),
     ],
 )
@@ -139,7 +144,7 @@ def test_scores_of_one_label_are_numbers_and_of_several_rows():
     several.take([0], reply([[1, 2]]))
     assert one.result().tolist() == [1, 2, 3] and one.only() == 1.0 and type(one.only()) is float
     assert several.result().tolist() == [[1, 2]] and several.only().tolist() == [1, 2]
-    assert SCORES.outputs == label_scores(None).outputs == ("SCORES",)
+    assert SCORES.outputs == labels((), None, None).outputs == ("SCORES",)
 
 
 def test_labels_come_best_first_and_the_earlier_of_equal_ones():
@@ -149,7 +154,18 @@ def test_labels_come_best_first_and_the_earlier_of_equal_ones():
         [Label("a", 3), Label("b", 2), Label("c", 1)],
     ]
     assert labelled(scores, "abc", 1) == [[Label("b", 0.5)], [Label("a", 3)]]
-    assert labelled(scores[1], "abc", 2) == [[Label("a", 3), Label("b", 2)]]
+    for top_k in (None, 1, 2, 9):
+        rows = labels("abc", None, top_k).collector(2)
+        rows.take([1, 0], reply(scores[::-1]))
+        assert rows.result() == labelled(scores, "abc", top_k) and rows.only() == labelled(scores, "abc", top_k)[0]
+
+
+def test_no_more_scores_are_kept_than_labels_are_asked_for():
+    rows = labels([str(i) for i in range(1000)], None, 2).collector(None)
+    for start in range(0, 640, 64):
+        rows.take(range(start, start + 64), reply(np.eye(64, 1000)))
+    assert rows._scores._array.shape[1] == rows._places._array.shape[1] == 2
+    assert [row[0] for row in rows.result()] == [Label(str(i % 64), 1.0) for i in range(640)]
 
 
 def test_labels_of_another_model_are_not_taken_for_this_ones():

@@ -14,12 +14,13 @@ OLD, NEW = "0" * 32, "1" * 32
 
 
 class Server(FakeTransport):
-    """A model of two labels and of sparse vectors; `replaced` when it has said what they are, by one of others."""
+    """A model of two labels or of sparse vectors; `replaced` when it has said what they are, by one of others."""
 
-    def __init__(self, replaced):
+    def __init__(self, replaced, method):
         super().__init__(self.reply)
         self.identity = OLD
         self.replaced = replaced
+        self.kind = {"splade": "max relu"} if method == "encode_sparse" else {"labels": json.dumps(["no", "yes"])}
 
     def close(self):
         pass
@@ -37,7 +38,7 @@ class Server(FakeTransport):
         return super().infer(request, timeout)
 
     def query(self, query, timeout):
-        parameters = {"labels": json.dumps(["no", "yes"]), "splade": "max relu", "dimension": "9"}
+        parameters = {**self.kind, "dimension": "9"}
         parameters["identity.1"] = self.identity
         if query.model == "bert_pooling" and self.replaced:
             self.identity = NEW
@@ -56,9 +57,9 @@ class AsyncServer(Server):
 
 def call(method, texts, replaced, asynchronous, monkeypatch):
     if not asynchronous:
-        monkeypatch.setattr(_session, "open_transport", lambda connections: Server(replaced))
+        monkeypatch.setattr(_session, "open_transport", lambda connections: Server(replaced, method))
         return getattr(Client(), method)(texts)
-    monkeypatch.setattr(_session, "open_async_transport", lambda connections: AsyncServer(replaced))
+    monkeypatch.setattr(_session, "open_async_transport", lambda connections: AsyncServer(replaced, method))
 
     async def ask():
         return await getattr(AsyncClient(), method)(texts, timeout=1)
@@ -76,7 +77,7 @@ def test_a_model_that_was_replaced_after_it_was_asked_about_does_not_answer(meth
 
 
 def test_nor_does_it_on_the_command_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(_session, "open_transport", lambda connections: Server(True))
+    monkeypatch.setattr(_session, "open_transport", lambda connections: Server(True, "classify"))
     (tmp_path / "texts.txt").write_text("one\ntwo\n")
     assert main(["classify", str(tmp_path / "texts.txt")]) == 1
     shown = capsys.readouterr()

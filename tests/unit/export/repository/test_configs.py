@@ -75,7 +75,9 @@ def test_the_length_of_a_vector_is_said(settings, dimension):
 
 def test_what_the_checkpoint_decides_is_set():
     models = parsed(OTHER)
-    assert parameters(models["other"]) == parameters(models["other_tokens"]) == {"max_seq_len": "64"}
+    longest = str(max(map(len, OTHER.prompts.values())))
+    for_clients = {"max_seq_len": "64", "prompt_characters": longest}
+    assert parameters(models["other"]) == parameters(models["other_tokens"]) == for_clients
     assert parameters(models["other_tokenizer"]) == {
         "family": "other",
         "max_seq_len": "64",

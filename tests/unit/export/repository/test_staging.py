@@ -10,7 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client_sdk._server.repository.unfinished_export import finish_exports
 from export.errors import ExportError
-from export.repository.family import Family
+from export.repository.family import ALL_ROLES, STEPS, Family
 from export.repository.staging import staged
 from tests.support.places import ROOT
 
@@ -315,3 +315,7 @@ def test_a_repository_that_is_a_file_is_named(tmp_path):
     (tmp_path / "r").write_text("")
     with pytest.raises(ExportError, match=r"r cannot be written"):
         write(tmp_path / "r", "network")
+
+
+def test_ensembles_are_called_shorter_than_steps_and_so_go_first_and_come_last():
+    assert max(len(role) for role in ALL_ROLES if role not in STEPS) < min(map(len, STEPS))
