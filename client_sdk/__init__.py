@@ -29,6 +29,7 @@ from client_sdk._errors import (
     TritonServerNotFound,
     VersionChanged,
 )
+from client_sdk._maxsim import maxsim
 from client_sdk._server.local_server import LocalServer
 from client_sdk._version import __version__
 
@@ -57,5 +58,6 @@ __all__ = [
     "VersionChanged",
     "__version__",
     "encode",
+    "maxsim",
     "similarity",
 ]

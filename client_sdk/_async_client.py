@@ -10,17 +10,18 @@ import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS, late_vectors
 from client_sdk._call.options import (
     CountOptions,
     EncodeOptions,
+    MultiOptions,
     ScoreOptions,
     SparseOptions,
     TokenOptions,
     TopOptions,
     VectorOptions,
 )
-from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
+from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, similarity_metric, sparse_dimension
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import AnyPairs, Text, Tokens
@@ -187,6 +188,23 @@ class AsyncClient(Reconnecting):
         settings, timeout = self._session.settings, options.get("timeout")
         known = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
         return await self._session.call(sparse_vectors(*known), texts, options)
+
+    @overload
+    async def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    async def encode_multi(
+        self, texts: Iterable[str] | AsyncIterable[str], **options: Unpack[MultiOptions]
+    ) -> list[npt.NDArray[np.float32]]: ...
+
+    @as_in(Client.encode_multi)
+    async def encode_multi(
+        self, texts: str | Iterable[str] | AsyncIterable[str], **options: Unpack[MultiOptions]
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+        """Encode each text into the vectors of its tokens, for late interaction. See `Client.encode_multi`."""
+        settings, timeout = self._session.settings, options.get("timeout")
+        known = await self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
+        return await self._session.call(late_vectors(*known), texts, options)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

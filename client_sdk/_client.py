@@ -10,17 +10,18 @@ import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS
+from client_sdk._call.job import COUNTS, TOKEN_VECTORS, late_vectors
 from client_sdk._call.options import (
     CountOptions,
     EncodeOptions,
+    MultiOptions,
     ScoreOptions,
     SparseOptions,
     TokenOptions,
     TopOptions,
     VectorOptions,
 )
-from client_sdk._call.questions import ModelInfo, labels_of, similarity_metric, sparse_dimension
+from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, similarity_metric, sparse_dimension
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
@@ -491,10 +492,12 @@ class Client(Reconnecting):
         """Compare each vector of `a` with each of `b`, here and not on the server.
 
         Args:
-            a: Vectors of `encode`: [N, D], or one [D].
-            b: The same: [M, D], or one [D].
-            metric: `cosine`, `dot`, `euclidean` or `manhattan`; the last two are negative distances. Default: what the
-                checkpoint was trained for (`ModelInfo.similarity`), which is asked from the server each time.
+            a: Vectors of `encode`: [N, D], or one [D]. Of a model for late interaction the queries: N arrays of
+                `encode_multi`, or one.
+            b: The same: [M, D], or one [D]; the documents.
+            metric: `cosine`, `dot`, `euclidean` or `manhattan`, the last two negative distances; `maxsim` or
+                `meanmaxsim` for late interaction (see `client_sdk.maxsim`). Default: what the checkpoint was trained
+                for (`ModelInfo.similarity`), which is asked from the server each time.
             timeout: Seconds for that question.
 
         Returns:
@@ -569,6 +572,70 @@ class Client(Reconnecting):
         settings = self._session.settings
         known = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
         return self._session.call(sparse_vectors(*known), texts, options)
+
+    @overload
+    def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def encode_multi(self, texts: Iterable[str], **options: Unpack[MultiOptions]) -> list[npt.NDArray[np.float32]]: ...
+
+    @named
+    def encode_multi(
+        self,
+        texts: str | Iterable[str],
+        *,
+        input_type: str | None = None,
+        max_seq_len: int | None = None,
+        truncate: bool = True,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        model_version: int | None = None,
+        priority: str | None = None,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+        """Encode each text into the vectors of its tokens, for late interaction (ColBERT); `maxsim` compares them.
+
+        As sentence-transformers' MultiVectorEncoder: `encode_query`, `encode_document` and, without an `input_type`,
+        `encode`. Other arguments and errors are as in `encode`.
+
+        Args:
+            texts: A str, or any iterable of str.
+            input_type: `query` or `document`, which such models treat differently: each is marked as what it is, a
+                query may be filled up to a fixed length, and of a document some tokens, such as punctuation, are left
+                out.
+            max_seq_len: As in `encode`; of queries that are filled up to a length no less than that.
+            truncate: As in `encode`.
+            prompt: As in `encode`; it takes the place of what marks a query or document.
+            prompt_name: As in `encode`.
+            model_version: As in `encode`.
+            priority: As in `encode`.
+            batch_size: As in `encode`.
+            show_progress: As in `encode`.
+            timeout: As in `encode`.
+
+        Returns:
+            For each text [T, D] float32, the vectors of those of its tokens that count; for a single str that one.
+
+        Raises:
+            InvalidArgument: As in `encode`; or the model gives no vectors for late interaction.
+        """
+        options: MultiOptions = {
+            "input_type": input_type,
+            "max_seq_len": max_seq_len,
+            "truncate": truncate,
+            "prompt": prompt,
+            "prompt_name": prompt_name,
+            "model_version": model_version,
+            "priority": priority,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+            "timeout": timeout,
+        }
+        settings = self._session.settings
+        known = self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
+        return self._session.call(late_vectors(*known), texts, options)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

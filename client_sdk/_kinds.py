@@ -26,8 +26,9 @@ class Kind:
 DENSE = Kind("", "", "vectors (encode, encode_tokens)", "encode")
 SCORES = Kind("labels", "", "scores (score, rerank, classify)", "classify")
 SPARSE = Kind("splade", "_sparse", "sparse vectors (encode_sparse)", "encode_sparse")
+MULTI = Kind("multi", "_multi", "vectors for late interaction (encode_multi)", "encode_multi")
 
-_MARKED = (SCORES, SPARSE)
+_MARKED = (SCORES, SPARSE, MULTI)
 
 ROLES = tuple(dict.fromkeys(kind.role for kind in (DENSE, *_MARKED)))
 """Of the ensembles that a family may have, where its kind is not known."""

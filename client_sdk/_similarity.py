@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._errors import InvalidArgument, InvalidType
+from client_sdk._maxsim import maxsim
 
 _Vectors = npt.NDArray[np.float32]
 
@@ -22,14 +23,18 @@ _LEAST_LENGTH = 1e-12  # a vector of zeros is like no other
 def similarity_of(a: npt.ArrayLike, b: npt.ArrayLike, metric: str) -> _Vectors:
     """The similarity of each of `a` to each of `b`: [N, M] float32, larger for nearer ones.
 
+    They are vectors, or by a metric of LATE texts, of which each is [T, D].
+
     Raises:
         InvalidArgument: Another metric, vectors of unlike or no length, or with numbers that are not finite.
         InvalidType: Vectors that are not of floating-point numbers.
     """
     if not isinstance(metric, str):
         raise InvalidType(f"metric must be str or None, not {type(metric).__name__}")
+    if metric in LATE:
+        return np.atleast_2d(maxsim(a, b, mean=metric == "meanmaxsim"))
     if metric not in METRICS:
-        raise InvalidArgument(f"metric {metric!r} is not known; allowed: {', '.join(METRICS)}")
+        raise InvalidArgument(f"metric {metric!r} is not known; allowed: {', '.join((*METRICS, *LATE))}")
     one, other = _rows("a", a), _rows("b", b)
     if one.shape[1] != other.shape[1]:
         raise InvalidArgument(
@@ -102,3 +107,6 @@ METRICS: dict[str, Callable[[_Vectors, _Vectors], _Vectors]] = {
     "manhattan": _manhattan,
 }
 """As in sentence-transformers' similarity functions; the last two are negative distances."""
+
+LATE = ("maxsim", "meanmaxsim")
+"""Those of late interaction, between queries and documents."""

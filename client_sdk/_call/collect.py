@@ -129,11 +129,10 @@ class TokenItems:
             vectors = vectors * (_expected(reply, "POOLING_MASK", len(positions)) == 1)[:, :, np.newaxis].astype(
                 np.float32
             )
-        kept = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
-        if not np.isfinite(vectors).all():  # at padding, which is cut off, it would not matter
-            _check_finite(np.where(kept[:, :, np.newaxis], vectors, 0.0), positions)
-        for position, tokens, row, real in zip(positions, _tokens(reply, kept), vectors, kept, strict=True):
-            self._items[position] = TokenVectors(tokens, row[real])  # a copy, so that the padded batch can go
+        kept = _kept(reply, positions)
+        found = _kept_rows(vectors, kept, positions)
+        for position, tokens, rows in zip(positions, _tokens(reply, kept), found, strict=True):
+            self._items[position] = TokenVectors(tokens, rows)
 
     def result(self) -> list[TokenVectors]:
         """One item a text, in the caller's order."""
@@ -141,6 +140,26 @@ class TokenItems:
 
     def only(self) -> TokenVectors:
         """The item of a single text."""
+        return self._items[0]
+
+
+class LateItems:
+    """The vectors of each text's tokens that count in late interaction: [T, D]."""
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._items: dict[int, npt.NDArray[np.float32]] = {}
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Keep the rows of a reply."""
+        self._items.update(zip(positions, read_late(reply, positions, self._dimension), strict=True))
+
+    def result(self) -> list[npt.NDArray[np.float32]]:
+        """One array a text, in the caller's order."""
+        return _in_order(self._items)
+
+    def only(self) -> npt.NDArray[np.float32]:
+        """The array of a single text."""
         return self._items[0]
 
 
@@ -190,6 +209,32 @@ def finite_rows(reply: Arrays, output: str, positions: Sequence[int]) -> npt.NDA
     rows = _expected(reply, output, len(positions))
     _check_finite(rows, positions)
     return rows
+
+
+def read_late(reply: Arrays, positions: Sequence[int], dimension: int) -> list[npt.NDArray[np.float32]]:
+    """The vectors of each text's tokens that count, of the texts at `positions`: [T, dimension] each.
+
+    Raises:
+        ServerError: They are no such vectors, or one is not finite.
+    """
+    vectors = _expected(reply, "TOKEN_EMBEDDING", len(positions))
+    if vectors.shape[2:] != (dimension,):
+        raise ServerError(f"expected TOKEN_EMBEDDING of {dimension} values a token, and found shape {vectors.shape}")
+    return _kept_rows(vectors, _kept(reply, positions), positions)
+
+
+def _kept(reply: Arrays, positions: Sequence[int]) -> npt.NDArray[np.bool_]:
+    kept: npt.NDArray[np.bool_] = _expected(reply, "ATTENTION_MASK", len(positions)) == 1
+    return kept
+
+
+def _kept_rows(
+    vectors: npt.NDArray[np.float32], kept: npt.NDArray[np.bool_], positions: Sequence[int]
+) -> list[npt.NDArray[np.float32]]:
+    """The vectors of each text that are kept: copies, so that the padded batch can go."""
+    if not np.isfinite(vectors).all():  # of one that is cut off it would not matter
+        _check_finite(np.where(kept[:, :, np.newaxis], vectors, 0.0), positions)
+    return [row[real] for row, real in zip(vectors, kept, strict=True)]
 
 
 def _check_finite(vectors: npt.NDArray[Any], positions: Sequence[int]) -> None:

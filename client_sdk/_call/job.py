@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.blocks import Block, Blocks
-from client_sdk._call.collect import Both, Collector, Counts, Rows, TokenItems, TokenLists, TokenVectors
+from client_sdk._call.collect import Both, Collector, Counts, LateItems, Rows, TokenItems, TokenLists, TokenVectors
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import BATCH_TOKENS, DEFAULT_BATCH_SIZE, Batch, Room, batches, plan
 from client_sdk._call.precision import PRECISIONS, converter
@@ -28,6 +28,7 @@ from client_sdk._call.stream import stream_windows
 from client_sdk._call.texts import AnyTexts, TextSource, open_texts
 from client_sdk._checks import positive_int
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
+from client_sdk._kinds import MULTI
 from client_sdk._transport.base import InferRequest, Parameters, Reach, Reply
 from client_sdk._transport.retry import Deadline
 
@@ -286,12 +287,14 @@ class AnswerKind(Generic[R]):
         outputs: Of that model; none for all that it has.
         collector: Makes what puts the replies together, for so many texts; None: a stream.
         identity: Of the model that is to answer, where something has been asked about it; None: whichever is first.
+        pairs: Whether a text may be a pair.
     """
 
     role: str
     outputs: tuple[str, ...]
     collector: Callable[[int | None], Collector[R]]
     identity: str | None = None
+    pairs: bool = True
 
     def job(
         self,
@@ -309,7 +312,7 @@ class AnswerKind(Generic[R]):
         if isinstance(texts, TextSource):
             source = texts
         else:
-            source = open_texts(texts, is_tokenized=tokenized, asynchronous=asynchronous)
+            source = open_texts(texts, pairs=self.pairs, is_tokenized=tokenized, asynchronous=asynchronous)
         collector = self.collector(source.count)
         name = model + self.role
         call = batch_size, show_progress, model_version
@@ -352,6 +355,8 @@ def blocks(options: Mapping[str, Any]) -> tuple[AnswerKind[list[Block]], dict[st
 
 def _converted(options: Mapping[str, Any]) -> tuple[Callable[..., Rows], dict[str, Any]]:
     rest = dict(options)
+    if not rest.get("prompt") is rest.get("prompt_name") is None:  # which takes the place of the input type's
+        rest.pop("input_type", None)
     precision, ranges = rest.pop("precision", "float32"), rest.pop("ranges", None)
     convert = converter(precision, ranges)
     return partial(Rows, "EMBEDDING", PRECISIONS[precision], convert=convert), rest
@@ -373,6 +378,13 @@ COUNTED_TOKEN_VECTORS: AnswerKind[tuple[list[TokenVectors], npt.NDArray[np.int64
     lambda count: Both(TokenItems(blank_unpooled=True), Counts(count)),
 )
 """One vector a token, zero where it is not pooled, and each text's token count."""
+
+
+def late_vectors(dimension: int, identity: str | None) -> AnswerKind[list[npt.NDArray[np.float32]]]:
+    """The vectors of each text's tokens that count in late interaction, of the model that has this identity."""
+    outputs = ("TOKEN_EMBEDDING", "ATTENTION_MASK")
+    return AnswerKind(MULTI.role, outputs, lambda _: LateItems(dimension), identity, pairs=False)
+
 
 COUNTS: AnswerKind[npt.NDArray[np.int64]] = AnswerKind("_tokenizer", ("TOKEN_COUNT",), Counts)
 """One count a text; the tokenizer alone answers, and the network does not run."""

@@ -99,6 +99,12 @@ class SparseOptions(HeadOptions, total=False):
     max_active_dims: int | None
 
 
+class MultiOptions(HeadOptions, total=False):
+    """The options of `encode_multi`."""
+
+    input_type: str | None
+
+
 def request_parameters(
     *,
     pooling: str | None = None,
@@ -158,7 +164,7 @@ def request_parameters(
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,
-        "input_type": input_type if prompt is prompt_name is None else None,
+        "input_type": input_type,
         "bulk": None if priority is None else priority == "bulk",
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -22,7 +22,7 @@ from client_sdk._errors import (
     ServerUnreachable,
     VersionChanged,
 )
-from client_sdk._kinds import DENSE, ROLES, SCORES, SPARSE, Kind, kind_of
+from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, kind_of
 from client_sdk._transport.base import Query
 from client_sdk._transport.known import Known, identities
 
@@ -63,7 +63,8 @@ class ModelInfo:
     """A hash over network, tokenizer and settings, the same for vectors that can be compared; empty if the export
     is of a time before it."""
     similarity: str = "cosine"
-    """How the checkpoint means vectors to be compared: cosine, dot, euclidean or manhattan."""
+    """How the checkpoint means vectors to be compared: cosine, dot, euclidean or manhattan; maxsim or meanmaxsim those
+    for late interaction."""
     labels: tuple[str, ...] = ()
     """Of a classifier or cross-encoder, what each of its scores is for; none for a family of vectors. What is said of
     vectors (dimension, pooling, normalize, layers, similarity) is empty where there are labels."""
@@ -72,6 +73,9 @@ class ModelInfo:
     splade: str = ""
     """How sparse vectors are made of logits, such as `max relu`, where the family gives them, of as many words as
     `dimension` says."""
+    multi: str = ""
+    """What is done to the vectors of tokens, such as `identity normalize`, where the family gives them for late
+    interaction, of as many numbers as `dimension` says."""
 
 
 def ensemble_roles(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
@@ -167,6 +171,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             labels=_labels(parameters),
             activation=parameters.get("activation", ""),
             splade=parameters.get("splade", ""),
+            multi=parameters.get("multi", ""),
         )
     except (KeyError, ValueError) as error:
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
@@ -202,6 +207,19 @@ def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, 
     return int(parameters["dimension"]), identity
 
 
+def multi_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
+    """Ask a family for late interaction for the size of a token's vector, and for its identity.
+
+    Raises:
+        InvalidArgument: It is a family of another kind.
+    """
+    parameters, identity = yield from _of_last_step(model)
+    kind = kind_of(parameters)
+    if kind is not MULTI:
+        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not vectors for late interaction")
+    return int(parameters["dimension"]), identity
+
+
 def _of_last_step(model: str) -> Generator[Query, dict[str, Any], tuple[dict[str, str], str | None]]:
     """Its parameters, and the identity of what they are said of; None where it has none, or versions of several."""
     config = yield Query("config", _last_step(model))
@@ -226,11 +244,11 @@ def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
     """Ask how the family's vectors are meant to be compared.
 
     Raises:
-        InvalidArgument: It is a family of another kind than dense vectors.
+        InvalidArgument: It is a family of scores, or of sparse vectors.
     """
     parameters, _ = yield from _of_last_step(model)
     kind = kind_of(parameters)
-    if kind is not DENSE:
+    if kind in (SCORES, SPARSE):
         raise InvalidArgument(f"model {model!r} gives {kind.gives}, not dense vectors: give metric=")
     return parameters.get("similarity", "cosine")
 

@@ -48,7 +48,12 @@ class TextSource:
 
 
 def open_texts(
-    texts: AnyTexts, *, name: str = "texts", is_tokenized: bool = False, asynchronous: bool = False
+    texts: AnyTexts,
+    *,
+    name: str = "texts",
+    pairs: bool = True,
+    is_tokenized: bool = False,
+    asynchronous: bool = False,
 ) -> TextSource:
     """Check `texts`, a collection at once and a stream (a generator, a lazy sequence) as it is read.
 
@@ -59,10 +64,11 @@ def open_texts(
     Args:
         texts: What the user gave.
         name: Of the argument that they were given as.
+        pairs: Whether an element may be one.
         is_tokenized: Each element is a list of tokens.
         asynchronous: Whether an asynchronous iterable will do.
     """
-    check = _checked_tokens if is_tokenized else _checked
+    check = _checked_tokens if is_tokenized else _checked if pairs else _checked_single
     if isinstance(texts, str):
         if is_tokenized:
             raise InvalidType("texts is a str; with is_tokenized it is a collection of lists of tokens")
@@ -125,6 +131,12 @@ def _checked(text: object, index: int | None) -> Text:
         return text
     reason = f" is {_kind(text)}; a text is a str, and a pair is a tuple of two str{instead_of_text(text)}"
     raise _refused(index, reason, InvalidType)
+
+
+def _checked_single(text: object, index: int | None) -> Text:
+    if isinstance(text, tuple) and len(text) == 2:
+        raise _refused(index, " is a pair, and each text is taken for itself here: give a str", InvalidType)
+    return _checked(text, index)
 
 
 def _checked_tokens(tokens: object, index: int | None) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from client_sdk._call.collect import finite_rows
+from client_sdk._call.collect import finite_rows, read_late
 from client_sdk._call.job import AnswerKind
 from client_sdk._call.questions import ensemble_roles
 from client_sdk._commands.connection_arguments import addresses, open_session
@@ -44,11 +44,16 @@ class _InWords:
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Say what is there."""
+        if "TOKEN_EMBEDDING" in reply:
+            (vectors,) = read_late(reply, positions, reply["TOKEN_EMBEDDING"].shape[-1])
+            self._said = "vectors of {} tokens, {} numbers each".format(*vectors.shape)
+            return
         for output, words in _WORDS.items():
             if output in reply:
                 self._said = words.format(finite_rows(reply, output, positions).shape[1])
                 return
-        raise ServerError(f"the answer holds none of {', '.join(_WORDS)}, only {', '.join(reply) or 'nothing'}")
+        outputs = ", ".join((*_WORDS, "TOKEN_EMBEDDING"))
+        raise ServerError(f"the answer holds none of {outputs}, only {', '.join(reply) or 'nothing'}")
 
     def result(self) -> str:
         """What was there."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
+from client_sdk._call.job import vectors
 from client_sdk._call.options import POOLINGS, request_parameters
 from client_sdk._checks import LONGEST_TIMEOUT, positive_int, seconds
 
@@ -80,7 +81,10 @@ def test_a_prompt_and_its_name_exclude_each_other():
 def test_a_prompt_takes_the_place_of_that_for_a_kind_of_texts():
     assert request_parameters(input_type="document") == {"input_type": "document"}
     for prompt in ({"prompt": ""}, {"prompt_name": "query"}):
-        assert request_parameters(input_type="document", **prompt) == prompt
+        _, sent = vectors({"input_type": "document", "batch_size": 3, **prompt})
+        assert sent == {"batch_size": 3, **prompt}
+        both = {"input_type": "document", **prompt}  # a family for late interaction treats it as one all the same
+        assert request_parameters(**both) == both
     with pytest.raises(InvalidArgument, match="input_type 'passage' is not known; allowed: query, document"):
         request_parameters(input_type="passage")
 
