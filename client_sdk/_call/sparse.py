@@ -13,6 +13,7 @@ import numpy.typing as npt
 from client_sdk._call.collect import finite_rows
 from client_sdk._call.job import AnswerKind
 from client_sdk._errors import ClientError, ServerError
+from client_sdk._kinds import SPARSE
 from client_sdk._transport.base import Arrays
 
 
@@ -127,4 +128,4 @@ class SparseRows:
 
 def sparse_vectors(dimension: int, identity: str | None) -> AnswerKind[SparseVectors]:
     """One sparse vector a text, of the model of so many words that has this identity."""
-    return AnswerKind("_sparse", ("INDICES", "WEIGHTS"), lambda _: SparseRows(dimension), identity)
+    return AnswerKind(SPARSE.role, ("INDICES", "WEIGHTS"), lambda _: SparseRows(dimension), identity)

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.collect import finite_rows
+from client_sdk._call.collect import finite_rows, read_late
 from client_sdk._call.job import AnswerKind
 from client_sdk._call.options import ACTIVATIONS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
@@ -25,6 +25,7 @@ from client_sdk._call.texts import Text
 from client_sdk._commands.encode_input import Lines, WrongLine
 from client_sdk._commands.encode_output import Taker
 from client_sdk._errors import InvalidArgument, ServerError
+from client_sdk._kinds import MULTI, SPARSE
 from client_sdk._session import Session
 from client_sdk._transport.base import Arrays, Parameters
 
@@ -233,7 +234,7 @@ class Numbers:
 class WeighedWords:
     """A sparse vector for each text."""
 
-    role = "_sparse"
+    role = SPARSE.role
     outputs: tuple[str, ...] = ("INDICES", "WEIGHTS")
 
     def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[SparseVector]:
@@ -241,6 +242,24 @@ class WeighedWords:
         return read_sparse(reply, positions, 0)
 
     def together(self, answers: list[SparseVector]) -> list[SparseVector]:
+        """As they are."""
+        return answers
+
+
+class LateVectors:
+    """Of each text the vectors of its tokens that count in late interaction: [T, D]."""
+
+    role = MULTI.role
+    outputs: tuple[str, ...] = ("TOKEN_EMBEDDING", "ATTENTION_MASK")
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+
+    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[npt.NDArray[np.float32]]:
+        """Each without what does not count."""
+        return read_late(reply, positions, self._dimension)
+
+    def together(self, answers: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
         """As they are."""
         return answers
 

@@ -1,4 +1,4 @@
-"""`python -m client_sdk encode`: one text a line, to JSON lines or a .npy file."""
+"""`python -m client_sdk encode`: one text a line, to JSON lines or arrays in NumPy's format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from client_sdk._call.options import POOLINGS
-from client_sdk._call.questions import sparse_dimension
+from client_sdk._call.options import INPUT_TYPES, POOLINGS
+from client_sdk._call.questions import multi_dimension, sparse_dimension
 from client_sdk._commands.answer_lines import (
+    LateVectors,
     Numbers,
     WeighedWords,
     add_call_arguments,
@@ -20,6 +21,9 @@ from client_sdk._commands.answer_lines import (
 )
 from client_sdk._commands.encode_output import (
     Array,
+    TokenArrays,
+    TokenFile,
+    TokenLines,
     VectorLines,
     Vectors,
     WordLines,
@@ -30,23 +34,34 @@ from client_sdk._commands.encode_output import (
 from client_sdk._errors import InvalidArgument
 from client_sdk._session import Session
 
-DENSE, SPARSE = "dense", "sparse"
+_DENSE, _SPARSE, _MULTI = "dense", "sparse", "multi"
+
+# Options that are for vectors of one kind alone.
+_OWN = {_DENSE: ("pooling", "normalize", "truncate_dim"), _SPARSE: ("max_active_dims",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `encode`, but for the server's address."""
     add_line_arguments(
         parser,
-        ".npy: an array [N, D] float32; .jsonl: an object a line, with text and vector "
-        "(default: the same on standard output). What is done before an error is kept as FILE.partial",
-        skipped=".npy has no row for it, JSON lines have the number of each line as line",
+        ".npy: an array [N, D] float32, of dense vectors alone; .npz: of kind multi, vectors [W, D] of all texts end "
+        "to end, and lengths [N], how many each has; .jsonl: an object a line, with text and vector (default: the same "
+        "on standard output). What is done before an error is kept as FILE.partial",
+        skipped="arrays have no row for it, JSON lines have the number of each line as line",
     )
     parser.add_argument(
         "--kind",
-        choices=(DENSE, SPARSE),
-        default=DENSE,
-        help="of vectors that the model gives: dense (default), or sparse, whose JSON lines have the indices of words, "
-        "the heaviest first, and their weights",
+        choices=(_DENSE, _SPARSE, _MULTI),
+        default=_DENSE,
+        help="of vectors that the model gives: dense (default); sparse, whose JSON lines have the indices of words, "
+        "the heaviest first, and their weights; or multi, for late interaction, whose JSON lines have vectors, one for "
+        "each token that counts",
+    )
+    parser.add_argument(
+        "--input-type",
+        choices=INPUT_TYPES,
+        help="what the texts are in a search, by which the model chooses its own prompt, and for late interaction what "
+        "it makes of them",
     )
     parser.add_argument("--max-active-dims", type=int, metavar="N", help="words to keep of each sparse vector")
     parser.add_argument(
@@ -65,15 +80,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
     """Encode and write; raises ClientError, or OSError for files."""
-    return (_sparse if arguments.kind == SPARSE else _dense)(arguments, session)
+    for kind, names in _OWN.items():
+        for name in names:
+            if kind != arguments.kind and getattr(arguments, name) is not None:
+                raise InvalidArgument(
+                    f"--{name.replace('_', '-')} is for {kind} vectors: leave it out, or give --kind {kind}"
+                )
+    return {_DENSE: _dense, _SPARSE: _sparse, _MULTI: _multi}[arguments.kind](arguments, session)
 
 
 def _dense(arguments: argparse.Namespace, session: Session) -> int:
     output: Path | None = arguments.output
     check_output(output, ".npy", ".jsonl")
-    _check_unset(arguments, "sparse", "max_active_dims")
     parameters = parameters_of(
         arguments,
+        input_type=arguments.input_type,
         pooling=arguments.pooling,
         normalize=arguments.normalize,
         truncate_dim=arguments.truncate_dim,
@@ -88,8 +109,7 @@ def _dense(arguments: argparse.Namespace, session: Session) -> int:
 
 def _sparse(arguments: argparse.Namespace, session: Session) -> int:
     check_output(arguments.output, ".jsonl")
-    _check_unset(arguments, "dense", "pooling", "normalize", "truncate_dim")
-    parameters = parameters_of(arguments, max_active_dims=arguments.max_active_dims)
+    parameters = parameters_of(arguments, input_type=arguments.input_type, max_active_dims=arguments.max_active_dims)
     with open_run(arguments, session) as lines:
         _, identity = session.ask(sparse_dimension(session.settings.model), lines.deadline)  # refuses another kind
         with open_output(arguments.output, partial(WordLines, numbered=lines.skips), "vectors") as writer:
@@ -97,10 +117,18 @@ def _sparse(arguments: argparse.Namespace, session: Session) -> int:
     return 0
 
 
-def _check_unset(arguments: argparse.Namespace, kind: str, *names: str) -> None:
-    """Raise InvalidArgument for an option of vectors of the other kind."""
-    for name in names:
-        if getattr(arguments, name) is not None:
-            raise InvalidArgument(
-                f"--{name.replace('_', '-')} is for {kind} vectors: leave it out, or give --kind {kind}"
-            )
+def _multi(arguments: argparse.Namespace, session: Session) -> int:
+    output: Path | None = arguments.output
+    check_output(output, ".npz", ".jsonl")
+    if arguments.pairs:
+        raise InvalidArgument("--pairs is not for --kind multi, which takes each text for itself")
+    parameters = parameters_of(arguments, input_type=arguments.input_type)
+    with open_run(arguments, session) as lines:
+        dimension, identity = session.ask(multi_dimension(session.settings.model), lines.deadline)
+        is_array = output is not None and output.suffix == ".npz"
+        make: Callable[[IO[bytes]], Writer[TokenArrays]] = (
+            partial(TokenFile, dimension=dimension) if is_array else partial(TokenLines, numbered=lines.skips)
+        )
+        with open_output(output, make, "texts") as writer:
+            lines.answer(LateVectors(dimension), parameters, writer, identity=identity)
+    return 0

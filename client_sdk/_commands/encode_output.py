@@ -9,8 +9,10 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -23,6 +25,9 @@ from client_sdk._call.texts import Text
 from client_sdk._errors import InvalidArgument
 
 Vectors = npt.NDArray[np.float32]
+
+TokenArrays = Sequence[Vectors]
+"""[T, D] of each text."""
 
 _HEADER_BYTES = 128  # of a .npy file; room for any shape
 
@@ -106,9 +111,7 @@ class VectorLines(JsonLines):
             return super()._line(entry)
         rest, vector = dict(entry), entry["vector"]
         del rest["vector"]
-        # Nine digits are enough to give each float32 back exactly.
-        numbers = ", ".join(["%.9g"] * len(vector)) % tuple(vector.tolist())
-        return f'{json.dumps(rest, ensure_ascii=False)[:-1]}, "vector": [{numbers}]}}\n'.encode()
+        return f'{json.dumps(rest, ensure_ascii=False)[:-1]}, "vector": {_digits(vector)}}}\n'.encode()
 
 
 class WordLines(JsonLines):
@@ -130,6 +133,61 @@ class WordLines(JsonLines):
         )
 
 
+class TokenLines(JsonLines):
+    """Text and vectors of each line, one for each token that counts, and its number if `numbered`."""
+
+    def __init__(self, stream: IO[bytes], *, numbered: bool) -> None:
+        super().__init__(stream)
+        self._numbered = numbered
+
+    def write(self, lines: Sequence[tuple[int, Text]], texts: TokenArrays) -> None:
+        """A line each."""
+        self.put(
+            {**described(line, self._numbered), "vectors": vectors} for line, vectors in zip(lines, texts, strict=True)
+        )
+
+    def _line(self, entry: Mapping[str, Any]) -> bytes:
+        if self._orjson is not None:
+            return super()._line(entry)
+        rest, vectors = dict(entry), entry["vectors"]
+        del rest["vectors"]
+        return (
+            f'{json.dumps(rest, ensure_ascii=False)[:-1]}, "vectors": [{", ".join(map(_digits, vectors))}]}}\n'.encode()
+        )
+
+
+class TokenFile:
+    """NumPy's .npz of `vectors` [W, D] float32, those of all texts end to end, and `lengths` [N] int64 of each.
+
+    They are kept in a file of their own until the end, which says how many there are.
+    """
+
+    def __init__(self, stream: IO[bytes], *, dimension: int) -> None:
+        self.rows = 0
+        self._stream = stream
+        self._dimension = dimension
+        self._lengths: list[int] = []
+        self._vectors = tempfile.TemporaryFile(dir=os.path.dirname(stream.name))  # noqa: SIM115 - until `finish`
+
+    def write(self, lines: Sequence[tuple[int, Text]], texts: TokenArrays) -> None:
+        """A text each."""
+        for vectors in texts:
+            self._vectors.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+            self._lengths.append(len(vectors))
+        self.rows += len(texts)
+
+    def finish(self) -> None:
+        """Put all into the archive."""
+        self._vectors.seek(0)
+        shape = (sum(self._lengths), self._dimension)
+        with self._vectors, zipfile.ZipFile(self._stream, "w") as archive:
+            with archive.open("vectors.npy", "w", force_zip64=True) as member:
+                member.write(_header("<f4", *shape))
+                shutil.copyfileobj(self._vectors, member, 1 << 20)
+            with archive.open("lengths.npy", "w", force_zip64=True) as member:
+                member.write(_header("<i8", len(self._lengths)) + np.array(self._lengths, "<i8").tobytes())
+
+
 class Array:
     """An array [N, D] float32 in NumPy's format, written as it grows; its header says at the end how long it is."""
 
@@ -148,10 +206,20 @@ class Array:
 
     def finish(self) -> None:
         """Put the header in its place."""
-        described = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self.rows}, {self._width}), }}"
-        start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
         self._stream.seek(0)
-        self._stream.write(start + described.encode().ljust(_HEADER_BYTES - 11) + b"\n")
+        self._stream.write(_header("<f4", self.rows, self._width))
+
+
+def _header(numbers: str, *shape: int) -> bytes:
+    """What stands before an array in NumPy's format, _HEADER_BYTES in any case."""
+    described = f"{{'descr': '{numbers}', 'fortran_order': False, 'shape': {shape}, }}"
+    start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+    return start + described.encode().ljust(_HEADER_BYTES - 11) + b"\n"
+
+
+def _digits(vector: Vectors) -> str:
+    """A vector in JSON; nine digits are enough to give each float32 back exactly."""
+    return "[" + ", ".join(["%.9g"] * len(vector)) % tuple(vector.tolist()) + "]"
 
 
 def described(line: tuple[int, Text], numbered: bool) -> dict[str, Any]:

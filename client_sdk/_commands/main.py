@@ -37,6 +37,7 @@ _EXAMPLES = {
         "encode < sentences.txt > vectors.jsonl",
         'encode queries.txt -o queries.jsonl --prompt "query: " --url http://localhost:8000',
         "encode sentences.txt -o words.jsonl --kind sparse --model splade",
+        "encode documents.txt -o vectors.npz --kind multi --input-type document --model colbert",
         "encode pairs.tsv --pairs -o vectors.npy --on-error skip",
         "encode sentences.txt -o vectors.npy --url gpu-1:8001,gpu-2:8001",
     ),
