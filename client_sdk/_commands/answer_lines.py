@@ -19,6 +19,7 @@ from client_sdk._call.collect import finite_rows, read_late
 from client_sdk._call.job import AnswerKind
 from client_sdk._call.options import ACTIVATIONS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
+from client_sdk._call.precision import Converter
 from client_sdk._call.progress import Progress
 from client_sdk._call.sparse import SparseVector, read_sparse
 from client_sdk._call.texts import Text
@@ -209,12 +210,13 @@ class Numbers:
 
     role = ""
 
-    def __init__(self, output: str, width: int | None = None) -> None:
-        """`width`: numbers in an answer, if that is known."""
+    def __init__(self, output: str, width: int | None = None, convert: Converter = lambda rows: rows) -> None:
+        """`width`: numbers in an answer, if that is known; `convert` makes what is kept of the rows of a reply."""
         self.outputs: tuple[str, ...] = (output,)
         self._width = width
+        self._convert = convert
 
-    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[npt.NDArray[np.float32]]:
+    def read(self, positions: Sequence[int], reply: Arrays) -> Iterable[npt.NDArray[Any]]:
         """Rows that are as wide as all others."""
         (output,) = self.outputs
         found = finite_rows(reply, output, positions)
@@ -224,9 +226,9 @@ class Numbers:
                 f"{output} changed from {self._width} to {found.shape[1]} values a text: was the model replaced? "
                 "Try again"
             )
-        return found
+        return self._convert(found)
 
-    def together(self, answers: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    def together(self, answers: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """[N, D]."""
         return np.stack(answers)
 

@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from client_sdk._call.options import INPUT_TYPES, POOLINGS
+from client_sdk._call.precision import PRECISIONS, Converter, converter
 from client_sdk._call.questions import multi_dimension, sparse_dimension
 from client_sdk._commands.answer_lines import (
     LateVectors,
@@ -37,14 +40,14 @@ from client_sdk._session import Session
 _DENSE, _SPARSE, _MULTI = "dense", "sparse", "multi"
 
 # Options that are for vectors of one kind alone.
-_OWN = {_DENSE: ("pooling", "normalize", "truncate_dim"), _SPARSE: ("max_active_dims",)}
+_OWN = {_DENSE: ("pooling", "normalize", "truncate_dim", "precision", "ranges"), _SPARSE: ("max_active_dims",)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `encode`, but for the server's address."""
     add_line_arguments(
         parser,
-        ".npy: an array [N, D] float32, of dense vectors alone; .npz: of kind multi, vectors [W, D] of all texts end "
+        ".npy: an array [N, D], of dense vectors alone; .npz: of kind multi, vectors [W, D] of all texts end "
         "to end, and lengths [N], how many each has; .jsonl: an object a line, with text and vector (default: the same "
         "on standard output). What is done before an error is kept as FILE.partial",
         skipped="arrays have no row for it, JSON lines have the number of each line as line",
@@ -75,6 +78,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scale vectors to length 1; default: the model's",
     )
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="numbers to keep of each vector")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        help="of numbers: float32 (default), float16, or as sentence-transformers' quantize_embeddings int8, uint8, "
+        "binary, ubinary",
+    )
+    parser.add_argument(
+        "--ranges",
+        type=Path,
+        metavar="FILE.npy",
+        help="for int8 and uint8, which need it: the least and the largest value of each number, [2, D]",
+    )
     add_call_arguments(parser)
 
 
@@ -99,12 +114,30 @@ def _dense(arguments: argparse.Namespace, session: Session) -> int:
         normalize=arguments.normalize,
         truncate_dim=arguments.truncate_dim,
     )
+    convert = _converter(arguments)
     with open_run(arguments, session) as lines:
         is_array = output is not None and output.suffix == ".npy"
         make: Callable[[IO[bytes]], Writer[Vectors]] = Array if is_array else partial(VectorLines, numbered=lines.skips)
         with open_output(output, make, "vectors") as writer:
-            lines.answer(Numbers("EMBEDDING"), parameters, writer)
+            lines.answer(Numbers("EMBEDDING", convert=convert), parameters, writer)
     return 0
+
+
+def _converter(arguments: argparse.Namespace) -> Converter:
+    """What makes vectors of the precision that is asked for."""
+    path: Path | None = arguments.ranges
+    if path is None and arguments.precision in ("int8", "uint8"):
+        raise InvalidArgument(
+            f"--precision {arguments.precision} needs --ranges FILE.npy: the least and the largest value of each "
+            "number of a vector, [2, D]"
+        )
+    if path is None:
+        return converter(arguments.precision or "float32", None)
+    try:
+        ranges = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InvalidArgument(f"--ranges {str(path)!r} holds no array in NumPy's format ({error})") from None
+    return converter(arguments.precision or "float32", ranges)
 
 
 def _sparse(arguments: argparse.Namespace, session: Session) -> int:

@@ -24,9 +24,10 @@ from client_sdk._call.sparse import SparseVector
 from client_sdk._call.texts import Text
 from client_sdk._errors import InvalidArgument
 
-Vectors = npt.NDArray[np.float32]
+Vectors = npt.NDArray[Any]
+"""[N, D], of any precision."""
 
-TokenArrays = Sequence[Vectors]
+TokenArrays = Sequence[npt.NDArray[np.float32]]
 """[T, D] of each text."""
 
 _HEADER_BYTES = 128  # of a .npy file; room for any shape
@@ -189,25 +190,26 @@ class TokenFile:
 
 
 class Array:
-    """An array [N, D] float32 in NumPy's format, written as it grows; its header says at the end how long it is."""
+    """An array [N, D] in NumPy's format, written as it grows; its header says at the end how long it is."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.rows = 0
         self._width = 0
+        self._numbers = "<f4"
         self._stream = stream
 
     def write(self, lines: Sequence[tuple[int, Text]], vectors: Vectors) -> None:
         """A row each."""
         if not self.rows:
-            self._width = vectors.shape[1]
+            self._width, self._numbers = vectors.shape[1], vectors.dtype.newbyteorder("<").str
             self._stream.write(bytes(_HEADER_BYTES))
-        self._stream.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        self._stream.write(np.ascontiguousarray(vectors, self._numbers).tobytes())
         self.rows += len(vectors)
 
     def finish(self) -> None:
         """Put the header in its place."""
         self._stream.seek(0)
-        self._stream.write(_header("<f4", self.rows, self._width))
+        self._stream.write(_header(self._numbers, self.rows, self._width))
 
 
 def _header(numbers: str, *shape: int) -> bytes:
