@@ -223,7 +223,9 @@ def test_a_classifier_asked_for_vectors_says_what_it_gives(own_server, texts):
                 InvalidArgument, match="'bert' at .* gives scores .score, rerank, classify., not vectors"
             ):
                 client.encode(texts)
-            with pytest.raises(ModelNotFound, match="'bert' at .* gives scores .score, rerank, classify., and nothing else"):
+            with pytest.raises(
+                ModelNotFound, match="'bert' at .* gives scores .score, rerank, classify., and nothing else"
+            ):
                 client.encode_tokens(texts)
 
 
