@@ -20,7 +20,7 @@ import client_sdk
 import export
 import export.__main__
 import perf
-from client_sdk import _settings
+from client_sdk import _kinds, _settings
 from client_sdk._call import job, options, plan
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
@@ -165,6 +165,13 @@ def test_a_client_says_of_each_kind_of_family_what_it_gives():
     for kind, of, role in zip(kinds, (MINILM, CLASSIFIER, SPARSE), ("", "", "_sparse"), strict=True):
         assert [output.name for output in config_of(role, of).output] == [*kind.outputs, "TOKEN_COUNT"]
         assert [output.name for output in config_of("_pooling", of).output] == [*kind.outputs]
+
+
+@pytest.mark.parametrize("kind", [_kinds.DENSE, _kinds.SCORES, _kinds.SPARSE], ids=lambda kind: kind.method)
+def test_a_client_tells_the_kind_of_a_family_by_what_export_writes_into_its_last_step(kind: _kinds.Kind):
+    of = {"": MINILM, "labels": CLASSIFIER, "splade": SPARSE}[kind.mark]
+    assert _kinds.kind_of(config_of("_pooling", of).parameters) is kind
+    assert of.ensemble == of.name + kind.role
 
 
 def test_what_a_text_costs_at_most_is_read_where_it_is_written():
