@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 
 from client_sdk import LocalServer
 from tests.conftest import fill
+from tests.support.checkpoints import colbert
 from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, write_classifier, write_masked_lm
 from tests.support.checkpoints.folders import VOCABULARY, write_tokenizer
 from tests.support.servers.triton_requests import infer
@@ -47,8 +48,8 @@ def live(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family of each kind: `bert`, all-MiniLM-L6-v2; `reranker` and `splade`, a cross-encoder and sparse vectors of
-    random weights.
+    """A family of each kind: `bert`, all-MiniLM-L6-v2; `reranker`, `splade` and `colbert`, a cross-encoder, sparse
+    vectors and vectors for late interaction, of random weights.
     """
     repository, folder = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("reranker")
     shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,6 +62,9 @@ def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFac
     write_masked_lm(folder, settings, "bert.")
     write_tokenizer(folder, VOCABULARY)
     fill(repository, folder, "splade", head="splade")
+    folder = tmp_path_factory.mktemp("colbert")
+    colbert.write(folder)
+    fill(repository, folder, "colbert")
     return repository
 
 

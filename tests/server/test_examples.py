@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image
 from scipy.spatial import distance
 
-from client_sdk import Client, LocalServer
+from client_sdk import Client, LocalServer, maxsim
 from examples import classification
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
@@ -57,7 +57,7 @@ def heading_of(phrase: str) -> str:
 def test_every_example_is_short_and_listed_and_tested():
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert len(TUTORIALS) == 11
+    assert len(TUTORIALS) == 12
     for name in TUTORIALS:
         assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
         assert f"`{name}`" in listed and f'run("{name}"' in tested, name
@@ -118,6 +118,22 @@ def test_hybrid_search_joins_the_ranks_of_dense_and_sparse_vectors(run, kinds_se
             for score, one, other, entry in printed:
                 assert float(score) == pytest.approx(1 / (60 + int(one)) + 1 / (60 + int(other)), abs=1e-4)
                 assert entry and any(known.startswith(entry) for known in entries)
+
+
+def test_colbert_search_ranks_entries_by_what_the_tokens_of_a_question_find(run, kinds_server):
+    out = run("colbert_search", on=kinds_server)
+    found = re.findall(r"\n(\S.*)\n((?:  .*\n)+)", out)
+    assert [question for question, _ in found] == QUESTIONS
+    entries = [f"{heading}: {text}" for heading, text in read_faq()]
+    with Client(kinds_server.grpc_url, "colbert") as client:
+        documents = client.encode_multi(entries, input_type="document")
+        assert out.startswith(f"{len(entries)} entries are {sum(map(len, documents)):,} vectors, ")
+        for question, rows in found:
+            scores = maxsim(client.encode_multi(question, input_type="query"), documents)
+            printed = re.findall(r"^  ([\d.]+) = [-\d. ]+: (.*)", rows, re.MULTILINE)
+            best = (-scores).argsort(kind="stable")[:3]
+            assert [float(score) for score, _ in printed] == pytest.approx(scores[best].tolist(), abs=2e-3)
+            assert all(any(known.startswith(entry) for known in entries) for _, entry in printed)
 
 
 def test_classification_by_a_served_classifier_finds_the_package(run):
