@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from client_sdk import (
+    AccessDenied,
     DeadlineExceeded,
     InvalidArgument,
     ModelNotFound,
@@ -239,8 +240,8 @@ class Hanging:
         self.pool = Pool([FakeTransport(numbers) for _ in range(servers)], clock)
         self.given_up = []
 
-    def take(self, timeout=60.0):
-        turn = self.pool.take(REQUEST, timeout)
+    def take(self, timeout=60.0, patience=None):
+        turn = self.pool.take(replace(REQUEST, patience=patience), timeout)
         turn.cancel = lambda: self.given_up.append(turn)
         return turn
 
@@ -275,9 +276,10 @@ def test_a_silent_server_that_answers_when_it_is_asked_keeps_its_requests(clock)
     assert hanging.pool.look_after() == [turn.member], "it is asked again"
 
 
-def test_a_server_that_lives_and_answers_no_request_loses_them_at_half_their_time(clock):
+@pytest.mark.parametrize("times", [{"timeout": 10.0}, {"timeout": 3600.0, "patience": 10.0}])
+def test_a_server_that_lives_and_answers_no_request_loses_them_at_half_their_time(clock, times):
     hanging = Hanging(clock)
-    turn = hanging.take(timeout=10.0)
+    turn = hanging.take(**times)
     for _ in range(5):
         clock.now += 1.1
         assert hanging.given_up == []
@@ -365,6 +367,7 @@ class Ready(FakeTransport):
         super().__init__(numbers)
         self.models = models
         self.asynchronous = asynchronous
+        self.is_closed = False
         self.asked = []
 
     def query(self, query, timeout):
@@ -378,6 +381,8 @@ class Ready(FakeTransport):
     def said(self, query):
         if query.kind == "ready":
             return {"ready": query.model in self.models}
+        if query.kind == "config" and self.is_closed:
+            raise AccessDenied("the configuration")
         if query.model and query.model not in self.models:
             raise ModelNotFound(query.model)
         mark = {"splade": {"string_value": "max relu"}} if "bert_sparse" in self.models else {}
@@ -417,6 +422,15 @@ def test_a_model_is_ready_if_any_server_has_it_be_it_of_one_kind_or_another(
     for _ in servers:  # whoever's turn it is
         found = session.is_ready(Deadline(PATIENCE))
         assert (asyncio.run(found) if asynchronous else found) is expected
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(("models", "expected"), [(DENSE, True), (SPARSE, True), (["other"], False)])
+def test_a_model_is_ready_though_its_configuration_is_closed(models, expected, asynchronous, monkeypatch):
+    session, pool = pool_of([models], asynchronous, monkeypatch)
+    pool.peer._members[0].transport.is_closed = True
+    found = session.is_ready(Deadline(PATIENCE))
+    assert (asyncio.run(found) if asynchronous else found) is expected
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
