@@ -292,7 +292,7 @@ def missing_model(
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
     kind: Kind | None = None
     if _last_step(family) in names:
-        with suppress(AccessDenied):
+        with suppress(AccessDenied, ModelNotFound):
             kind = kind_of(_parameters((yield Query("config", _last_step(family)))))
     if kind is not None and family + kind.role in names and wanted in {family, f"{family}_tokens"} - names:
         return ModelNotFound(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
