@@ -70,6 +70,8 @@ def export(request: Request, step: Step) -> Path:
         print(f"{family.name} gives scores (SCORES) of {_listed(family.labels)}, by {family.activation}")
     if family.splade:
         print(f"{family.name}_sparse gives sparse vectors (INDICES, WEIGHTS) over {family.vocab_size:,} words")
+    if family.multi:
+        print(f"{family.name}_multi gives a vector of {family.token_size} numbers for each token (TOKEN_EMBEDDING)")
     weights = identity.DigestedWeights(source.weights)
     with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK

@@ -9,15 +9,22 @@ from pathlib import Path
 from export import poolings
 from export.checkpoint import google, sparse
 from export.checkpoint.checkpoint import Checkpoint
+from export.checkpoint.late_interaction import LateInteraction
 from export.checkpoint.sentence_transformers import Stage
 from export.errors import ExportError
 from export.network import network
-from export.network.architectures.encoder import Classifier, Head
+from export.network.architectures.encoder import Classifier, Head, Splade, TokenVectors
 from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
 from export.tokenizer import conversion
+
+_GIVES: dict[type[Head], str] = {
+    Classifier: "scores",
+    Splade: "sparse vectors",
+    TokenVectors: "a vector for each token",
+}
 
 HEADS = (sparse.NAME,)
 """What may be asked for instead of what a checkpoint says."""
@@ -139,13 +146,12 @@ def settled(request: Request, source: Checkpoint) -> Family:
         stages=tuple(stage.kind for stage in stages),
         stages_size=size if stages else None,
         include_prompt=defaults.include_prompt,
-        similarity=defaults.similarity,
     )
 
 
 def _with_head(request: Request, source: Checkpoint, head: Head) -> Family:
     """The settings of a family that does not give dense vectors."""
-    gives = "scores" if isinstance(head, Classifier) else "sparse vectors"
+    gives = _GIVES[type(head)]
     for option, given in (
         ("--layers", request.layers != (-1,)),
         ("--pooling", request.pooling is not None),
@@ -164,6 +170,9 @@ def _with_head(request: Request, source: Checkpoint, head: Head) -> Family:
     family = _of_any(request, source)
     if isinstance(head, Classifier):
         return replace(family, labels=head.labels, activation=source.activation)
+    if isinstance(head, TokenVectors):
+        assert source.multi
+        return _of_tokens(request, family, source.multi)
     if request.backend == "tensorrt":
         raise ExportError(
             "--backend tensorrt takes no network whose outputs are as long as its numbers say, as sparse vectors are: "
@@ -177,10 +186,26 @@ def _with_head(request: Request, source: Checkpoint, head: Head) -> Family:
     )
 
 
+def _of_tokens(request: Request, family: Family, multi: LateInteraction) -> Family:
+    """The settings of a late-interaction family."""
+    if request.backend == "tensorrt":
+        raise ExportError(
+            f"--backend tensorrt has not been tried with a vector for each token, which {request.checkpoint} gives: "
+            "give --backend onnxruntime"
+        )
+    if multi.expansion and multi.expansion.length > family.max_seq_len:
+        raise ExportError(
+            f"--max-seq-len is {family.max_seq_len}; queries of this checkpoint are filled up to "
+            f"{multi.expansion.length} tokens"
+        )
+    lengths = {name: length for name, length in multi.lengths.items() if length < family.max_seq_len}
+    return replace(family, multi=replace(multi, lengths=lengths))
+
+
 def _of_any(request: Request, source: Checkpoint) -> Family:
-    """The settings that families of vectors and of scores have alike."""
+    """The settings that families of all kinds have alike."""
     encoder, defaults = source.encoder, source.defaults
-    max_seq_len = request.max_seq_len or defaults.max_seq_len
+    max_seq_len = request.max_seq_len or source.longest
     least = conversion.least_tokens(source.tokenizer_json)
     if not least <= max_seq_len <= encoder.max_positions:
         raise ExportError(
@@ -202,6 +227,7 @@ def _of_any(request: Request, source: Checkpoint) -> Family:
         pad_to_multiple_of=_pad_to_multiple_of(request),
         truncation_side=source.truncation_side,
         split_special_tokens=source.split_special_tokens,
+        similarity=defaults.similarity,
     )
 
 

@@ -15,12 +15,12 @@ from tokenizers import Encoding, Tokenizer
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.google import GoogleWeights
 from export.errors import ExportError
-from export.network.architectures.encoder import Classifier, Splade
+from export.network.architectures.encoder import Classifier, Linear, Splade, TokenVectors
 from export.network.batches import Arrays
 from export.network.layout import REDUCTIONS
 from export.network.network import layer_indices
 from export.network.runner import Runner
-from export.network.weights import Array
+from export.network.weights import Array, Weights
 from export.sentences import docstring_sentences
 
 TOLERANCE = 1e-4
@@ -87,6 +87,8 @@ def compare(
     model, has_types = _model(source), source.encoder.types is not None
     if isinstance(source.head, Classifier):
         expected = {"logits": _logits(model, encodings, has_types)}
+    elif isinstance(source.head, TokenVectors):
+        expected = {"token_embeddings": _token_vectors(model, encodings, has_types, source.head, source.weights)}
     elif source.head:
         expected = {"weights": _sparse(model, encodings, has_types, source.head)}
         found = {"weights": _dense(found["indices"], found["weights"], source.encoder.vocab_size)}
@@ -137,7 +139,7 @@ def _model(source: Checkpoint) -> Any:
         model.load_state_dict({name: torch.from_numpy(weights.take(name, shape)) for name, shape in shapes.items()})
         return model.eval()
     kind: Any = AutoModel
-    if source.head:
+    if source.head and not isinstance(source.head, TokenVectors):
         kind = AutoModelForSequenceClassification if isinstance(source.head, Classifier) else AutoModelForMaskedLM
     return kind.from_pretrained(
         source.folder,
@@ -187,6 +189,35 @@ def _sparse(model: Any, encodings: list[Encoding], has_types: bool, splade: Spla
             x = np.log1p(x)
         vectors.append(x.max(axis=0) if splade.pooling == "max" else x.sum(axis=0))
     return np.stack(vectors)
+
+
+_TORCH = ("gelu", "leaky_relu", "relu", "sigmoid", "silu")
+"""Activations that torch.nn.functional has under the same names."""
+
+
+def _token_vectors(
+    model: Any, encodings: list[Encoding], has_types: bool, head: TokenVectors, weights: Weights
+) -> Array:
+    """As sentence-transformers' Dense and Normalize make them, one text after another: [tokens, D]."""
+    from torch import from_numpy, inference_mode, nn, tanh
+
+    def linear(layer: Linear, x: Any, shape: tuple[int, int]) -> Any:
+        bias = from_numpy(weights.take(layer.bias.name, shape[:1])) if layer.bias else None
+        return nn.functional.linear(x, from_numpy(weights.take(layer.weight.name, shape)), bias)
+
+    activations = {name: getattr(nn.functional, name) for name in _TORCH} | {"tanh": tanh, "identity": lambda x: x}
+    vectors = []
+    for result in _results(model, encodings, has_types):
+        x = result.last_hidden_state[0]
+        with inference_mode():
+            for part in head.projections:
+                shape = part.size, part.size_in
+                y = activations[part.activation](linear(part.linear, x, shape))
+                if part.adds:
+                    y = y + (linear(part.residual, x, shape) if part.residual else x)
+                x = y
+            vectors.append((nn.functional.normalize(x, dim=-1) if head.normalize else x).numpy())
+    return np.concatenate(vectors)
 
 
 def _dense(indices: npt.NDArray[np.int32], weights: Array, size: int) -> Array:

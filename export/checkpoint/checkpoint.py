@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint import cross_encoder, google, hub, sentence_transformers, sparse
+from export.checkpoint import cross_encoder, google, hub, late_interaction, sentence_transformers, sparse
 from export.checkpoint.google import GoogleWeights
+from export.checkpoint.late_interaction import LateInteraction
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.weights import SafetensorsWeights
 from export.errors import ExportError
@@ -42,9 +43,11 @@ class Checkpoint:
         defaults: How texts are encoded when a request does not say.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
-        head: What is asked for instead of dense vectors: a Classifier, for its scores, or a Splade; None for them.
+        head: What is asked for instead of dense vectors: a Classifier, for its scores, a Splade, or TokenVectors; None
+            for them.
         activation: Of a classifier, what makes scores of its logits, one of `family.ACTIVATIONS`.
         max_active_dims: Of a Splade, how many words of a vector are kept; None for all.
+        multi: Of TokenVectors, what is done with texts; None for others.
         notes: What the user should know, a line each.
     """
 
@@ -60,7 +63,13 @@ class Checkpoint:
     head: Head | None = None
     activation: str = ""
     max_active_dims: int | None = None
+    multi: LateInteraction | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Where the longest texts are cut, of whatever input_type, in tokens."""
+        return max(self.defaults.max_seq_len, *self.multi.lengths.values()) if self.multi else self.defaults.max_seq_len
 
 
 def load(
@@ -129,19 +138,27 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
     path = folder / "config.json"
     encoder, config = read_config(path)
     head: Head | None = None
-    activation, max_active_dims = "", None
+    activation, max_active_dims, late = "", None, None
     if not encoder_only:
-        if asked == sparse.NAME or sparse.is_one(modules):
+        if late_interaction.is_one(root, modules):
+            if asked:
+                raise ExportError(f"{root}: gives a vector of each token; --head {asked} is for masked language models")
+            late = late_interaction.read(root, modules, encoder)
+            head = late.head
+        elif asked == sparse.NAME or sparse.is_one(modules):
             _check_masked_lm(path)
             masked_lm = masked_lms.READERS[encoder.model_type](config, encoder)
             head, max_active_dims = sparse.read(root, modules, masked_lm)
         elif not any(module.kind == "Pooling" for module in modules) and _has_head(path):
             head = classifiers.READERS[encoder.model_type](config)
             activation = cross_encoder.activation(root, modules, config, len(head.labels))
-    defaults = sentence_transformers.read(
-        root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
-    )
-    loading = sentence_transformers.loading(modules)
+    if late:
+        defaults, loading = late.defaults, late.loading
+    else:
+        defaults = sentence_transformers.read(
+            root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
+        )
+        loading = sentence_transformers.loading(modules)
     tokens = conversion.read(
         folder,
         vocab_size=encoder.vocab_size,
@@ -149,6 +166,13 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         max_positions=encoder.max_positions,
         lowercase=loading.lowercase,
         arguments=loading.arguments,
+        markers=late.markers if late else (),
+    )
+    weights = SafetensorsWeights(
+        folder,
+        anchor=f"{encoder.words}.weight",
+        others=(*encoder.other_names, *(head.masked_lm.other_names if isinstance(head, Splade) else ())),
+        head=head.names if head else (),
     )
     return Checkpoint(
         source=source,
@@ -156,18 +180,14 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         encoder=encoder,
         settings=config.read,
         tokenizer_json=tokens.json,
-        weights=SafetensorsWeights(
-            folder,
-            anchor=f"{encoder.words}.weight",
-            others=(*encoder.other_names, *(head.masked_lm.other_names if isinstance(head, Splade) else ())),
-            head=head.names if head else (),
-        ),
+        weights=late_interaction.Weights(weights, late.folders) if late else weights,
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,
         head=head,
         activation=activation,
         max_active_dims=max_active_dims,
+        multi=late.settled(tokens, encoder) if late else None,
     )
 
 

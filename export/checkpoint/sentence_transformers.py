@@ -9,7 +9,7 @@ vectors are the mean over its tokens, as sentence-transformers has it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +23,21 @@ from export.checkpoint.transformer_settings import TransformerSettings, longest_
 from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
 from export.errors import ExportError
 
-_WORKING_MODULES = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling")
+MODEL_CONFIG = "config_sentence_transformers.json"
+
+_WORKING_MODULES = (
+    "Transformer",
+    "Pooling",
+    "Dense",
+    "LayerNorm",
+    "Normalize",
+    "Dropout",
+    "SpladePooling",
+    "MultiVectorMask",
+)
+_OTHERS = {"pylate.models.Dense.Dense": "Dense"}
+"""Classes of others that are one of these."""
+
 # In the order in which sentence-transformers joins them.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -43,7 +57,9 @@ _ACTIVATIONS = {
     "torch.nn.modules.activation.LeakyReLU": "leaky_relu",
 }
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+_OF_TOKENS = ("maxsim", "meanmaxsim")
 _TEXT_VECTOR = "sentence_embedding"
+_TOKEN_VECTOR = "token_embeddings"
 # The keys of each file that are honoured here or have no effect on vectors. sentence-transformers hands most of these
 # files to a constructor as they are, so that a key which is not known here is one that a later version gave a meaning:
 # it is refused by name.
@@ -81,10 +97,22 @@ class Module:
     Attributes:
         kind: The name of its class, without the path of the Python module, which changed between versions.
         folder: Where its files are.
+        type_name: The class with that path.
     """
 
     kind: str
     folder: Path
+    type_name: str = ""
+
+
+@dataclass(frozen=True)
+class DenseConfig:
+    """What a Dense says of itself; `shape` is [out, in]."""
+
+    shape: tuple[int, int]
+    activation: str
+    bias: bool
+    residual: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +182,8 @@ def read_modules(root: Path) -> tuple[Module, ...]:
     for entry in entries:
         json_files.check_keys(path, entry, _MODULE_KEYS, f"module {json_files.shown(entry['type'])} ")
     modules = tuple(
-        Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", ""))) for entry in entries
+        Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", "")), entry["type"])
+        for entry in entries
     )
     if not modules or modules[0].kind != "Transformer":
         raise ExportError(f"{path}: the first module is expected to be a Transformer")
@@ -186,21 +215,11 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
     if not modules:
         return Defaults(max_seq_len=longest_text(root, TransformerSettings(), max_positions))
     settings = loading(modules)
-    config_path = root / "config_sentence_transformers.json"
+    config_path = root / MODEL_CONFIG
     config = json_files.read_object(config_path, optional=True)
     json_files.check_keys(config_path, config, _MODEL_KEYS)
-    if config.get("truncate_dim") is not None:
-        raise ExportError(
-            f"{config_path}: truncate_dim is {json_files.shown(config['truncate_dim'])}, which a family has no setting "
-            "for; remove it there, and give the parameter truncate_dim in requests"
-        )
-    prompts = _prompts(config_path, config)
-    default_prompt = config.get("default_prompt_name")
-    if default_prompt is not None and (not isinstance(default_prompt, str) or default_prompt not in prompts):
-        raise ExportError(
-            f"{config_path}: default_prompt_name is {json_files.shown(default_prompt)}, which is not among its prompts "
-            f"({json_files.cut(', '.join(map(repr, prompts))) or 'there are none'})"
-        )
+    _check_own_length(config_path, config)
+    own_prompts = prompts(config_path, config)
     pooling, unsupported = _pooling(modules)
     unsupported = settings.unsupported or _unsupported_model(config) or unsupported
     width = None if unsupported else hidden_size * len(poolings.parts(pooling))
@@ -209,8 +228,8 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
         max_seq_len=longest_text(modules[0].folder, settings, max_positions),
         pooling="" if unsupported else pooling,
         normalize=normalize,
-        prompts=prompts,
-        default_prompt_name=default_prompt,
+        prompts=own_prompts,
+        default_prompt_name=_default_prompt(config_path, config, own_prompts),
         stages=stages,
         similarity=_similarity(config_path, config),
         include_prompt=_include_prompt(modules),
@@ -218,7 +237,53 @@ def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_posit
     )
 
 
+def of_tokens(
+    path: Path, config: Mapping[str, Any], own_prompts: dict[str, str], max_seq_len: int, more_keys: Collection[str]
+) -> Defaults:
+    """What `read` returns, of a checkpoint that gives a vector for each token.
+
+    Args:
+        path: Its config_sentence_transformers.json.
+        config: What that holds.
+        own_prompts: Of the checkpoint.
+        max_seq_len: Where texts are cut.
+        more_keys: What may be in the file beside the usual.
+
+    Raises:
+        ExportError: Something in it would be lost.
+    """
+    json_files.check_keys(path, config, _MODEL_KEYS | {*more_keys})
+    _check_own_length(path, config)
+    said = config.get("similarity_fn_name")
+    return Defaults(
+        max_seq_len=max_seq_len,
+        prompts=own_prompts,
+        default_prompt_name=_default_prompt(path, config, own_prompts),
+        similarity=said if said in _OF_TOKENS else _OF_TOKENS[0],  # whatever else it says, as there
+    )
+
+
+def _check_own_length(path: Path, config: Mapping[str, Any]) -> None:
+    if config.get("truncate_dim") is not None:
+        raise ExportError(
+            f"{path}: truncate_dim is {json_files.shown(config['truncate_dim'])}, which a family has no setting "
+            "for; remove it there, and give the parameter truncate_dim in requests"
+        )
+
+
+def _default_prompt(path: Path, config: Mapping[str, Any], own_prompts: Mapping[str, str]) -> str | None:
+    default = config.get("default_prompt_name")
+    if default is not None and (not isinstance(default, str) or default not in own_prompts):
+        raise ExportError(
+            f"{path}: default_prompt_name is {json_files.shown(default)}, which is not among its prompts "
+            f"({json_files.cut(', '.join(map(repr, own_prompts))) or 'there are none'})"
+        )
+    return default
+
+
 def _kind(path: Path, type_name: str) -> str:
+    if type_name in _OTHERS:
+        return _OTHERS[type_name]
     package, _, name = type_name.rpartition(".")
     if package.split(".")[0] != "sentence_transformers" or name not in _WORKING_MODULES:
         raise ExportError(
@@ -235,15 +300,20 @@ def _module_folder(path: Path, relative: str) -> Path:
     return path.parent / parts
 
 
-def _prompts(path: Path, config: dict[str, Any]) -> dict[str, str]:
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
-        raise ExportError(f"{path}: prompts is {json_files.shown(prompts)}; an object of texts by name is expected")
+def prompts(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the prompts in a config_sentence_transformers.json, by name.
+
+    Raises:
+        ExportError: They are damaged.
+    """
+    found = config.get("prompts") or {}
+    if not isinstance(found, dict) or not all(isinstance(text, str | None) for text in found.values()):
+        raise ExportError(f"{path}: prompts is {json_files.shown(found)}; an object of texts by name is expected")
     try:
-        json.dumps(prompts, ensure_ascii=False).encode()
+        json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ExportError(f"{path}: prompts holds half of a surrogate pair, which is no text") from None
-    return {name: text or "" for name, text in prompts.items()}
+    return {name: text or "" for name, text in found.items()}
 
 
 def _unsupported_model(config: dict[str, Any]) -> str | None:
@@ -300,13 +370,16 @@ def _after_pooling(modules: tuple[Module, ...], width: int | None) -> tuple[tupl
     stages: list[Stage] = []
     for module in modules[1:]:
         if module.kind == "Normalize":
-            stages.append(_normalize(module.folder))
+            check_normalize(module.folder)
+            stages.append(Stage("normalize"))
         elif module.kind in ("Dense", "LayerNorm"):
             stages.append((_dense if module.kind == "Dense" else _layer_norm)(module.folder, width))
             width = len(stages[-1].arrays["weight"])
         elif module.kind == "SpladePooling":
             if len(modules) > 2 or module is not modules[1]:
                 raise ExportError(f"{module.folder}: a SpladePooling is expected behind a Transformer alone")
+        elif module.kind == "MultiVectorMask":
+            raise ExportError(f"{module.folder}: a MultiVectorMask is for vectors of tokens, of a MultiVectorEncoder")
         elif module.kind != "Dropout" and not (module.kind == "Pooling" and module is modules[1]):
             raise ExportError(f"{module.folder}: a {module.kind} is expected at the start of modules.json only")
     normalize = bool(stages) and stages[-1].kind == "normalize"
@@ -315,11 +388,17 @@ def _after_pooling(modules: tuple[Module, ...], width: int | None) -> tuple[tupl
     return tuple(stages), normalize
 
 
-def _normalize(folder: Path) -> Stage:
+def check_normalize(folder: Path, of_tokens: bool = False) -> None:
+    """Refuse a Normalize of another vector than that of a text, or those of its tokens.
+
+    Raises:
+        ExportError: It is one, or says what would be lost.
+    """
     config = json_files.read_object(folder / "config.json", optional=True)
     json_files.check_keys(folder / "config.json", config, _NORMALIZE_KEYS)
-    _check_text_vector(folder, config)
-    return Stage("normalize")
+    if of_tokens:  # where a file is silent, it is a text's vector that is meant, and there is none
+        config = {"module_input_name": _TEXT_VECTOR, **config}
+    _check_vector(folder, config, of_tokens)
 
 
 def _layer_norm(folder: Path, width: int | None) -> Stage:
@@ -328,15 +407,37 @@ def _layer_norm(folder: Path, width: int | None) -> Stage:
     json_files.check_keys(path, config, _LAYER_NORM_KEYS)
     size = _size(path, config, "dimension")
     _check_width(path, "dimension", size, width)
-    weights = _weights(folder)
+    weights = module_weights(folder)
     return Stage("layer_norm", {name: weights.take(f"norm.{name}", (size,)) for name in ("weight", "bias")})
 
 
 def _dense(folder: Path, width: int | None) -> Stage:
+    config, weights = dense_config(folder, width), module_weights(folder)
+    arrays = {"weight": weights.take("linear.weight", config.shape)}
+    if config.bias:
+        arrays["bias"] = weights.take("linear.bias", config.shape[:1])
+    if not config.residual:
+        return Stage(config.activation, arrays)
+    if config.shape[0] != config.shape[1]:
+        arrays["residual"] = weights.take("residual.weight", config.shape)
+    return Stage(f"{config.activation}+residual", arrays)
+
+
+def dense_config(folder: Path, width: int | None, of_tokens: bool = False) -> DenseConfig:
+    """Read the config.json of a Dense.
+
+    Args:
+        folder: Of the module.
+        width: Length of the vectors before it; None where nobody knows.
+        of_tokens: Whether it is done to tokens' vectors, and not to that of a text.
+
+    Raises:
+        ExportError: It is damaged, or something in it would be lost.
+    """
     path = folder / "config.json"
     config = json_files.read_object(path)
     json_files.check_keys(path, config, _DENSE_KEYS)
-    _check_text_vector(folder, config)
+    _check_vector(folder, config, of_tokens)
     shape = _size(path, config, "out_features"), _size(path, config, "in_features")
     _check_width(path, "in_features", shape[1], width)
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
@@ -344,18 +445,17 @@ def _dense(folder: Path, width: int | None) -> Stage:
         raise ExportError(
             f"{path}: activation_function is {json_files.shown(activation)}; export works for {', '.join(_ACTIVATIONS)}"
         )
-    weights = _weights(folder)
-    arrays = {"weight": weights.take("linear.weight", shape)}
-    if config.get("bias", True):
-        arrays["bias"] = weights.take("linear.bias", shape[:1])
-    if not config.get("use_residual"):
-        return Stage(_ACTIVATIONS[activation], arrays)
-    if shape[0] != shape[1]:
-        arrays["residual"] = weights.take("residual.weight", shape)
-    return Stage(f"{_ACTIVATIONS[activation]}+residual", arrays)
+    return DenseConfig(
+        shape, _ACTIVATIONS[activation], bool(config.get("bias", True)), bool(config.get("use_residual"))
+    )
 
 
-def _weights(folder: Path) -> SafetensorsWeights:
+def module_weights(folder: Path) -> SafetensorsWeights:
+    """Return the weights of a module.
+
+    Raises:
+        ExportError: There are none as safetensors.
+    """
     if not (folder / ONE_FILE).is_file():
         raise ExportError(
             f"{folder}: there is no {ONE_FILE}, and pickle files are refused; where the checkpoint is "
@@ -376,9 +476,10 @@ def _size(path: Path, config: dict[str, Any], key: str) -> int:
     return size
 
 
-def _check_text_vector(folder: Path, config: dict[str, Any]) -> None:
+def _check_vector(folder: Path, config: dict[str, Any], of_tokens: bool) -> None:
+    working = _TOKEN_VECTOR if of_tokens else _TEXT_VECTOR
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, _TEXT_VECTOR):
+        if config.get(key) not in (None, working):
             raise ExportError(
-                f"{folder / 'config.json'}: {key} is {json_files.shown(config[key])}; export works for {_TEXT_VECTOR!r}"
+                f"{folder / 'config.json'}: {key} is {json_files.shown(config[key])}; export works for {working!r}"
             )

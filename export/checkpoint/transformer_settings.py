@@ -37,6 +37,9 @@ _KEYS = {
     "unpad_inputs",
     *(f"{part}_{kind}" for part in ("config", "model", "processor", "tokenizer") for kind in ("args", "kwargs")),
 }
+LATE_INTERACTION = ("query_length", "document_length", "query_expansion")
+"""Keys of those that give a vector for each token."""
+
 _CONFIG_ARGUMENTS = _FETCHING | {"attn_implementation", "output_attentions", "output_hidden_states", "use_cache"}
 _MODEL_ARGUMENTS = _CONFIG_ARGUMENTS | {
     "add_pooling_layer",
@@ -64,6 +67,7 @@ class TransformerSettings:
         unsupported: What it has the network put out, if not the vectors of its tokens, and else None.
         unsupported_scores: The same, if not the scores of a classifier.
         unsupported_logits: The same, if not the logits of a masked language model.
+        late_interaction: What the file holds of `LATE_INTERACTION`.
     """
 
     lowercase: bool = False
@@ -71,10 +75,11 @@ class TransformerSettings:
     unsupported: str | None = None
     unsupported_scores: str | None = None
     unsupported_logits: str | None = None
+    late_interaction: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(folder: Path) -> TransformerSettings:
-    """Read the settings in the folder of a Transformer.
+def read(folder: Path, *, late_interaction: bool = False) -> TransformerSettings:
+    """Read the settings in the folder of a Transformer; with `late_interaction`, of one that may have such keys.
 
     Raises:
         ExportError: The file is damaged, or sets something that would be lost.
@@ -86,7 +91,7 @@ def read(folder: Path) -> TransformerSettings:
     else:
         return TransformerSettings()
     given = {key: value for key, value in settings.items() if value not in (None, {})}
-    json_files.check_keys(path, given, _KEYS)
+    json_files.check_keys(path, given, {*_KEYS, *LATE_INTERACTION} if late_interaction else _KEYS)
     for names, known, advice in (
         (("config_args", "config_kwargs"), _CONFIG_ARGUMENTS, "set it in config.json, and remove it there"),
         (("model_args", "model_kwargs"), _MODEL_ARGUMENTS, "save the network as it is with it, and remove it there"),
@@ -104,6 +109,7 @@ def read(folder: Path) -> TransformerSettings:
         unsupported=_unsupported(path, given, _VECTORS),
         unsupported_scores=_unsupported(path, given, _SCORES),
         unsupported_logits=_unsupported(path, given, _LOGITS),
+        late_interaction={key: settings[key] for key in LATE_INTERACTION if key in settings},
     )
 
 

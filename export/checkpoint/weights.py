@@ -88,6 +88,20 @@ class SafetensorsWeights:
         """Say whether there is a weight of this name (without prefix)."""
         return self._find(name) is not None
 
+    def shape(self, name: str, axes: int) -> tuple[int, ...]:
+        """Return the shape of the weight `name`, which has so many axes.
+
+        Raises:
+            ExportError: It is missing, or has another number of them.
+        """
+        found = self._find(name)
+        if found is not None:
+            with _open(self._stored[found.name]) as file:
+                shape = tuple(file.get_slice(found.name).get_shape())
+            if len(shape) == axes:
+                return shape
+        raise ExportError(f"{self._where}: weight {self._prefix + name!r} of {axes} axes is missing")
+
     def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the weight `name` (without prefix) as a float32 array of `shape`.
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from export.network.architectures.encoder import Disentangled, Layer, Linear
 from export.network.distances import Distances, band, deberta_rows, t5_buckets
+from export.network.layout import FLOAT, LOWEST
 from export.network.parts import Parts
 from export.network.weights import Array, matrix
 
@@ -25,8 +26,10 @@ LONG = 1024
 class Attention:
     """Writes the attention of each layer: tokens [..., H] to [..., heads * width], not projected yet."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, silent: bool = False) -> None:
+        """`silent`: whether there are tokens that nobody attends to, see `encoder.TokenVectors`."""
         self._parts = parts
+        self._silent = silent
         self._g, self._encoder, self._layout = parts.g, parts.encoder, parts.layout
         by_distance = self._encoder.relative_bias or self._encoder.disentangled
         self._in_blocks = self._layout.in_blocks and not by_distance and self._encoder.max_positions > LONG
@@ -53,8 +56,9 @@ class Attention:
             scores = g.widen(g.op("MatMul", query, g.op("Transpose", key, perm=[0, 1, 3, 2])))
             if encoder.disentangled:
                 scores = self._with_positions(layer, scores, query, key, scale)
-            shares = g.narrow(g.op("Softmax", g.op("Add", scores, self._mask(layer.window)), axis=-1))
-            context = g.op("MatMul", shares, value)
+            mask = self._mask(layer.window)
+            shares = g.narrow(g.op("Softmax", g.op("Add", scores, mask), axis=-1))
+            context = self._seen(layer, g.op("MatMul", shares, value), mask)
         context = g.op("Transpose", context, perm=[0, 2, 1, 3])  # [rows, longest, heads, width]
         return self._layout.from_rows(context, self._heads * encoder.width)
 
@@ -172,9 +176,18 @@ class Attention:
                 mask = g.op("Add", mask, band(g, rows, columns, layer.window))
             scores = g.widen(g.op("MatMul", queries, keys))
             shares = g.narrow(g.op("Softmax", g.op("Add", scores, mask), axis=-1))
-            return g.op("Concat", context, g.op("MatMul", shares, values), axis=2)
+            return g.op("Concat", context, self._seen(layer, g.op("MatMul", shares, values), mask), axis=2)
 
         return g.loop(g.op("Squeeze", rounds), g.op("Slice", query, zero, zero, g.constant([2])), one_block)
+
+    def _seen(self, layer: Layer, context: str, mask: str) -> str:
+        """What tokens attended to; zero for one that sees none to attend to, as torch has it."""
+        if not self._silent or layer.window is None:
+            return context
+        g = self._g
+        nearest = g.op("ReduceMax", mask, g.constant([3]), keepdims=1)
+        sees = g.op("Cast", g.op("Greater", nearest, g.constant(LOWEST / 2, np.float32)), to=FLOAT)
+        return g.op("Mul", context, g.narrow(sees))
 
     def _with_positions(self, layer: Layer, scores: str, query: str, key: str, scale: int) -> str:
         """DeBERTa's scores: those of contents, and what contents and relative positions have to do with each other."""

@@ -103,5 +103,8 @@ class Layout(Protocol):
     def highest(self, x: str, size: int) -> str:
         """The same maximum, `LOWEST` over nothing."""
 
+    def write_tokens(self, features: str, size: int) -> None:
+        """Declare `token_embeddings` of FP32 `features`, `size` long."""
+
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """Declare `token_embeddings`, and `pooled` with these reductions, of FP32 `features`, `size` long."""

@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from export.errors import ExportError
 from export.network import padded, padding_free
-from export.network.architectures.encoder import Classifier, Convolution, Encoder, Head, Layer, Splade
+from export.network.architectures.encoder import Classifier, Convolution, Encoder, Head, Layer, Splade, TokenVectors
 from export.network.attention import Attention
 from export.network.graph import Graph
 from export.network.layout import INT32, INT64, REDUCTIONS, Layout, limits
@@ -26,6 +26,9 @@ from export.network.weights import Weights
 
 # Words of the vocabulary whose logits are made at once: so many that products are fast, and [tokens, words] is small.
 _VOCABULARY_BLOCK = 4096
+
+# Of a vector that is normalised, as torch has it.
+_LEAST_LENGTH = 1e-12
 
 
 def layer_indices(layers: Sequence[int], count: int) -> list[int]:
@@ -67,7 +70,8 @@ def build(
         reductions: What `pooled` has, in this order: all of `layout.REDUCTIONS`, and any of `MORE_REDUCTIONS`.
         prompts_apart: Whether pooling_mask may be `layout.PROMPT`.
         head: What is asked for instead of vectors: of a Classifier `logits` FP32 [rows, labels]; of a Splade `indices`
-            INT32 and `weights` FP32 [rows, active], the heaviest first, padded with -1 and 0 to the row that has most.
+            INT32 and `weights` FP32 [rows, active], the heaviest first, padded with -1 and 0 to the row that has most;
+            of TokenVectors `token_embeddings` alone.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
@@ -75,11 +79,13 @@ def build(
     form = padded if is_padded else padding_free
     g = Graph(encoder.model_type, half)
     layout: Layout = (padded.Padded if is_padded else padding_free.PaddingFree)(g, encoder, prompts_apart)
-    network = _Network(Parts(g, encoder, weights, layout))
+    network = _Network(Parts(g, encoder, weights, layout), isinstance(head, TokenVectors) and head.silent)
     if isinstance(head, Classifier):
         network.write_logits(head)
-    elif head:
+    elif isinstance(head, Splade):
         network.write_sparse(head)
+    elif head:
+        network.write_token_vectors(head)
     else:
         network.write(layers, pooler, reductions)
     ranges = limits(encoder, prompts_apart)
@@ -98,10 +104,10 @@ def build(
 class _Network:
     """The parts of an encoder in a graph: embeddings, layers, pooler."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, silent: bool = False) -> None:
         self._parts = parts
         self._g, self._encoder, self._layout = parts.g, parts.encoder, parts.layout
-        self._attention = Attention(parts)
+        self._attention = Attention(parts, silent)
 
     def write(self, layers: Sequence[int], pooler: bool, reductions: Sequence[str]) -> None:
         """Write everything from the inputs to the outputs."""
@@ -170,6 +176,24 @@ class _Network:
         g.output("indices", indices, np.int32, [layout.rows, "active"])
         weights = g.op("Add", weights, g.op("Add", layout.spoiled, spoiled))
         g.output("weights", weights, np.float32, [layout.rows, "active"])
+
+    def write_token_vectors(self, head: TokenVectors) -> None:
+        """Write everything from the inputs to a vector of late interaction for each token."""
+        g, parts = self._g, self._parts
+        x = self._states(self._encoder.num_hidden_layers)[-1]
+        for part in head.projections:
+            y = parts.activation(part.activation, parts.linear(part.linear, x, part.size_in, part.size))
+            if part.adds:
+                beside = parts.linear(part.residual, x, part.size_in, part.size) if part.residual else x
+                y = g.op("Add", y, beside)
+            x = y
+        g.scope("tokens")
+        x = g.widen(x)
+        if head.normalize:
+            length = g.op("ReduceL2", x, g.constant([-1]), keepdims=1)
+            x = g.op("Div", x, g.op("Max", length, g.constant(_LEAST_LENGTH, np.float32)))
+        sizes = [self._encoder.hidden_size, *(part.size for part in head.projections)]
+        self._layout.write_tokens(x, sizes[-1])
 
     def _log1p_relu(self, x: str, logs: int) -> str:
         g = self._g

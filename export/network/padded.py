@@ -152,13 +152,24 @@ class Padded:
         x = g.op("Where", pooled, x, g.constant(LOWEST, np.float32))
         return g.op("ReduceMax", x, g.constant([1]), keepdims=0)
 
+    def write_tokens(self, features: str, size: int) -> None:
+        """From [N, S, size]."""
+        self._tokens(features, size)
+
+    def _tokens(self, features: str, size: int) -> tuple[str, str]:
+        """What is put out for tokens, and what stands where there is none: [N, 1, 1]."""
+        g = self._g
+        last_axis = g.constant([2])
+        outside = g.op("Unsqueeze", self.spoiled, last_axis)
+        tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, outside)
+        g.output("token_embeddings", tokens, np.float32, ["N", "S", size])
+        return tokens, outside
+
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [N, S, size]."""
         g = self._g
         last_axis, middle = g.constant([2]), g.constant([1])
-        outside = g.op("Unsqueeze", self.spoiled, last_axis)
-        tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, outside)
-        g.output("token_embeddings", tokens, np.float32, ["N", "S", size])
+        tokens, outside = self._tokens(features, size)
 
         # All but the maximum in one product of [N, 3, S] (or more) and [N, S, D].
         weight, least = g.op("Cast", self._pooled, to=FLOAT), g.constant(1, np.float32)

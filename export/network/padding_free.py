@@ -220,11 +220,14 @@ class PaddingFree:
         pooled = g.op("Cast", g.op("Unsqueeze", self._pooled, g.constant([2])), to=FLOAT)
         return g.op("ReduceSum", g.op("Mul", states, pooled), g.constant([1]), keepdims=0)
 
-    def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
+    def write_tokens(self, features: str, size: int) -> None:
         """From [T, size]."""
+        self._tokens(features, size)
+
+    def _tokens(self, features: str, size: int) -> str:
+        """What is put out for tokens, [T, size], and behind it rows T and T + 1, for places without a token."""
         g = self._g
         zero, one = g.constant(0), g.constant(1)
-        # Rows T and T + 1, for places without a token.
         outside = g.constant(np.repeat([[0], [np.nan]], size, axis=1), np.float32)
         padded = g.op("Concat", features, outside, axis=0)
 
@@ -239,7 +242,12 @@ class PaddingFree:
         place = g.op("Gather", self._place, g.constant(_IDS))
         token = g.op("ScatterElements", g.op("Gather", self._outside, row), place, order, axis=0)
         g.output("token_embeddings", g.op("Gather", padded, token), np.float32, ["K", size])
+        return padded
 
+    def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
+        """From [T, size]."""
+        g = self._g
+        padded = self._tokens(features, size)
         states = self._in_rows(padded)
         middle = g.constant([1])
         sums = self._sums(states)

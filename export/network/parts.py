@@ -45,7 +45,7 @@ class Parts:
         return g.narrow(g.op("LayerNormalization", g.widen(x), scale, *bias, axis=-1, epsilon=norm.epsilon))
 
     def activation(self, name: str, x: str) -> str:
-        """Return one of transformers' ACT2FN; `gelu` is the erf form."""
+        """Return one of transformers' ACT2FN or of torch's modules; `gelu` is the erf form."""
         g = self.g
         if name == "gelu":
             return g.op("Gelu", x)
@@ -53,7 +53,9 @@ class Parts:
             return g.op("Gelu", x, approximate="tanh")
         if name in ("silu", "swish"):
             return g.op("Mul", x, g.op("Sigmoid", x))
-        return g.op({"relu": "Relu", "tanh": "Tanh"}[name], x)
+        if name == "identity":
+            return x
+        return g.op({"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "leaky_relu": "LeakyRelu"}[name], x)
 
 
 def suffix(layer: Linear) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -86,11 +87,15 @@ def step_settings(family: Family) -> dict[str, str]:
 
 def _ensemble(config: ModelConfig, family: Family) -> None:
     _for_clients(config, family)
-    _, encoder, pooling = config.ensemble_scheduling.step
-    for tensors in (encoder.output_map, pooling.input_map):
-        tensors.clear()
-        for name in _pooling_inputs(family):
-            tensors[name] = name
+    tokenizer, encoder, pooling = config.ensemble_scheduling.step
+    encoder.output_map.clear()
+    pooling.input_map.clear()
+    for name in _pooling_inputs(family):
+        pooling.input_map[name] = name
+        if name not in tokenizer.output_map:
+            encoder.output_map[name] = name
+    if family.multi:
+        config.input[0].dims[:] = [1]  # no pairs
     if _answers(family):
         counts = config.output[1]
         pooling.output_map.clear()
@@ -127,10 +132,16 @@ def _tokenizer(config: ModelConfig, family: Family) -> None:
         ("truncation_side", family.truncation_side, "right"),
         ("split_special_tokens", json.dumps(family.split_special_tokens), "false"),
         ("include_prompt", json.dumps(family.include_prompt), "true"),
+        ("lengths", json.dumps(family.multi.lengths if family.multi else {}), "{}"),
+        ("expansion", json.dumps(_expansion(family)), "null"),
     ):
         config.parameters.pop(name, None)
         if value != usual:
             set_parameters(config.parameters, **{name: value})
+
+
+def _expansion(family: Family) -> dict[str, int | bool] | None:
+    return asdict(family.multi.expansion) if family.multi and family.multi.expansion else None
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:
@@ -148,7 +159,12 @@ def _pooling(config: ModelConfig, family: Family) -> None:
 
 
 def _pooling_inputs(family: Family) -> dict[str, list[int]]:
-    """What the pooling reads of the network's outputs: all but the tokens'."""
+    """What the pooling reads: the network's outputs, of which those of tokens are for a late-interaction family alone.
+
+    There it reads too what tokens these are.
+    """
+    if family.multi:
+        return {**family.outputs, "input_ids": [-1], "attention_mask": [-1]}
     return {name: dims for name, dims in family.outputs.items() if name != "token_embeddings"}
 
 
@@ -156,6 +172,8 @@ def _answers(family: Family) -> dict[str, list[int]]:
     """What a family that does not give dense vectors answers instead."""
     if family.splade:
         return {"INDICES": [-1], "WEIGHTS": [-1]}
+    if family.multi:
+        return {"TOKEN_EMBEDDING": [-1, family.token_size], "ATTENTION_MASK": [-1]}
     return {"SCORES": [len(family.labels)]} if family.labels else {}
 
 
@@ -169,6 +187,17 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
         set_parameters(config.parameters, splade=family.splade, dimension=str(family.vocab_size))
         if family.max_active_dims:
             set_parameters(config.parameters, max_active_dims=str(family.max_active_dims))
+        return
+    if family.multi:
+        set_parameters(
+            config.parameters, multi=family.multi.made, dimension=str(family.token_size), similarity=family.similarity
+        )
+        if family.multi.skip_ids:
+            set_parameters(
+                config.parameters,
+                skip_ids=json.dumps(family.multi.skip_ids),
+                skip_types=json.dumps(family.multi.skip_types),
+            )
         return
     set_parameters(
         config.parameters,

@@ -27,6 +27,8 @@ TOKEN_BUDGET = 384
 GRAPH_TEXTS = (1, 2, 4, 8)
 GRAPH_TOKENS = 128
 
+_INTEGERS = {"indices", "INDICES", "ATTENTION_MASK", *INPUTS}
+
 _FP32 = model_config_pb2.TYPE_FP32
 _INT32 = model_config_pb2.TYPE_INT32
 
@@ -140,8 +142,8 @@ def set_tensors(tensors, dims_of: dict[str, list[int]]) -> None:  # type: ignore
 
 
 def data_type(name: str) -> model_config_pb2.DataType:
-    """Of what a network or a pooling puts out."""
-    return _INT32 if name in ("indices", "INDICES") else _FP32
+    """Of what a network puts out, or a pooling reads or puts out."""
+    return _INT32 if name in _INTEGERS else _FP32
 
 
 def set_parameters(parameters: MutableMapping[str, model_config_pb2.ModelParameter], **values: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from export import poolings
+from export.checkpoint.late_interaction import LateInteraction
 from export.network.layout import REDUCTIONS
 from export.tensorrt.profiles import Profile
 
@@ -20,7 +21,10 @@ SCORES_ROLES = ("", *STEPS)
 SPARSE_ROLES = ("_sparse", *STEPS)
 """Of a family of sparse vectors."""
 
-ALL_ROLES = ("", "_tokens", "_sparse", *STEPS)
+MULTI_ROLES = ("_multi", *STEPS)
+"""Of a late-interaction family, which gives a vector for each token."""
+
+ALL_ROLES = ("", "_tokens", "_sparse", "_multi", *STEPS)
 
 BACKENDS = ("python", "onnxruntime", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -68,6 +72,7 @@ class Family:
         vocab_size: Of such a family, the length of a vector.
         max_active_dims: Of such a family, how many words of a vector are kept where a request does not say; None for
             all.
+        multi: Of a late-interaction family, what it does with texts; None for others.
     """
 
     name: str
@@ -98,11 +103,12 @@ class Family:
     splade: str = ""
     vocab_size: int = 0
     max_active_dims: int | None = None
+    multi: LateInteraction | None = None
 
     @property
     def token_size(self) -> int:
         """Length of a token vector, D."""
-        return self.hidden_size * len(self.layers)
+        return self.multi.dimension if self.multi else self.hidden_size * len(self.layers)
 
     @property
     def dimension(self) -> int:
@@ -116,6 +122,8 @@ class Family:
             return {"indices": [-1], "weights": [-1]}
         if self.labels:
             return {"logits": [len(self.labels)]}
+        if self.multi:
+            return {"token_embeddings": [-1, self.token_size]}
         outputs = {"token_embeddings": [-1, self.token_size], "pooled": [len(self.reductions), self.token_size]}
         return outputs | ({"pooler_output": [self.hidden_size]} if self.pooler else {})
 
@@ -126,7 +134,8 @@ class Family:
 
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
-        return {self.name + role: TEMPLATE_NAME + role.removesuffix("_sparse") for role in self.roles}
+        template = dict.fromkeys((SPARSE_ROLES[0], MULTI_ROLES[0]), "")  # of ensembles through all the steps
+        return {self.name + role: TEMPLATE_NAME + template.get(role, role) for role in self.roles}
 
     @property
     def ensemble(self) -> str:
@@ -136,7 +145,8 @@ class Family:
     @property
     def roles(self) -> tuple[str, ...]:
         """Which models there are, the ensemble through all the steps first."""
-        return SPARSE_ROLES if self.splade else SCORES_ROLES if self.labels else ROLES
+        kinds = ((self.splade, SPARSE_ROLES), (self.labels, SCORES_ROLES), (self.multi, MULTI_ROLES))
+        return next((roles for is_one, roles in kinds if is_one), ROLES)
 
 
 def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:

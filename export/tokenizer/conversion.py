@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import AddedToken, Tokenizer, normalizers
 
 from export import json_files
 from export.errors import ExportError
@@ -48,11 +49,20 @@ class TokenizerSource:
         json: The text of a tokenizer.json, without truncation or padding.
         truncation_side: Where a text that is too long loses tokens, `right` or `left`.
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
+        mask_token: What stands for a token that is hidden; where there is none, the one at the end of a text, or None.
+        pads: On which side it pads, and the token type there.
     """
 
     json: str
     truncation_side: str = "right"
     split_special_tokens: bool = False
+    mask_token: str | None = None
+    pads: tuple[str, int] = ("right", 0)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Of its tokens."""
+        return Tokenizer.from_str(self.json).get_vocab(with_added_tokens=True)
 
 
 def read(
@@ -63,6 +73,7 @@ def read(
     max_positions: int,
     lowercase: bool = False,
     arguments: Mapping[str, Any] | None = None,
+    markers: Sequence[str] = (),
 ) -> TokenizerSource:
     """Return the tokenizer in `folder`.
 
@@ -73,6 +84,7 @@ def read(
         max_positions: Rows of the position embeddings; the reference cuts texts there at the latest.
         lowercase: Lower-case texts first, whatever the tokenizer does (sentence-transformers' `do_lower_case`).
         arguments: What sentence-transformers hands to AutoTokenizer beside the folder.
+        markers: What stands before texts and should be one token each, if there is such a one.
 
     Raises:
         ExportError: There is no tokenizer, it is damaged, one that transformers cannot load or that the server cannot
@@ -95,6 +107,7 @@ def read(
     theirs = _load(folder, sources, settings, dict(arguments or {}))
     if lowercase:
         _lowercase_first(theirs.backend_tokenizer)
+    _make_special(theirs, markers)
     if "added_tokens_decoder" in options:  # transformers then leaves the older file alone
         with refusing(folder / _CONFIG, "added_tokens_decoder is damaged"):
             added = {token["content"]: int(index) for index, token in options["added_tokens_decoder"].items()}
@@ -222,7 +235,13 @@ def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_p
         theirs.model_max_length = min(theirs.model_max_length, max_positions)
         check.compare(source.parent, tokenizer, theirs, max_seq_len, truncation_side)
     tokenizer.no_truncation()
-    return TokenizerSource(tokenizer.to_str(), truncation_side, split_special_tokens)
+    return TokenizerSource(
+        tokenizer.to_str(),
+        truncation_side,
+        split_special_tokens,
+        mask_token=theirs.mask_token or theirs.eos_token,
+        pads=(str(theirs.padding_side), int(theirs.pad_token_type_id)),
+    )
 
 
 def _check_vocabulary(source: Path, theirs: Any) -> None:
@@ -273,6 +292,19 @@ def _lowercase_first(tokenizer: Tokenizer) -> None:
         steps = [tokenizer.normalizer]
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+
+
+def _make_special(tokenizer: Any, markers: Sequence[str]) -> None:
+    """Make special tokens of markers that the tokenizer has and would cut up, as sentence-transformers does.
+
+    A marker is looked for with the blank behind it, and without.
+    """
+    known = tokenizer.get_vocab()
+    found = (next((part for part in (marker, *marker.split()[:1]) if part in known), None) for marker in markers)
+    tokens = [token for token in found if token and token.strip() and tokenizer.tokenize(token) != [token]]
+    if tokens:
+        added = [AddedToken(token, normalized=False, special=True) for token in tokens]
+        tokenizer.add_special_tokens({"additional_special_tokens": added})
 
 
 def _check_ids(path: Path, tokenizer: Tokenizer, vocab_size: int) -> None:

@@ -45,7 +45,7 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
         try:
             tokenizer_file.TokenizerFile(tokenizer_json, settings)
             step = tokenizer_file.TokenizerFile(
-                tokenizer_json, {**settings, "prompts": "{}", "default_prompt_name": ""}
+                tokenizer_json, {**settings, "prompts": "{}", "default_prompt_name": "", "lengths": "{}"}
             )
             for inputs in (texts, pairs):
                 # Where nothing is put around a text, one of characters that are no tokens has none, and is refused.

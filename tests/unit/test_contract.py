@@ -30,7 +30,8 @@ from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest, Query
 from client_sdk.bert_as_service import _arguments as bert_as_service
 from export import poolings
-from export.checkpoint import cross_encoder, sentence_transformers
+from export.checkpoint import cross_encoder, late_interaction, sentence_transformers
+from export.checkpoint.late_interaction import Expansion, LateInteraction
 from export.network import layout
 from export.repository import configs, encoder_config, family
 from perf import serving, texts
@@ -160,9 +161,15 @@ def test_activations_are_the_same_in_the_same_order():
 
 def test_a_client_says_of_each_kind_of_family_what_it_gives():
     pooling = step("pooling")
-    kinds = (pooling["embedding"].Embedding, pooling["scores"].Scores, pooling["sparse"].Sparse)
+    kinds = (
+        pooling["embedding"].Embedding,
+        pooling["scores"].Scores,
+        pooling["sparse"].Sparse,
+        pooling["multi"].Multi,
+    )
     assert {*kinds[0].outputs, *kinds[1].outputs} == {*peer._OUTPUTS}
-    for kind, of, role in zip(kinds, (MINILM, CLASSIFIER, SPARSE), ("", "", "_sparse"), strict=True):
+    for kind, of, role in zip(kinds, KINDS, ("", "", "_sparse", "_multi"), strict=True):
+        assert of.ensemble == of.name + role
         assert [output.name for output in config_of(role, of).output] == [*kind.outputs, "TOKEN_COUNT"]
         assert [output.name for output in config_of("_pooling", of).output] == [*kind.outputs]
 
@@ -175,7 +182,7 @@ def test_a_client_tells_the_kind_of_a_family_by_what_export_writes_into_its_last
 
 
 def test_what_a_text_costs_at_most_is_read_where_it_is_written():
-    for kind in (MINILM, CLASSIFIER, SPARSE):
+    for kind in KINDS:
         for role in kind.roles:
             if role in ("_encoder", "_pooling"):  # which no client asks for answers
                 continue
@@ -218,6 +225,12 @@ EVERYTHING = replace(
 )
 CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
 SPARSE = replace(EVERYTHING, splade="max relu", vocab_size=9, max_active_dims=5)
+MULTI = replace(
+    EVERYTHING,
+    similarity="maxsim",
+    multi=LateInteraction(8, "identity normalize", {"query": 9}, Expansion(4, 9), skip_ids=(1, 2)),
+)
+KINDS = (EVERYTHING, CLASSIFIER, SPARSE, MULTI)
 
 
 @pytest.mark.parametrize(
@@ -242,15 +255,14 @@ def test_serve_suggests_what_the_family_that_it_serves_can_do(tmp_path: Path, of
 
 @pytest.mark.parametrize("role", [f"_{name}" for name in step_models.STEPS])
 def test_a_step_reads_the_settings_that_export_writes(role):
-    written = {key for of in (EVERYTHING, CLASSIFIER, SPARSE) for key in config_of(role, of).parameters}
+    written = {key for of in KINDS for key in config_of(role, of).parameters}
     read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
-    of_clients = {"dimension", "labels", "layers", "similarity", "splade"} if role == "_pooling" else set()
-    assert read | of_clients == written
+    of_clients = {"dimension", "layers", "similarity", *step("pooling")["model"].KINDS}
+    assert read | (of_clients if role == "_pooling" else set()) == written
 
 
 def test_a_client_reads_settings_that_export_writes():
-    kinds = (EVERYTHING, CLASSIFIER, SPARSE)
-    written = {n for role in ("_tokenizer", "_pooling") for of in kinds for n in config_of(role, of).parameters}
+    written = {n for role in ("_tokenizer", "_pooling") for of in KINDS for n in config_of(role, of).parameters}
     read = keys_read(SDK, "parameters") | keys_read(SDK / "_call", "parameters")
     assert {"dimension", "layers", "max_seq_len", "prompts", "default_prompt_name"} <= read
     assert read <= written | {*step("tokenizer")["request_parameters"].TYPES}  # a request's are read too
@@ -302,7 +314,7 @@ def test_pairs_are_cut_in_the_same_ways():
 
 
 def test_texts_are_of_the_same_kinds():
-    assert (*step("tokenizer")["tokenizer_file"].INPUT_TYPES,) == options.INPUT_TYPES
+    assert (*step("tokenizer")["tokenizer_file"].INPUT_TYPES,) == options.INPUT_TYPES == late_interaction.INPUT_TYPES
 
 
 # what the steps say each for itself

@@ -186,7 +186,50 @@ class Splade:
         return self.masked_lm.names
 
 
-Head = Classifier | Splade
+@dataclass(frozen=True)
+class Projection:
+    """What is done to each token's vector behind the encoder: sentence-transformers' Dense.
+
+    Attributes:
+        linear: Its linear layer.
+        size_in: Length of the vectors that it takes.
+        size: Of those that it gives.
+        activation: Behind it, as `parts.Parts.activation` has them.
+        adds: Whether its input is added to what it gives.
+        residual: The linear layer, without a bias, that its input goes through for that; None where it does not.
+    """
+
+    linear: Linear
+    size_in: int
+    size: int
+    activation: str = "identity"
+    adds: bool = False
+    residual: Linear | None = None
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """How a token becomes a vector of late interaction (ColBERT): of its state in the last layer.
+
+    Attributes:
+        projections: One after the other.
+        normalize: Whether vectors then get length 1.
+        silent: Whether some tokens attend to others, and nobody to them, so that in layers that see a part of a row
+            a token may see none.
+    """
+
+    projections: tuple[Projection, ...]
+    normalize: bool = True
+    silent: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the layers that stand beside the encoder in a checkpoint."""
+        layers = (layer for part in self.projections for layer in (part.linear, part.residual))
+        return tuple(layer.name for layer in layers if layer)
+
+
+Head = Classifier | Splade | TokenVectors
 
 
 @dataclass(frozen=True)

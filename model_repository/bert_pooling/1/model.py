@@ -1,6 +1,7 @@
 """What the encoder gives to what is asked for: the last step of an ensemble, in Triton's Python backend.
 
-`embedding` makes vectors, `scores` makes those of a classifier, `sparse` cuts sparse vectors; here is what is Triton's.
+`embedding` makes vectors, `scores` makes those of a classifier, `sparse` cuts sparse vectors, `multi` says which
+vectors of tokens count; here is what is Triton's.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from typing import Any
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from embedding import Embedding
+from multi import Multi
 from refused import Refused
 from scores import Scores
 from sparse import Sparse
 from stalls import Stalls
+
+# What tells a family of a kind in its settings; one without is of vectors.
+KINDS: dict[str, type[Scores] | type[Sparse] | type[Multi]] = {"labels": Scores, "splade": Sparse, "multi": Multi}
 
 QUIET = 10.0  # seconds between two lines of the log
 
@@ -35,13 +40,9 @@ class TritonPythonModel:
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         inputs = [tensor["name"] for tensor in config["input"]]
         directory = os.path.join(args["model_repository"], args["model_version"])
-        self.kind: Embedding | Scores | Sparse
-        if "labels" in settings:
-            self.kind = Scores(settings)
-        elif "splade" in settings:
-            self.kind = Sparse(settings)
-        else:
-            self.kind = Embedding(settings, inputs, directory)
+        kind = next((kind for name, kind in KINDS.items() if name in settings), None)
+        self.kind: Embedding | Scores | Sparse | Multi
+        self.kind = kind(settings) if kind else Embedding(settings, inputs, directory)
         self.identity = _identity(args, settings)
         self.families = [  # a Metric lives only as long as its family
             pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)

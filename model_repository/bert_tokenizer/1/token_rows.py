@@ -79,7 +79,8 @@ class Job:
         if self.is_tokenized and not options.keys().isdisjoint(("prompt", "prompt_name", "input_type")):
             raise Refused("parameter is_tokenized goes without a prompt: put the prompt's tokens into the text")
 
-        self.limit: int = options.get("max_seq_len", tokenizer.max_seq_len)
+        self.expansion = tokenizer.expansion(options)
+        self.limit: int = options.get("max_seq_len", tokenizer.length(options))
         self._check_limit(pairs=texts.shape[1] == 2)
         self.rows: list[list[Side]] = []  # of one Side or two
         self.unread: deque[tuple[int, bytes]] = deque()  # tokenized input, with its index
@@ -218,10 +219,13 @@ class Job:
         least = len(self.tokenizer.frame(pair=pairs)) + 1
         if pairs and not self._by_first:
             least += 1  # a token of each; bert-as-service's rule may drop the second text
-        if not least <= self.limit <= self.tokenizer.max_seq_len:
+        most = self.tokenizer.max_seq_len
+        if self.expansion:
+            least, most = self.expansion.length, self.expansion.length if self.expansion.fixed else most
+        if not least <= self.limit <= most:
+            queries = " for queries, which are filled up to that" if self.expansion else ""
             raise Refused(
-                f"parameter max_seq_len is {self.limit}; it takes {least} to {self.tokenizer.max_seq_len}, special "
-                "tokens included"
+                f"parameter max_seq_len is {self.limit}; it takes {least} to {most}, special tokens included{queries}"
             )
 
 
@@ -240,12 +244,16 @@ def outputs(job: Job) -> tuple[dict[str, npt.NDArray[Any]], int]:
             f"text {cut[0]}: {rows[cut[0]][3]} tokens, more than max_seq_len {job.limit}; "
             "shorten it, or let it be truncated (parameter truncate)"
         )
-    width = job.tokenizer.width(max(lengths))
+    filled = [max(length, job.expansion.length) for length in lengths] if job.expansion else lengths
+    width = job.tokenizer.width(max(filled))
     input_ids, attention_mask, token_type_ids, pooling_mask = np.zeros((4, len(rows), width), np.int32)
     for index, (ids, types, special, _) in enumerate(rows):
         length = lengths[index]
-        input_ids[index, :length] = ids
-        attention_mask[index, :length] = pooling_mask[index, :length] = 1
+        if job.expansion:
+            ids += [job.expansion.id] * (filled[index] - length)
+            pooling_mask[index, length : filled[index]] = job.expansion.attend
+        input_ids[index, : len(ids)] = ids
+        attention_mask[index, : len(ids)] = pooling_mask[index, :length] = 1
         pooling_mask[index, : min(length, job.unpooled)] = PROMPT
         if any(types):
             token_type_ids[index, :length] = types

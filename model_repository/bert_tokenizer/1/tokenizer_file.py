@@ -42,6 +42,15 @@ class Frame(NamedTuple):
         return ids, types, special
 
 
+class Expansion(NamedTuple):
+    """What queries are filled up with, behind their last special token."""
+
+    id: int  # of the token
+    length: int  # of a query with it, in tokens
+    fixed: bool  # whether longer queries are cut to that
+    attend: bool  # whether other tokens attend to it
+
+
 class TokenizerFile:
     """The tokenizer, and the settings of the family's config."""
 
@@ -70,6 +79,10 @@ class TokenizerFile:
         self._default_prompt = self._prompts.get(settings["default_prompt_name"], "")
 
         self.pools_prompts = settings.get("include_prompt", "true") == "true"
+        # Where texts of an input_type are cut, those of none by the name of nothing.
+        self._lengths: dict[str, int] = json.loads(settings.get("lengths", "{}"))
+        expansion = json.loads(settings.get("expansion", "null"))
+        self._expansion = Expansion(**expansion) if expansion else None
 
         self.cutter = Cutter(self.plain, spec, max(LEAST_PIECE_BYTES, BYTES_PER_TOKEN * self.max_seq_len))
         self._frames = {False: self._read_frame(), True: self._read_frame(pair=True)}
@@ -105,6 +118,14 @@ class TokenizerFile:
     def width(self, longest: int) -> int:
         """S of a request whose longest row has so many tokens."""
         return min(-(-longest // self._multiple) * self._multiple, self.max_seq_len)
+
+    def length(self, options: dict[str, Any]) -> int:
+        """Where the texts of a request are cut that does not say."""
+        return self._lengths.get(options.get("input_type", ""), self.max_seq_len)
+
+    def expansion(self, options: dict[str, Any]) -> Expansion | None:
+        """What the texts of a request are filled up with."""
+        return self._expansion if options.get("input_type") == "query" else None
 
     def prompt(self, options: dict[str, Any]) -> str:
         """The text to put before each text of a request."""

@@ -43,7 +43,8 @@ def test_a_text_whose_weights_are_not_finite_is_known():
 
 
 def test_every_kind_refuses_what_is_for_others():
-    of_others = [{*getattr(modules[kind.lower()], kind).of_others} for kind in ("Embedding", "Scores", "Sparse")]
+    kinds = ("Embedding", "Scores", "Sparse", "Multi")
+    of_others = [{*getattr(modules[kind.lower()], kind).of_others} for kind in kinds]
     every = {"pooling", "normalize", "truncate_dim", "activation", "max_active_dims"}
-    own = ({"pooling", "normalize", "truncate_dim"}, {"activation"}, {"max_active_dims"})
+    own = ({"pooling", "normalize", "truncate_dim"}, {"activation"}, {"max_active_dims"}, set())
     assert of_others == [every - names for names in own]

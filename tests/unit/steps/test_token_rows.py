@@ -342,3 +342,63 @@ def test_without_a_special_token_behind_it_a_prompt_ends_with_its_last_token():
     assert run(bare, ["the fox"], prompt="find ")["pooling_mask"].tolist() == [[2, 1, 1]]
     # As in sentence-transformers, which takes a special token at the end for the one behind every text.
     assert run(bare, ["the fox"], prompt="find [SEP]")["pooling_mask"].tolist() == [[2, 1, 1, 1]]
+
+
+def filled(length: int, fixed: bool = True, attend: bool = False, **settings: Any):
+    expansion = json.dumps({"id": 103, "length": length, "fixed": fixed, "attend": attend})
+    lengths = json.dumps({"document": 6, **({"query": length} if fixed else {})})
+    return load(expansion=expansion, lengths=lengths, prompts='{"query": ""}', **settings)
+
+
+@pytest.mark.parametrize("attend", [False, True])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_queries_are_filled_up_with_a_token_that_counts_and_is_attended_to_where_it_should_be(fixed, attend):
+    made, texts = filled(8, fixed, attend), ["the fox", "the quick brown fox jumped over it"]
+    whole = by_the_library(texts, 32)
+    found = run(made, texts, input_type="query")
+    assert found["input_ids"].shape[1] == (8 if fixed else 9)
+    assert found["input_ids"][0, :8].tolist() == [*whole[0].ids, *[103] * 4]
+    assert found["attention_mask"][0].tolist() == [1] * 8 + [0] * (not fixed)
+    assert found["pooling_mask"][0].tolist() == [1] * 4 + [int(attend)] * 4 + [0] * (not fixed)
+    assert found["TOKENS"][0, :8].tolist() == [*[t.encode() for t in whole[0].tokens], *[b"[MASK]"] * 4]
+    cut = by_the_library(texts, 8)[1].ids if fixed else whole[1].ids
+    assert found["input_ids"][1].tolist() == cut
+    assert found["TOKEN_COUNT"].tolist() == [[len(encoding.ids)] for encoding in whole]
+
+
+def test_other_texts_are_not_filled_up_and_cut_at_the_length_of_their_type():
+    made, text = filled(8), "the quick brown fox jumped over it"
+    for options, limit in (
+        ({"input_type": "document"}, 6),
+        ({}, 32),
+        ({"input_type": "document", "max_seq_len": 7}, 7),
+    ):
+        found = run(made, [text], **options)
+        assert found["input_ids"][0].tolist() == by_the_library([text], limit)[0].ids
+        assert (found["pooling_mask"] == 1).all()
+    with pytest.raises(Refused, match="text 0: 9 tokens, more than max_seq_len 6"):
+        run(made, [text], input_type="document", truncate=False)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "limit", "message"),
+    [
+        (
+            True,
+            9,
+            "parameter max_seq_len is 9; it takes 8 to 8, special tokens included for queries, which are filled up",
+        ),
+        (True, 7, "it takes 8 to 8"),
+        (False, 7, "it takes 8 to 32"),
+        (False, 33, "it takes 8 to 32"),
+    ],
+)
+def test_queries_that_are_filled_up_have_no_other_length(fixed, limit, message):
+    with pytest.raises(Refused, match=message):
+        run(filled(8, fixed), ["the fox"], input_type="query", max_seq_len=limit)
+    run(filled(8, fixed), ["the fox"], input_type="document", max_seq_len=7)
+
+
+def test_a_width_that_is_rounded_up_holds_what_queries_are_filled_up_with():
+    found = run(filled(8, pad_to_multiple_of="16"), ["the fox"], input_type="query")
+    assert found["input_ids"].shape == (1, 16) and found["attention_mask"].sum() == 8

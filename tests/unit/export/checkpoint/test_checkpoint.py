@@ -223,7 +223,7 @@ def test_an_adapter_is_refused(tmp_path: Path) -> None:
         checkpoint.load(str(tmp_path))
 
 
-HEADS = ["BertForTokenClassification", "BertForMultipleChoice", "BertForQuestionAnswering", "HF_ColBERT"]
+HEADS = ["BertForTokenClassification", "BertForMultipleChoice", "BertForQuestionAnswering", "ColPaliForRetrieval"]
 
 
 @pytest.mark.parametrize("name", HEADS)
