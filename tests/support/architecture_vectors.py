@@ -14,12 +14,21 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from tests.support.batches_of_ids import Feed, padded
-from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, VARIANTS, drawn, read
+from tests.support.checkpoints.architectures import (
+    CLASSIFIERS,
+    MASKED_LMS,
+    TOKEN_VECTORS,
+    VARIANTS,
+    drawn,
+    read,
+    read_token_vectors,
+)
 from tests.support.places import DATA
 
 RECORDED = DATA / "architectures.npz"
 LOGITS = "logits of "  # and the name of a classifier
 SPARSE = "sparse vectors of "  # and the name of a masked language model
+TOKENS = "vectors of tokens of "  # and the name of a variant
 
 _LITERAL = 1  # the id of a padding token, which a text may hold
 
@@ -138,6 +147,46 @@ def compute_sparse(name: str) -> np.ndarray:
     return np.stack(found)
 
 
+def silent_feed(name: str) -> Feed:
+    """`rows` whose second halves nobody attends to, unless the head of one of `TOKEN_VECTORS` has no such tokens."""
+    encoder = read(VARIANTS[name])
+    lengths = [len(ids) for ids in rows(encoder)]
+    silent = [length // 2 if read_token_vectors(name).silent else 0 for length in lengths]
+    pools = [[1] * (length - behind) + [0] * behind for length, behind in zip(lengths, silent, strict=True)]
+    return feed(encoder, pools=pools)
+
+
+def compute_token_vectors(name: str) -> np.ndarray:
+    """What the head of one of `TOKEN_VECTORS` makes of `silent_feed`: the `compared` tokens, of all rows."""
+    import torch
+    from torch.nn import functional
+    from transformers import AutoConfig, AutoModel
+
+    def taken(name: str, *shape: int) -> torch.Tensor:
+        return torch.from_numpy(drawn(name, shape))
+
+    encoder, head, batch = read(VARIANTS[name]), read_token_vectors(name), silent_feed(name)
+    # Not eager attention, which has a token that sees nobody attend to all.
+    model = AutoModel.from_config(AutoConfig.for_model(**VARIANTS[name])).eval()
+    with torch.no_grad():
+        for weight, value in model.named_parameters():
+            value.copy_(torch.from_numpy(drawn(weight, tuple(value.shape))))
+    found = []
+    for index, ids in enumerate(rows(encoder)):
+        given = {"attention_mask": torch.from_numpy(batch["pooling_mask"][index : index + 1, : len(ids)]).long()}
+        if encoder.types:
+            given["token_type_ids"] = torch.from_numpy(batch["token_type_ids"][index : index + 1, : len(ids)]).long()
+        with torch.inference_mode():
+            x = model(input_ids=torch.tensor([ids]), **given).last_hidden_state[0]
+        one, other = head.projections
+        y = functional.linear(x, taken("1/linear.weight", one.size, one.size_in), taken("1/linear.bias", one.size))
+        x = torch.sigmoid(y) + functional.linear(x, taken("1/residual.weight", one.size, one.size_in))
+        y = functional.linear(x, taken("2/linear.weight", other.size, other.size_in))
+        x = functional.normalize(functional.leaky_relu(y) + x, dim=-1)
+        found.append(x[compared(len(ids))].numpy())
+    return np.concatenate(found)
+
+
 @cache
 def load(name: str) -> dict[str, np.ndarray]:
     """The recorded arrays of `compute`."""
@@ -157,11 +206,18 @@ def load_sparse(name: str) -> np.ndarray:
         return file[f"{SPARSE}{name}"]
 
 
+def load_token_vectors(name: str) -> np.ndarray:
+    """The recorded vectors of tokens."""
+    with np.load(RECORDED) as file:
+        return file[f"{TOKENS}{name}"]
+
+
 def main() -> None:
     """Record the vectors of all variants."""
     arrays = {f"{name}/{key}": value for name in VARIANTS for key, value in compute(name).items()}
     arrays |= {f"{LOGITS}{name}": compute_logits(name) for name in CLASSIFIERS}
     arrays |= {f"{SPARSE}{name}": compute_sparse(name) for name in MASKED_LMS}
+    arrays |= {f"{TOKENS}{name}": compute_token_vectors(name) for name in TOKEN_VECTORS}
     np.savez_compressed(RECORDED, **arrays)
 
 

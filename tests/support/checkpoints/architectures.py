@@ -13,7 +13,15 @@ import numpy as np
 from export.network import architectures, network
 from export.network.architectures import classifiers, masked_lms
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Classifier, Encoder, Head, Splade
+from export.network.architectures.encoder import (
+    Classifier,
+    Encoder,
+    Head,
+    Projection,
+    Splade,
+    TokenVectors,
+    linear,
+)
 from tests.support.checkpoints.folders import write_json, write_safetensors
 
 _SIZES = {
@@ -123,6 +131,9 @@ MASKED_LMS: dict[str, tuple[dict[str, Any], tuple[str, int]]] = {
 }
 """Settings of masked language models, one at least of each architecture, and how sparse vectors are made."""
 
+TOKEN_VECTORS = [name for name in VARIANTS if " " not in name] + ["modernbert long", "nomic_bert long"]
+"""Of which heads of late interaction are tried."""
+
 KINDS = [name for name in VARIANTS if " " not in name] + ["albert in groups", "deberta-v2 conv", "eurobert shared"]
 """Those that differ in what is computed, and not only in how much of it."""
 
@@ -168,6 +179,16 @@ def read_splade(name: str, path: Path = Path("config.json")) -> Splade:
     settings, pooling = MASKED_LMS[name]
     config = Config(path, json.loads(json.dumps(settings)))
     return Splade(masked_lms.READERS[settings["model_type"]](config, read(settings)), *pooling)
+
+
+def read_token_vectors(name: str) -> TokenVectors:
+    """A head of late interaction of one of `TOKEN_VECTORS`; tokens may be silent, but in DeBERTa."""
+    hidden = read(VARIANTS[name]).hidden_size
+    projections = (
+        Projection(linear("1/linear"), hidden, 12, "sigmoid", adds=True, residual=linear("1/residual", bias=False)),
+        Projection(linear("2/linear", bias=False), 12, 12, "leaky_relu", adds=True),
+    )
+    return TokenVectors(projections, silent=not name.startswith("deberta"))
 
 
 def taken(encoder: Encoder, pooler: bool = False, layers: Sequence[int] = (-1,)) -> dict[str, np.ndarray]:
