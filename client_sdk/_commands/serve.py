@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from client_sdk._api_key import read_api_key
+from client_sdk._commands.signals import sigterm_as_ctrl_c
 from client_sdk._errors import ClientError
 from client_sdk._server.local_server import LocalServer
 from client_sdk._server.repository.families import read_repository
@@ -87,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         OSError: the key's file cannot be read.
     """
     try:
-        with _sigterm_as_ctrl_c(), _restarts_shown():
+        with sigterm_as_ctrl_c(), _restarts_shown():
             return _serve(args)
     except KeyboardInterrupt:
         return 0
@@ -191,18 +190,6 @@ def _example(server: LocalServer, args: argparse.Namespace) -> list[str]:
     where = f", with {' '.join(settings)} in its environment" if settings else ""
     client = "client_sdk" if method == "encode" else "client_sdk.Client()"
     return ["", f"Try it in Python{where}:", "  import client_sdk", f"  {client}.{call}"]
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,71 @@
+"""The application: all protocols, around one gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from client_sdk._version import __version__
+from client_sdk.gateway.access_log import AccessLog
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.protocols.health import health
+from client_sdk.gateway.protocols.openai import form, openai
+from client_sdk.gateway.protocols.protocol import Protocol
+from client_sdk.gateway.settings import GatewaySettings
+from client_sdk.gateway.state import Gateway
+
+PROTOCOLS: tuple[Protocol, ...] = (openai, health)
+
+_TITLE = "bert-on-triton gateway"
+
+
+def create_app(settings: GatewaySettings | None = None) -> FastAPI:
+    """An ASGI application that answers by what a Triton server says; it connects when it is first asked."""
+    settings = GatewaySettings() if settings is None else settings
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.gateway = Gateway.start(settings)
+        try:
+            yield
+        finally:
+            await app.state.gateway.families.close()
+
+    # FastAPI's own pages are made of scripts from another host.
+    app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for protocol in PROTOCOLS:
+        app.include_router(protocol.router)
+    app.add_middleware(AccessLog)
+    app.add_exception_handler(404, _no_route)
+    app.add_exception_handler(405, _no_route)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    failure = Failure("missing", f"there is no {request.method} {request.url.path}; GET /openapi.json lists all")
+    answer = form(failure)
+    answer.status_code = error.status_code
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=_TITLE, version=__version__, routes=app.routes)
+        bodies = [body for protocol in PROTOCOLS for body in protocol.bodies]
+        _, found = models_json_schema(
+            [(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}"
+        )
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,99 @@
+"""What went wrong, in a status and in words: decided here once, and put into each protocol's own form there.
+
+Words for a caller hold nothing of what is behind the gateway, such as addresses; those go to its log.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+from client_sdk._errors import (
+    AccessDenied,
+    ClientError,
+    DeadlineExceeded,
+    InvalidArgument,
+    ModelNotFound,
+    ServerBusy,
+    ServerUnreachable,
+    StepDied,
+    VersionChanged,
+)
+
+logger = logging.getLogger("client_sdk.gateway")
+
+Reason = Literal["invalid", "missing", "late", "large", "busy", "failed", "unsupported", "unavailable", "deadline"]
+
+STATUSES: dict[Reason, int] = {
+    "invalid": 400,
+    "missing": 404,
+    "late": 408,
+    "large": 413,
+    "busy": 429,
+    "failed": 500,
+    "unsupported": 501,
+    "unavailable": 503,
+    "deadline": 504,
+}
+"""Of a protocol that does not have another for one of them."""
+
+_PAUSE = 1
+"""Seconds after which a caller may come again."""
+
+
+@dataclass
+class Failure(Exception):
+    """Why a request has no answer.
+
+    Attributes:
+        reason: What kind of failure it is.
+        message: One line for the caller.
+        param: The field of the request that it is about, if it is about one.
+    """
+
+    reason: Reason
+    message: str
+    param: str | None = None
+
+    def __str__(self) -> str:
+        """The line."""
+        return self.message
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer."""
+        if self.reason in ("late", "large"):  # the rest of the body is not read
+            return {"connection": "close"}
+        return {"retry-after": str(_PAUSE)} if self.reason in ("busy", "unavailable") else {}
+
+
+class CallerGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the caller is told of an error."""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, InvalidArgument):
+        return Failure("invalid", str(error))
+    if not isinstance(error, ClientError):
+        logger.error("a request failed", exc_info=error)
+        return Failure("failed", "the gateway failed; its log says how")
+    logger.warning("%s: %s", type(error).__name__, error)
+    if isinstance(error, ModelNotFound):
+        return Failure("missing", "the model is not served any more", "model")
+    if isinstance(error, ServerBusy):
+        return Failure("busy", "the server is busy: its queue is full, or it loads the model; try again")
+    if isinstance(error, DeadlineExceeded):
+        return Failure("deadline", "the server did not answer in time")
+    if isinstance(error, VersionChanged):
+        return Failure("unavailable", "the model was replaced while it answered; try again")
+    if isinstance(error, StepDied):
+        return Failure("unavailable", "a step of the model has died, and the server is not whole; try again later")
+    if isinstance(error, ServerUnreachable):
+        return Failure("unavailable", "the server cannot be reached; try again later")
+    if isinstance(error, AccessDenied):
+        return Failure("unavailable", "the server does not take the gateway's own key")
+    return Failure("failed", "the server failed; the gateway's log says how")

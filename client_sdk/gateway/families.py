@@ -1,0 +1,251 @@
+"""Which families there are, and which of them a request means by its `model`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+
+from client_sdk._call.job import AnswerKind, counted
+from client_sdk._call.questions import ModelInfo, served_families
+from client_sdk._call.texts import Text, TextSource
+from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, VersionChanged
+from client_sdk._session import AsyncSession
+from client_sdk._transport.retry import Deadline
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.settings import GatewaySettings
+
+R = TypeVar("R")
+
+_FRESH = 10.0
+_RETRIED = 1.0
+"""Seconds for which what is known is not asked again: of all families, and for one that is not known."""
+
+_ASKING = 5.0  # seconds
+
+_INPUT_TYPES = {"query": "query", "passage": "document", "document": "document"}
+"""What the end of a model's name says of its texts."""
+
+
+class Kind(Enum):
+    """What a family answers with."""
+
+    VECTORS = "vectors"
+    SCORES = "scores"
+    SPARSE = "sparse vectors"
+    MULTI = "vectors for late interaction"
+
+    @property
+    def routes(self) -> str:
+        """Where that is asked for."""
+        return _ROUTES[self]
+
+
+_ROUTES = {
+    Kind.VECTORS: "/v1/embeddings, /v2/embed, /embed",
+    Kind.SCORES: "/rerank, /v1/ranking, /predict",
+    Kind.SPARSE: "/embed_sparse",
+    Kind.MULTI: "which no route of a gateway has",
+}
+
+
+@dataclass
+class Usage:
+    """What a request has cost so far, for its answer and for the log."""
+
+    texts: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Family:
+    """One that is served, and a connection to it."""
+
+    name: str
+    info: ModelInfo
+    session: AsyncSession = field(repr=False)
+
+    @property
+    def kind(self) -> Kind:
+        """What it answers with."""
+        if self.info.labels:
+            return Kind.SCORES
+        if self.info.multi:
+            return Kind.MULTI
+        return Kind.SPARSE if self.info.splade else Kind.VECTORS
+
+
+@dataclass(frozen=True)
+class Target:
+    """A family, and what the name by which it was asked for says of a call."""
+
+    family: Family
+    options: Mapping[str, Any]
+    usage: Usage = field(default_factory=Usage)
+
+    async def answer(self, kind: AnswerKind[R], texts: Sequence[Text] | TextSource, options: Mapping[str, Any]) -> R:
+        """One call with a client's options, over which those of the name go; its cost is added to the usage.
+
+        Raises:
+            ClientError: As a client's method.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        session = self.family.session
+        found, counts = await session.call(counted(kind), texts, {**given, **self.options})
+        limit = min(self.family.info.max_seq_len, given.get("max_seq_len", self.family.info.max_seq_len))
+        self.usage.texts += len(counts)
+        self.usage.tokens += int(np.minimum(counts, limit).sum())  # of a text no more are computed
+        return found
+
+
+class Families:
+    """All that a server has, asked again when what is known is old, and for a name that is not known."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._lobby = AsyncSession(settings.of_client(settings.default_model), "gateway")
+        self._sessions: dict[str, AsyncSession] = {}
+        self._known: dict[str, Family] = {}
+        self._asked = -_FRESH
+        self._asking: asyncio.Task[None] | None = None
+
+    async def all(self) -> list[Family]:
+        """Those that are served, by name. Raises ClientError if none is known and the server does not say."""
+        if not self._known:
+            await self._ask()
+        elif time.monotonic() - self._asked > _FRESH:
+            self._start_asking()  # and this call does not wait for it
+        return list(self._known.values())
+
+    async def find(self, model: str | None, kind: Kind) -> Target:
+        """What a request means by `model`: NAME, NAME:VERSION, NAME-query, NAME-passage or NAME-PROMPT.
+
+        None: the gateway's default, or the only one of its kind.
+
+        Raises:
+            Failure: There is none, or it is of another kind.
+            ClientError: None is known, and the server does not say.
+        """
+        await self.all()
+        target = self._default(kind) if model is None else self._named(model)
+        if target is None and time.monotonic() - self._asked > _RETRIED:
+            await self._ask()
+            target = self._default(kind) if model is None else self._named(model)
+        if target is None:
+            raise self._missing(model, kind)
+        found = target.family.kind
+        if found is not kind:
+            raise Failure("invalid", f"model {model!r} gives {found.value} ({found.routes}), not {kind.value}", "model")
+        return target
+
+    async def named(self, model: str) -> Family:
+        """The family of just this name. Raises as `find`."""
+        families = await self.all()
+        for family in families:
+            if family.name == model:
+                return family
+        raise self._missing(model, None)
+
+    async def first(self, kind: Kind | None = None) -> Family:
+        """The gateway's default, or one of a kind if that is not there. Raises as `find`."""
+        families = await self.all()
+        fitting = [family for family in families if kind in (None, family.kind)]
+        for family in fitting:
+            if family.name == self._settings.default_model:
+                return family
+        if not fitting:
+            raise self._missing(None, kind)
+        return fitting[0]
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+        for session in (self._lobby, *self._sessions.values()):
+            await session.close()
+
+    def forget(self) -> None:
+        """Something answered that what is known does not hold any more."""
+        self._asked = -_FRESH
+
+    def _default(self, kind: Kind) -> Target | None:
+        default = self._known.get(self._settings.default_model)
+        if default is not None and default.kind is kind:
+            return Target(default, {})
+        fitting = [family for family in self._known.values() if family.kind is kind]
+        return Target(fitting[0], {}) if len(fitting) == 1 else None
+
+    def _named(self, model: str) -> Target | None:
+        options: dict[str, Any] = {}
+        name, colon, version = model.rpartition(":")
+        if colon and version.isdecimal() and model not in self._known:
+            options["model_version"] = int(version)
+        else:
+            name = model
+        if name not in self._known:
+            name, _, prompt = name.rpartition("-")
+            if name not in self._known:
+                return None
+            if prompt in _INPUT_TYPES:
+                options["input_type"] = _INPUT_TYPES[prompt]
+            elif prompt in self._known[name].info.prompts:
+                options["prompt_name"] = prompt
+            else:
+                return None
+        family = self._known[name]
+        if options.get("model_version", family.info.version) not in family.info.versions:
+            return None
+        return Target(family, options)
+
+    def _missing(self, model: str | None, kind: Kind | None) -> Failure:
+        there = ", ".join(_described(family) for family in self._known.values()) or "none"
+        if model is not None:
+            return Failure("missing", f"there is no model {model!r}; there: {there}", "model")
+        what = "no model is served" if kind is None else f"no model, or more than one, gives {kind.value}"
+        return Failure("missing", f"no model is named, and {what}; there: {there}", "model")
+
+    def _start_asking(self) -> asyncio.Task[None]:
+        if self._asking is None or self._asking.done():
+            self._asked = time.monotonic()
+            self._asking = asyncio.ensure_future(self._refresh())
+            self._asking.add_done_callback(_retrieved)
+        return self._asking
+
+    async def _ask(self) -> None:
+        await asyncio.shield(self._start_asking())
+
+    async def _refresh(self) -> None:
+        try:
+            names = await self._lobby.ask(served_families(), Deadline(_ASKING))
+        except AccessDenied:  # statistics may be closed where inference is open
+            names = [self._settings.default_model]
+        found = await asyncio.gather(*map(self._read, names))
+        self._known = {family.name: family for family in found if family is not None}
+
+    async def _read(self, name: str) -> Family | None:
+        session = self._sessions.get(name)
+        if session is None:
+            session = self._sessions[name] = AsyncSession(self._settings.of_client(name), "gateway")
+        try:
+            return Family(name, await session.info(Deadline(_ASKING)), session)
+        except (ModelNotFound, VersionChanged):  # it is being loaded, or replaced
+            return None
+        except ClientError:
+            return self._known.get(name)
+
+
+def _described(family: Family) -> str:
+    versions = ", ".join(map(str, family.info.versions))
+    return family.name if len(family.info.versions) == 1 else f"{family.name} (versions {versions})"
+
+
+def _retrieved(task: asyncio.Task[None]) -> None:
+    """An error of one that nobody waits for is not worth a warning of asyncio's: what was known goes on."""
+    if not task.cancelled():
+        task.exception()

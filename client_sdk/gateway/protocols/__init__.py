@@ -1,0 +1,1 @@
+"""One module for each protocol: its requests, its answers, its form of errors."""

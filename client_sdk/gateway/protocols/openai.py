@@ -1,0 +1,117 @@
+"""OpenAI's embeddings, as far as a server of one's own has them, and what NVIDIA NIM adds to a request."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from starlette.responses import Response
+
+from client_sdk._call.job import VECTORS
+from client_sdk.gateway.answers import base64_of, json_answer
+from client_sdk.gateway.failures import STATUSES, Failure, Reason
+from client_sdk.gateway.families import Family, Kind
+from client_sdk.gateway.protocols.options import (
+    Truncate,
+    VectorType,
+    checked_dimension,
+    checked_truncation,
+    converter_to,
+)
+from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
+
+_TYPES: dict[Reason, tuple[str, str | None]] = {
+    "busy": ("rate_limit_error", "rate_limit_exceeded"),
+    "failed": ("server_error", None),
+    "unavailable": ("server_error", "service_unavailable"),
+    "deadline": ("server_error", "timeout"),
+}
+
+_INPUT_TYPES = {"passage": "document", "query": "query"}
+
+
+def form(failure: Failure) -> Response:
+    """An object `error`."""
+    kind, code = _TYPES.get(failure.reason, ("invalid_request_error", None))
+    if failure.reason == "missing" and failure.param == "model":
+        code = "model_not_found"
+    error = {"message": failure.message, "type": kind, "param": failure.param, "code": code}
+    return json_answer({"error": error}, STATUSES[failure.reason], failure.headers)
+
+
+openai = Protocol("OpenAI", form)
+
+
+def checked_input(value: Any) -> list[str]:
+    """The texts of an input, each a str. Raises ValueError, for what cannot be told apart by types too."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list):
+        raise ValueError("must be a text or a list of texts")
+    for index, text in enumerate(texts):
+        if isinstance(text, (int, list)) and not isinstance(text, bool):
+            raise ValueError(
+                "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts "
+                "with check_embedding_ctx_length=False"
+            )
+        if not isinstance(text, str):
+            raise ValueError(f"text {index} is not a string")
+    return texts
+
+
+class EmbeddingsRequest(Body):
+    """What `POST /v1/embeddings` takes: OpenAI's fields, and behind them those of NVIDIA NIM."""
+
+    model: str | None = Field(None, description="NAME, NAME:VERSION, NAME-query or NAME-passage")
+    input: Annotated[list[str], BeforeValidator(checked_input, json_schema_input_type=str | list[str])]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+    input_type: Literal["query", "passage"] | None = None
+    truncate: Truncate = "END"
+    embedding_type: VectorType = "float"
+
+
+@openai.post("/v1/embeddings", "/embeddings", body=EmbeddingsRequest)
+async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
+    """Texts to vectors."""
+    call.gateway.limits.check_texts(body.input, "input")
+    target = await call.find(body.model, Kind.VECTORS)
+    options = {
+        "truncate_dim": checked_dimension(body.dimensions, target.family, "dimensions"),
+        "truncate": checked_truncation(body.truncate),
+        "input_type": _INPUT_TYPES.get(body.input_type or ""),
+    }
+    convert = converter_to(body.embedding_type, "embedding_type")
+    vectors = convert(await target.answer(VECTORS, body.input, options))
+    rows: Any = vectors if body.encoding_format == "float" else map(base64_of, vectors)
+    data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
+    tokens = target.usage.tokens
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return json_answer({"object": "list", "data": data, "model": body.model or target.family.name, "usage": usage})
+
+
+@openai.get("/v1/models")
+async def models(call: Call) -> Response:
+    """What is served."""
+    return json_answer({"object": "list", "data": [_model(family) for family in await call.gateway.families.all()]})
+
+
+@openai.get("/v1/models/{model:path}")
+async def model(call: Call) -> Response:
+    """One that is served."""
+    return json_answer(_model(await call.gateway.families.named(call.request.path_params["model"])))
+
+
+def _model(family: Family) -> dict[str, Any]:
+    info = family.info
+    return {
+        "id": family.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "bert-on-triton",
+        "gives": family.kind.value,
+        "dimensions": info.dimension or None,
+        "max_model_len": info.max_seq_len,
+        "versions": info.versions,
+        "prompts": sorted(info.prompts),
+        "labels": info.labels,
+    }

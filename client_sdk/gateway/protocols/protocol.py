@@ -1,0 +1,139 @@
+"""What all protocols are made of: routes that read a body, answer it, and put a failure into their own form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from client_sdk._errors import ModelNotFound, VersionChanged
+from client_sdk.gateway.access_log import note
+from client_sdk.gateway.failures import CallerGone, Failure, failure_of
+from client_sdk.gateway.families import Kind, Target
+from client_sdk.gateway.limits import while_awaited
+from client_sdk.gateway.state import Gateway
+
+_CLIENT_CLOSED_REQUEST = 499  # for the log alone: nobody is there to be told
+
+
+class Body(BaseModel):
+    """A request's body; fields that it does not name are ignored."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+
+B = TypeVar("B", bound=Body)
+
+Answer = Coroutine[Any, Any, Response]
+
+Form = Callable[[Failure], Response]
+"""Puts a failure into a protocol's own form."""
+
+
+class Call:
+    """A request that is being answered."""
+
+    def __init__(self, request: Request) -> None:
+        self.gateway: Gateway = request.app.state.gateway
+        self.request = request
+
+    async def find(self, model: str | None, kind: Kind) -> Target:
+        """The family that the request means. Raises as `Families.find`."""
+        target = await self.gateway.families.find(model, kind)
+        note(self.request.scope, model=target.family.name, usage=target.usage)
+        return target
+
+
+class Protocol:
+    """Routes with one form of errors."""
+
+    def __init__(self, name: str, form: Form) -> None:
+        self.router = APIRouter(tags=[name])
+        self.bodies: list[type[Body]] = []
+        """What its routes read, for the OpenAPI page."""
+        self.form = form
+
+    def post(
+        self, *paths: str, body: type[B], read: Callable[[Request, bytes], Any] | None = None
+    ) -> Callable[[Callable[[Call, B], Answer]], Callable[[Call, B], Answer]]:
+        """Routes that take a body of this model; its docstring is what their page says.
+
+        Args:
+            paths: Of one route.
+            body: What it takes.
+            read: Makes the fields of a request and the bytes of its body; else it is JSON.
+        """
+        self.bodies.append(body)
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+        def decorate(answer: Callable[[Call, B], Answer]) -> Callable[[Call, B], Answer]:
+            async def work(call: Call) -> Response:
+                content = await call.gateway.limits.body(call.request)
+                fields = _json(content) if read is None else read(call.request, content)
+                with call.gateway.limits.place():
+                    return await while_awaited(call.request, answer(call, _checked(body, fields)))
+
+            self._add("POST", paths, work, answer.__doc__, extra)
+            return answer
+
+        return decorate
+
+    def get(self, *paths: str) -> Callable[[Callable[[Call], Answer]], Callable[[Call], Answer]]:
+        """Routes without a body."""
+
+        def decorate(answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
+            self._add("GET", paths, answer, answer.__doc__, {})
+            return answer
+
+        return decorate
+
+    def _add(
+        self,
+        method: str,
+        paths: tuple[str, ...],
+        answer: Callable[[Call], Answer],
+        summary: str | None,
+        extra: dict[str, Any],
+    ) -> None:
+        async def endpoint(request: Request) -> Response:
+            call = Call(request)
+            try:
+                return await answer(call)
+            except CallerGone:
+                return Response(status_code=_CLIENT_CLOSED_REQUEST)
+            except Exception as error:
+                if isinstance(error, (ModelNotFound, VersionChanged)):
+                    call.gateway.families.forget()
+                failure = failure_of(error)
+                note(request.scope, error=failure.reason)
+                return self.form(failure)
+
+        for path in paths:
+            self.router.add_api_route(
+                path, endpoint, methods=[method], summary=summary, response_model=None, openapi_extra=extra
+            )
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise Failure("invalid", f"the body is not JSON: {error}") from None
+
+
+def _checked(body: type[B], fields: Any) -> B:
+    if not isinstance(fields, Mapping):
+        raise Failure("invalid", "the body must be a JSON object")
+    try:
+        return body.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        param = str(first["loc"][0]) if first["loc"] else None
+        raise Failure("invalid", f"{place}: {message}" if place else message, param) from None

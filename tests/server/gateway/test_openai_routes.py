@@ -1,0 +1,158 @@
+"""OpenAI's routes, on a real server: vectors are those of the client, bit for bit."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from client_sdk import Client, LocalServer
+from tests.support.servers.gateways import RunningGateway
+
+TEXTS = ["First do it", "then do it right", "a much longer text " * 200]
+
+
+@pytest.fixture(scope="module")
+def client(gateway_server: LocalServer):
+    with Client(gateway_server.grpc_url) as client:
+        yield client
+
+
+def read(answer, dtype="<f4"):
+    """The vectors of an answer, in either form."""
+    assert answer.status == 200, answer.body
+    rows = [item["embedding"] for item in answer.json["data"]]
+    assert [item["index"] for item in answer.json["data"]] == list(range(len(rows)))
+    if isinstance(rows[0], str):
+        return np.stack([np.frombuffer(base64.b64decode(row), dtype) for row in rows])
+    return np.array(rows, np.float32 if dtype == "<f4" else dtype)
+
+
+@pytest.mark.parametrize("encoding_format", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings"])
+def test_vectors_are_those_of_the_client(gateway: RunningGateway, client, path, encoding_format):
+    found = read(gateway.post(path, model="bert", input=TEXTS, user="somebody", **encoding_format))
+    np.testing.assert_array_equal(found, client.encode(TEXTS))
+
+
+def test_a_text_alone_is_a_list_of_one(gateway: RunningGateway, client):
+    answer = gateway.post("/v1/embeddings", model="bert", input=TEXTS[0])
+    np.testing.assert_array_equal(read(answer), client.encode([TEXTS[0]]))
+    assert answer.json["object"] == "list" and answer.json["model"] == "bert"
+
+
+def test_a_list_longer_than_a_request_of_the_server_is_split(gateway: RunningGateway, client, texts):
+    many = texts * 4
+    np.testing.assert_allclose(read(gateway.post("/v1/embeddings", input=many)), client.encode(many), rtol=0, atol=1e-5)
+
+
+def test_usage_is_of_the_tokens_that_are_computed(gateway: RunningGateway, client):
+    counts = client.count_tokens(TEXTS)
+    assert counts[2] > 256
+    usage = gateway.post("/v1/embeddings", model="bert", input=TEXTS).json["usage"]
+    assert usage == {"prompt_tokens": counts[0] + counts[1] + 256, "total_tokens": counts[0] + counts[1] + 256}
+
+
+def test_dimensions_are_the_first_numbers_as_the_client_gives_them(gateway: RunningGateway, client):
+    found = read(gateway.post("/v1/embeddings", model="bert", input=TEXTS, dimensions=64))
+    np.testing.assert_array_equal(found, client.encode(TEXTS, truncate_dim=64))
+
+
+@pytest.mark.parametrize("kind", ["binary", "ubinary"])
+@pytest.mark.parametrize("encoding_format", ["float", "base64"])
+def test_bits_are_those_of_the_client(gateway: RunningGateway, client, kind, encoding_format):
+    expected = client.encode(TEXTS, precision=kind)
+    options = {"embedding_type": kind, "encoding_format": encoding_format}
+    found = read(gateway.post("/v1/embeddings", model="bert", input=TEXTS, **options), expected.dtype)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "options"),
+    [
+        ({"model": "small"}, {}),
+        ({"model": "small:1"}, {}),
+        ({"model": "small-query"}, {"input_type": "query"}),
+        ({"model": "small-passage"}, {"input_type": "document"}),
+        ({"model": "small-document"}, {"input_type": "document"}),
+        ({"model": "small-query:1"}, {"input_type": "query"}),
+        ({"model": "small", "input_type": "query"}, {"input_type": "query"}),
+        ({"model": "small", "input_type": "passage"}, {"input_type": "document"}),
+    ],
+)
+def test_a_name_or_an_input_type_says_which_prompt(gateway: RunningGateway, gateway_server, request_fields, options):
+    with Client(gateway_server.grpc_url, "small") as small:
+        methods = {"query": small.encode_query, "document": small.encode_document, None: small.encode}
+        expected = methods[options.get("input_type")](["the quick fox"])
+    answer = gateway.post("/v1/embeddings", input=["the quick fox"], **request_fields)
+    np.testing.assert_array_equal(read(answer), expected)
+    assert answer.json["model"] == request_fields["model"]
+
+
+def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGateway):
+    answer = gateway.post("/v1/embeddings", model="bert", input=TEXTS, truncate="NONE")
+    assert answer.status == 400 and "text 2" in answer.json["error"]["message"]
+    assert gateway.post("/v1/embeddings", model="bert", input=TEXTS[:2], truncate="NONE").status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "message"),
+    [
+        ({"model": "bert"}, 400, "input", "input: Field required"),
+        ({"model": "bert", "input": []}, 400, "input", "input is empty"),
+        ({"model": "bert", "input": ["a", 1.5]}, 400, "input", "text 1 is not a string"),
+        ({"model": "bert", "input": [1, 2]}, 400, "input", "check_embedding_ctx_length=False"),
+        ({"model": "bert", "input": [[1, 2]]}, 400, "input", "check_embedding_ctx_length=False"),
+        ({"model": "bert", "input": ["a", " "]}, 400, None, "text 1 is blank"),
+        (
+            {"model": "bert", "input": "a", "dimensions": 385},
+            400,
+            "dimensions",
+            "dimensions is 385; bert takes 1 to 384",
+        ),
+        ({"model": "bert", "input": "a", "dimensions": 0}, 400, "dimensions", "greater than or equal to 1"),
+        ({"model": "bert", "input": "a", "encoding_format": "hex"}, 400, "encoding_format", "'float' or 'base64'"),
+        ({"model": "bert", "input": "a", "truncate": "START"}, 400, "truncate", "END"),
+        ({"model": "bert", "input": "a", "embedding_type": "int8"}, 400, "embedding_type", "ranges"),
+        ({"model": "none", "input": "a"}, 404, "model", "there: bert, reranker, sentiment, small, splade"),
+        ({"model": "bert:7", "input": "a"}, 404, "model", "there is no model 'bert:7'"),
+        ({"model": "bert-no-prompt", "input": "a"}, 404, "model", "there is no model"),
+        ({"model": "splade", "input": "a"}, 400, "model", "gives sparse vectors (/embed_sparse), not vectors"),
+        (
+            {"model": "reranker", "input": "a"},
+            400,
+            "model",
+            "gives scores (/rerank, /v1/ranking, /predict), not vectors",
+        ),
+        ({"model": "bert", "input": ["a"] * 2049}, 413, "input", "2049 texts; a request may have 2048"),
+    ],
+)
+def test_what_is_wrong_is_said_in_openais_form(gateway: RunningGateway, fields, status, param, message):
+    answer = gateway.post("/v1/embeddings", **fields)
+    error = answer.json["error"]
+    assert (answer.status, error["param"]) == (status, param) and message in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert error["code"] == ("model_not_found" if status == 404 else None)
+
+
+def test_models_are_listed(gateway: RunningGateway):
+    listed = gateway.get("/v1/models").json
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["bert", "reranker", "sentiment", "small", "splade"]
+    assert all(model["object"] == "model" for model in listed["data"])
+    bert, *_, small, _ = listed["data"]
+    assert (bert["dimensions"], bert["max_model_len"], bert["versions"]) == (384, 256, [1])
+    assert gateway.get("/v1/models/small").json == small
+    answer = gateway.get("/v1/models/none")
+    assert answer.status == 404 and answer.json["error"]["code"] == "model_not_found"
+
+
+def test_it_is_ready_when_a_text_has_been_answered(gateway: RunningGateway):
+    assert gateway.get("/health/live").json == {"status": "live"}
+    assert gateway.get("/health/ready").json == {"status": "ready", "model": "bert"}
+
+
+def test_the_log_says_what_was_asked_and_no_text(gateway: RunningGateway):
+    gateway.post("/v1/embeddings", model="small-query", input=["a confidential hello", "the quick"])
+    line = next(line for line in reversed(gateway.log()) if line.get("model") == "small")
+    assert (line["path"], line["status"], line["texts"]) == ("/v1/embeddings", 200, 2) and line["tokens"] > 4
+    assert "confidential" not in gateway.output.read_text()

@@ -1,0 +1,50 @@
+"""The application where no server is there."""
+
+import pytest
+
+from client_sdk.gateway.app import PROTOCOLS
+from tests.support.asgi import open_app, post, request
+
+
+async def test_a_gateway_lives_and_is_not_ready():
+    async with open_app() as app:
+        assert (await request(app, "GET", "/health/live")).status == 200
+        answer = await request(app, "GET", "/health/ready")
+        assert answer.status == 503 and answer.headers["retry-after"] == "1"
+        assert "127.0.0.1" not in str(answer.json)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/none", 404), ("DELETE", "/v1/embeddings", 405)])
+async def test_what_there_is_not_is_said_in_json(method, path, status):
+    async with open_app() as app:
+        answer = await request(app, method, path)
+        assert answer.status == status
+        assert answer.json["error"]["message"] == f"there is no {method} {path}; GET /openapi.json lists all"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b"[]", b'"text"', b"\xff", b'{"input": "\\ud800"}', b"[" * 100_000, b"{}"]
+)
+async def test_a_body_that_is_no_request_is_400(body):
+    async with open_app() as app:
+        assert (await request(app, "POST", "/v1/embeddings", body)).status == 400
+
+
+async def test_every_route_has_a_summary_and_every_body_a_schema():
+    async with open_app() as app:
+        page = (await request(app, "GET", "/openapi.json")).json
+    assert {"/v1/embeddings", "/embeddings", "/v1/models", "/v1/models/{model}", "/health/live"} <= set(page["paths"])
+    for path in page["paths"].values():
+        for operation in path.values():
+            assert operation["summary"]
+            if "requestBody" in operation:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                assert schema.removeprefix("#/components/schemas/") in page["components"]["schemas"]
+    names = [body.__name__ for protocol in PROTOCOLS for body in protocol.bodies]
+    assert len(names) == len(set(names))
+
+
+async def test_texts_of_a_list_are_counted_before_a_server_is_asked():
+    async with open_app(max_texts=2) as app:
+        answer = await post(app, "/v1/embeddings", input=["text"] * 3)
+    assert answer.status == 413 and answer.json["error"]["param"] == "input"

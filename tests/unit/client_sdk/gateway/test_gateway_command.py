@@ -1,0 +1,53 @@
+"""`python -m client_sdk gateway`, as far as it goes without a server."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from client_sdk._commands.main import main
+
+
+def refused(capsys, *arguments: str) -> tuple[int, str]:
+    code = main(["gateway", *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    return code, line
+
+
+@pytest.mark.parametrize("listen", ["nowhere", "1:2:3", "127.0.0.1:99999", "127.0.0.1:", "[::1"])
+def test_an_address_that_is_none_is_refused(capsys, listen):
+    code, line = refused(capsys, "--listen", listen)
+    assert code == 2 and line.startswith(f"error: listen {listen!r} is no address and port")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="two may listen on a port there")
+def test_a_port_that_is_taken_is_named(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, line = refused(capsys, "--listen", str(port))
+    assert code == 1 and line.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--max-texts=0", "max_texts must be at least 1"), ("--max-body=-1", "max-body"), ("--timeout=0", "timeout")],
+)
+def test_a_limit_that_is_none_is_refused(capsys, option, message):
+    code, line = refused(capsys, option)
+    assert code == 2 and message in line
+
+
+def test_without_its_extra_it_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, line = refused(capsys)
+    assert code == 1 and "pip install 'bert-on-triton[gateway]'" in line
+
+
+def test_nothing_of_it_is_imported_before_it_is_asked_for():
+    code = (
+        "import sys, client_sdk, client_sdk._commands.program\n"
+        "print([name for name in ('fastapi', 'starlette', 'uvicorn', 'pydantic') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"

@@ -1,0 +1,85 @@
+"""What a gateway takes, before any server is asked."""
+
+import asyncio
+
+import pytest
+
+from client_sdk import InvalidArgument, InvalidType
+from client_sdk.gateway import GatewaySettings
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.limits import Limits
+from tests.support.asgi import open_app, request
+
+
+def endless(chunk: bytes, pause: float = 0.0):
+    """A body that goes on for ever; `taken` counts what was read of it."""
+
+    async def chunks():
+        while True:
+            await asyncio.sleep(pause)
+            chunks.taken += len(chunk)
+            yield chunk
+
+    chunks.taken = 0
+    return chunks
+
+
+async def test_a_body_that_never_ends_is_refused_after_little_of_it():
+    async with open_app(max_body_bytes=1000) as app:
+        body = endless(b"x" * 100)
+        answer = await request(app, "POST", "/v1/embeddings", body)
+    assert answer.status == 413 and answer.headers["connection"] == "close"
+    assert answer.json["error"]["message"] == "the body may have 1000 bytes at most"
+    assert 1000 < body.taken < 10_000
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for():
+    async with open_app(body_timeout=0.05) as app:
+        answer = await request(app, "POST", "/v1/embeddings", endless(b"", pause=0.01))
+    assert answer.status == 408 and "within 0.05 s" in answer.json["error"]["message"]
+
+
+async def test_a_body_of_just_the_limit_is_read():
+    async with open_app(max_body_bytes=1000) as app:
+        answer = await request(app, "POST", "/v1/embeddings", b"[" + b" " * 998 + b"]")
+    assert answer.status == 400 and answer.json["error"]["message"] == "the body must be a JSON object"
+
+
+def test_texts_are_counted():
+    limits = Limits(GatewaySettings(max_texts=3))
+    limits.check_texts(["text"] * 3, "input")
+    with pytest.raises(Failure, match="input has 4 texts; a request may have 3") as found:
+        limits.check_texts(["text"] * 4, "input")
+    assert (found.value.reason, found.value.param) == ("large", "input")
+    with pytest.raises(Failure, match="input is empty"):
+        limits.check_texts([], "input")
+
+
+def test_a_place_is_free_again_when_its_request_has_ended():
+    limits = Limits(GatewaySettings(max_concurrency=1))
+    with limits.place(), pytest.raises(Failure, match="1 requests are being answered"), limits.place():
+        pass
+    with pytest.raises(ZeroDivisionError), limits.place():
+        raise ZeroDivisionError
+    with limits.place():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"max_texts": 0}, InvalidArgument, "max_texts must be at least 1"),
+        ({"max_concurrency": "many"}, InvalidType, "max_concurrency must be an int"),
+        ({"timeout": -1}, InvalidArgument, "timeout must be a positive"),
+        ({"body_timeout": None}, InvalidType, "body_timeout must be a number"),
+        ({"triton": "ftp://server"}, InvalidArgument, "ftp"),
+        ({"root_certificates": "ca.pem"}, InvalidArgument, "only for grpcs://"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(settings, error, message):
+    with pytest.raises(error, match=message):
+        GatewaySettings(**settings)
+
+
+def test_no_setting_shows_a_key():
+    assert "secret" not in repr(GatewaySettings(api_key="secret", headers={"x": "secret"}))
