@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from client_sdk import LocalServer
@@ -40,6 +41,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compute what to compare with, by PyTorch, rather than read what was recorded",
     )
+
+
+class OneThread(onnxruntime.InferenceSession):
+    """Unless it is told otherwise: threads that wait for each other spin, and the workers of pytest take all cores."""
+
+    def __init__(
+        self, network: object, sess_options: onnxruntime.SessionOptions | None = None, **options: object
+    ) -> None:
+        if sess_options is None:
+            sess_options = onnxruntime.SessionOptions()
+            sess_options.intra_op_num_threads = 1
+        super().__init__(network, sess_options, **options)
+
+
+onnxruntime.InferenceSession = OneThread
 
 
 def fill(repository: Path, checkpoint: Path, name: str, **options: object) -> None:
