@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from client_sdk._call.job import VECTORS, AnswerKind, late_vectors
-from client_sdk._call.scores import label_scores
+from client_sdk._call.scores import SCORES
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._errors import ServerBusy
 from client_sdk.gateway.families import Families, Family, Kind, Target
@@ -49,4 +49,4 @@ def _kind_of(family: Family) -> AnswerKind[Any]:
         return late_vectors(family.info.dimension, None)
     if family.kind is Kind.SPARSE:
         return sparse_vectors(family.info.dimension, None)
-    return VECTORS if family.kind is Kind.VECTORS else label_scores(None)
+    return VECTORS if family.kind is Kind.VECTORS else SCORES
