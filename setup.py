@@ -11,6 +11,7 @@ setup(
     package_dir={"export.template": "model_repository"},
     package_data={
         "client_sdk": ["py.typed"],
+        "client_sdk.gateway.page": ["index.html", "page.css", "page.js"],
         "export": ["py.typed"],
         "export.template": [f"{model}/{file}" for model in _MODELS for file in _FILES],
     },

@@ -7,9 +7,12 @@ import asyncio
 import contextlib
 import logging
 import re
+import signal
 import socket
 import sys
 from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from client_sdk._api_key import read_api_key
 from client_sdk._checks import positive_int
@@ -17,6 +20,11 @@ from client_sdk._commands.signals import sigterm_as_ctrl_c
 from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk._server.listen import Host
 from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL
+
+if TYPE_CHECKING:
+    from client_sdk.gateway.keys import Keys
+
+logger = logging.getLogger("client_sdk.gateway")
 
 _DEFAULT_LISTEN = "127.0.0.1:8080"
 _ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[^\]]+\]):)?(?P<port>[0-9]{1,5})")
@@ -55,6 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-concurrency", type=int, default=256, metavar="N", help="requests answered at a time; default: 256"
     )
+    parser.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="of the names and key hashes of those who may ask, a line each: NAME SHA256 [TEXTS_A_SECOND]; read again "
+        "on SIGHUP. Default: everybody may",
+    )
+    parser.add_argument(
+        "--cors",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a site whose pages may ask, such as https://search.example.com; may be given again. Default: none",
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="PEM: speak HTTPS, with this certificate")
+    parser.add_argument("--tls-key", metavar="FILE", help="PEM: the certificate's key")
     parser.add_argument("--no-access-log", action="store_true", help="write no line for each request")
     parser.add_argument(
         "--triton-api-key-file",
@@ -82,8 +105,12 @@ def run(args: argparse.Namespace) -> int:
     except ImportError as error:
         raise ClientError(f"the gateway needs more ({error}): pip install 'bert-on-triton[gateway]'") from None
     host, port = _address(args.listen)
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise InvalidArgument("--tls-cert and --tls-key must be given together")
     settings = GatewaySettings(
         triton=args.triton,
+        keys=args.keys,
+        cors=args.cors,
         model=args.model,
         timeout=args.timeout,
         max_body_bytes=positive_int("max-body", args.max_body) << 20,
@@ -94,8 +121,9 @@ def run(args: argparse.Namespace) -> int:
         client_certificate=args.triton_client_certificate,
         client_key=args.triton_client_key,
     )
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="asyncio",
         ws="none",
         access_log=False,
@@ -103,10 +131,21 @@ def run(args: argparse.Namespace) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
+        ssl_certfile=args.tls_cert,
+        ssl_keyfile=args.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # of which ssl.SSLError is one, without the name of a file
+        raise ClientError(f"{args.tls_cert}, {args.tls_key}: no certificate and its key: {error.strerror}") from None
     with _logged(not args.no_access_log), _listening(host, port) as listener:
-        print(_greeting(host, listener.getsockname()[1], settings.of_client(settings.default_model).url), flush=True)
-        with sigterm_as_ctrl_c(), contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises once all is answered
+        url = f"{'http' if args.tls_cert is None else 'https'}://{host.url_host}:{listener.getsockname()[1]}"
+        print(_greeting(url, settings.of_client(settings.default_model).url, host, args), flush=True)
+        with (
+            _keys_read_again(app.state.keys),
+            sigterm_as_ctrl_c(),
+            contextlib.suppress(KeyboardInterrupt),
+        ):  # which uvicorn raises once all is answered
             asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
     return 0
 
@@ -129,15 +168,33 @@ def _listening(host: Host, port: int) -> Iterator[socket.socket]:
         yield bound
 
 
-def _greeting(host: Host, port: int, triton: str) -> str:
-    url = f"http://{host.url_host}:{port}"
-    lines = [f"gateway to {triton}", f"  HTTP     {url}", f"  OpenAI   {url}/v1"]
+def _greeting(url: str, triton: str, host: Host, args: argparse.Namespace) -> str:
+    lines = [f"gateway to {triton}", f"  HTTP     {url}", f"  OpenAI   {url}/v1", f"  page     {url}/"]
     if not host.is_loopback:
-        lines.append(
-            f"open on {host.address}: whoever reaches this machine can use the models; nothing is asked for, and "
-            "nothing is encrypted"
-        )
+        who = "whoever reaches this machine can use the models; nothing is asked for"
+        asked = "clients must send a key, whoever reaches this machine can see the page and metrics"
+        shown = "everything is encrypted" if args.tls_cert else "nothing is encrypted"
+        lines.append(f"open on {host.address}: {asked if args.keys else who}, and {shown}")
     return "\n".join([*lines, "", "Ctrl-C stops it."])
+
+
+@contextlib.contextmanager
+def _keys_read_again(keys: Keys | None) -> Iterator[None]:
+    """On SIGHUP, within it; a file that is not right changes nothing."""
+
+    def read(number: int, frame: FrameType | None) -> None:
+        if keys is None:
+            return
+        try:
+            logger.warning("%d keys have been read", keys.reload())
+        except (ClientError, OSError) as error:
+            logger.error("the keys stay as they were: %s", error)
+
+    before = signal.signal(signal.SIGHUP, read)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A line of JSON for each request: when, what, how long and how much, and nothing of its texts."""
+"""What became of each request: counted, and a line of JSON: when, what, how long and how much; nothing of its texts."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from client_sdk.gateway.metrics import Metrics
+
 logger = logging.getLogger("client_sdk.gateway.access")
 
 _NOTES = "client_sdk.gateway.notes"
 
 
 def note(scope: MutableMapping[str, Any], **notes: Any) -> None:
-    """Have the line of a request say this too: `model`, `error`, or `usage`, which may still grow."""
+    """Have the line of a request say this too: `route`, `key`, `model`, `error`, or `usage`, which may grow."""
     scope.setdefault(_NOTES, {}).update(notes)
 
 
 class AccessLog:
     """Around an application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and log what became of it."""
+        """Pass the request on, count it and log what became of it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         scope[_NOTES] = {}  # here, so that a copy of the scope that is made further in has the same
         status, sent = 0, 0
+        self._metrics.begin()
 
         async def counted(message: Message) -> None:
             nonlocal status, sent
@@ -47,13 +51,27 @@ class AccessLog:
         try:
             await self._app(scope, receive, counted)
         finally:
-            self._write(scope, status, sent, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._count(scope[_NOTES], status, seconds)
+            self._write(scope, status, sent, seconds)
+
+    def _count(self, notes: MutableMapping[str, Any], status: int, seconds: float) -> None:
+        usage = notes.get("usage")
+        self._metrics.end(
+            route=notes.get("route", ""),
+            status=status,
+            seconds=seconds,
+            model=notes.get("model", ""),
+            key=notes.get("key", ""),
+            texts=0 if usage is None else usage.texts,
+            tokens=0 if usage is None else usage.tokens,
+        )
 
     def _write(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
         notes = scope[_NOTES]
-        usage = notes.pop("usage", None)
+        usage, _ = notes.pop("usage", None), notes.pop("route", None)
         client = scope.get("client")
         line = {
             "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),

@@ -10,30 +10,44 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from client_sdk._version import __version__
 from client_sdk.gateway.access_log import AccessLog
 from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.keys import Keys
+from client_sdk.gateway.metrics import Metrics
+from client_sdk.gateway.page.page import page
 from client_sdk.gateway.protocols.health import health
 from client_sdk.gateway.protocols.openai import form, openai
 from client_sdk.gateway.protocols.protocol import Protocol
 from client_sdk.gateway.settings import GatewaySettings
 from client_sdk.gateway.state import Gateway
 
-PROTOCOLS: tuple[Protocol, ...] = (openai, health)
+PROTOCOLS: tuple[Protocol, ...] = (openai, health, page)
 
 _TITLE = "bert-on-triton gateway"
+_CORS_SECONDS = 600
 
 
 def create_app(settings: GatewaySettings | None = None) -> FastAPI:
-    """An ASGI application that answers by what a Triton server says; it connects when it is first asked."""
+    """An ASGI application that answers by what a Triton server says; it connects when it is first asked.
+
+    Its `state.keys` are the keys of its callers, or None, to be read again by `reload`.
+
+    Raises:
+        InvalidArgument: The file of keys is not one.
+        OSError: It cannot be read.
+    """
     settings = GatewaySettings() if settings is None else settings
+    keys = None if settings.keys is None else Keys(settings.keys)
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.gateway = Gateway.start(settings)
+        app.state.gateway = Gateway.start(settings, keys, metrics)
         try:
             yield
         finally:
@@ -43,7 +57,12 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
-    app.add_middleware(AccessLog)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors, allow_methods=["*"], allow_headers=["*"], max_age=_CORS_SECONDS
+        )
+    app.add_middleware(AccessLog, metrics=metrics)
+    app.state.keys = keys
     app.add_exception_handler(404, _no_route)
     app.add_exception_handler(405, _no_route)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ Words for a caller hold nothing of what is behind the gateway, such as addresses
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,10 +24,13 @@ from client_sdk._errors import (
 
 logger = logging.getLogger("client_sdk.gateway")
 
-Reason = Literal["invalid", "missing", "late", "large", "busy", "failed", "unsupported", "unavailable", "deadline"]
+Reason = Literal[
+    "invalid", "denied", "missing", "late", "large", "busy", "failed", "unsupported", "unavailable", "deadline"
+]
 
 STATUSES: dict[Reason, int] = {
     "invalid": 400,
+    "denied": 401,
     "missing": 404,
     "late": 408,
     "large": 413,
@@ -38,8 +42,8 @@ STATUSES: dict[Reason, int] = {
 }
 """Of a protocol that does not have another for one of them."""
 
-_PAUSE = 1
-"""Seconds after which a caller may come again."""
+_PAUSE = 1.0
+"""Seconds after which a caller may come again, where nothing else is known."""
 
 
 @dataclass
@@ -50,11 +54,13 @@ class Failure(Exception):
         reason: What kind of failure it is.
         message: One line for the caller.
         param: The field of the request that it is about, if it is about one.
+        pause: Seconds after which the caller may come again, if it is busy or unavailable.
     """
 
     reason: Reason
     message: str
     param: str | None = None
+    pause: float = _PAUSE
 
     def __str__(self) -> str:
         """The line."""
@@ -65,7 +71,9 @@ class Failure(Exception):
         """Of the answer."""
         if self.reason in ("late", "large"):  # the rest of the body is not read
             return {"connection": "close"}
-        return {"retry-after": str(_PAUSE)} if self.reason in ("busy", "unavailable") else {}
+        if self.reason == "denied":
+            return {"www-authenticate": "Bearer"}
+        return {"retry-after": str(math.ceil(self.pause))} if self.reason in ("busy", "unavailable") else {}
 
 
 class CallerGone(Exception):

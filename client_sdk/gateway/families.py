@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -87,13 +87,17 @@ class Target:
     family: Family
     options: Mapping[str, Any]
     usage: Usage = field(default_factory=Usage)
+    charge: Callable[[int], None] = lambda texts: None
+    """Told how many texts a call has before it is made; it may raise."""
 
     async def answer(self, kind: AnswerKind[R], texts: Sequence[Text] | TextSource, options: Mapping[str, Any]) -> R:
         """One call with a client's options, over which those of the name go; its cost is added to the usage.
 
         Raises:
+            Failure: The caller has asked for too much.
             ClientError: As a client's method.
         """
+        self.charge((texts.count or 0) if isinstance(texts, TextSource) else len(texts))
         given = {name: value for name, value in options.items() if value is not None}
         session = self.family.session
         found, counts = await session.call(counted(kind), texts, {**given, **self.options})

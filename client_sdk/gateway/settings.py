@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from client_sdk._checks import positive_int, seconds
@@ -18,6 +18,8 @@ class GatewaySettings:
     Attributes:
         triton: Address or addresses of the server, as `Client` takes them. Default: CLIENT_SDK_URL, or
             `localhost:8001`.
+        keys: A file of the names and key hashes of those who may ask, see `gateway.keys`. Default: everybody may.
+        cors: Origins whose pages may ask, such as `https://search.example.com`; none by default.
         model: The family that answers requests which name none. Default: CLIENT_SDK_MODEL, or `bert`; if it is not
             there, or not of the kind that is asked for, the only one that is.
         timeout: Seconds that an answer may take.
@@ -33,6 +35,8 @@ class GatewaySettings:
     """
 
     triton: Url | None = None
+    keys: FilePath | None = None
+    cors: Sequence[str] = ()
     model: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     max_body_bytes: int = 32 << 20

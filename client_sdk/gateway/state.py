@@ -10,8 +10,11 @@ from client_sdk._call.job import VECTORS, AnswerKind, late_vectors
 from client_sdk._call.scores import SCORES
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._errors import ServerBusy
+from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.families import Families, Family, Kind, Target
+from client_sdk.gateway.keys import Holder, Keys
 from client_sdk.gateway.limits import Limits
+from client_sdk.gateway.metrics import Metrics
 from client_sdk.gateway.settings import GatewaySettings
 
 _READY = "ready"
@@ -25,11 +28,36 @@ class Gateway:
     settings: GatewaySettings
     families: Families
     limits: Limits
+    keys: Keys | None
+    """None: everybody may ask."""
+    metrics: Metrics
 
     @classmethod
-    def start(cls, settings: GatewaySettings) -> Gateway:
+    def start(cls, settings: GatewaySettings, keys: Keys | None, metrics: Metrics) -> Gateway:
         """Nothing is asked yet."""
-        return cls(settings, Families(settings), Limits(settings))
+        return cls(settings, Families(settings), Limits(settings), keys, metrics)
+
+    def holder(self, authorization: str | None) -> Holder | None:
+        """Whose key a request shows; None where nobody needs one.
+
+        Raises:
+            Failure: It shows none that is known.
+        """
+        if self.keys is None:
+            return None
+        scheme, _, key = (authorization or "").partition(" ")
+        holder = self.keys.holder(key.strip()) if scheme.lower() == "bearer" else None
+        if holder is None:
+            raise Failure("denied", "a key is needed, in the header Authorization: Bearer KEY, and this is none")
+        return holder
+
+    def charge(self, holder: Holder | None, texts: int) -> None:
+        """Count texts that are asked for; raises Failure if the key's holder has asked for too many."""
+        pause = 0.0 if holder is None or self.keys is None else self.keys.wait(holder, texts)
+        if holder is not None and pause > 0:
+            raise Failure(
+                "busy", f"the key {holder.name!r} may have {holder.rate:g} texts a second; try again", pause=pause
+            )
 
     async def check(self, kind: Kind | None = None) -> Family:
         """Have the family that is asked first answer one real text. A server that is busy is alive.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from client_sdk.gateway import GatewaySettings, create_app
@@ -22,7 +23,9 @@ async def open_app(**settings: Any) -> AsyncIterator[Any]:
         yield app
 
 
-async def request(app: Any, method: str, path: str, body: bytes | Chunks = b"") -> Answer:
+async def request(
+    app: Any, method: str, path: str, body: bytes | Chunks = b"", headers: Mapping[str, str] = MappingProxyType({})
+) -> Answer:
     """What it answers."""
     chunks = body() if callable(body) else None
     sent: list[dict[str, Any]] = []
@@ -54,15 +57,18 @@ async def request(app: Any, method: str, path: str, body: bytes | Chunks = b"") 
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [
+            (b"content-type", b"application/json"),
+            *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
+        ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "state": {},
     }
     await app(scope, receive, send)
     start, *rest = sent
-    headers = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answer(start["status"], headers, b"".join(message.get("body", b"") for message in rest))
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answer(start["status"], found, b"".join(message.get("body", b"") for message in rest))
 
 
 async def post(app: Any, path: str, **fields: Any) -> Answer:

@@ -21,6 +21,7 @@ from client_sdk.gateway.protocols.options import (
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 
 _TYPES: dict[Reason, tuple[str, str | None]] = {
+    "denied": ("invalid_request_error", "invalid_api_key"),
     "busy": ("rate_limit_error", "rate_limit_exceeded"),
     "failed": ("server_error", None),
     "unavailable": ("server_error", "service_unavailable"),

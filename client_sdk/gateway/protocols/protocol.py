@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -15,6 +17,7 @@ from client_sdk._errors import ModelNotFound, VersionChanged
 from client_sdk.gateway.access_log import note
 from client_sdk.gateway.failures import CallerGone, Failure, failure_of
 from client_sdk.gateway.families import Kind, Target
+from client_sdk.gateway.keys import Holder
 from client_sdk.gateway.limits import while_awaited
 from client_sdk.gateway.state import Gateway
 
@@ -41,12 +44,19 @@ class Call:
     def __init__(self, request: Request) -> None:
         self.gateway: Gateway = request.app.state.gateway
         self.request = request
+        self._holder: Holder | None = None
 
     async def find(self, model: str | None, kind: Kind) -> Target:
         """The family that the request means. Raises as `Families.find`."""
         target = await self.gateway.families.find(model, kind)
         note(self.request.scope, model=target.family.name, usage=target.usage)
-        return target
+        return replace(target, charge=partial(self.gateway.charge, self._holder))
+
+    def admit(self) -> None:
+        """Look at the caller's key. Raises Failure for one that is needed and not there."""
+        self._holder = self.gateway.holder(self.request.headers.get("authorization"))
+        if self._holder is not None:
+            note(self.request.scope, key=self._holder.name)
 
 
 class Protocol:
@@ -84,11 +94,11 @@ class Protocol:
 
         return decorate
 
-    def get(self, *paths: str) -> Callable[[Callable[[Call], Answer]], Callable[[Call], Answer]]:
-        """Routes without a body."""
+    def get(self, *paths: str, is_open: bool = False) -> Callable[[Callable[[Call], Answer]], Callable[[Call], Answer]]:
+        """Routes without a body; one that is open asks for no key."""
 
         def decorate(answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
-            self._add("GET", paths, answer, answer.__doc__, {})
+            self._add("GET", paths, answer, answer.__doc__, {}, is_open)
             return answer
 
         return decorate
@@ -100,10 +110,14 @@ class Protocol:
         answer: Callable[[Call], Answer],
         summary: str | None,
         extra: dict[str, Any],
+        is_open: bool = False,
     ) -> None:
         async def endpoint(request: Request) -> Response:
             call = Call(request)
+            note(request.scope, route=request.scope["route"].path)
             try:
+                if not is_open:
+                    call.admit()
                 return await answer(call)
             except CallerGone:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)

@@ -1,0 +1,42 @@
+"""The routes of the page. It is of three files, none of which needs a build or another host."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from starlette.responses import Response
+
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.protocols.openai import form
+from client_sdk.gateway.protocols.protocol import Call, Protocol
+
+page = Protocol("Page", form)
+
+_TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_FILES = {name: files(__package__).joinpath(name).read_bytes() for name in _TYPES}
+_HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+@page.get("/", is_open=True)
+async def index(call: Call) -> Response:
+    """A page to look at, and to try the models on."""
+    return _file("index.html")
+
+
+@page.get("/page/{name}", is_open=True)
+async def part(call: Call) -> Response:
+    """What the page is made of."""
+    name = call.request.path_params["name"]
+    if name not in _FILES:
+        raise Failure("missing", f"the page has no {name}")
+    return _file(name)
+
+
+def _file(name: str) -> Response:
+    return Response(_FILES[name], media_type=_TYPES[name], headers=_HEADERS)
