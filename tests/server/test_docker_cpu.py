@@ -32,7 +32,7 @@ os.execv(sys.executable, [sys.executable, "-m", "client_sdk", *arguments])
 
 def test_the_environment_of_the_image_serves_and_knows_that_it_is_healthy(repository, tmp_path, texts, expected):
     environment = tmp_path / "environment"
-    subprocess.run([DOCKER / "install-cpu.sh", environment, sys.executable], check=True, capture_output=True)
+    subprocess.run([DOCKER / "install.sh", "cpu", environment, sys.executable], check=True, capture_output=True)
     python = environment / "bin" / "python3"
     installed = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
     pinned = [line for name in ("steps", "encoder", "cpu") for line in pins(DOCKER / "requirements" / f"{name}.txt")]

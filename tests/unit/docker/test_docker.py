@@ -23,7 +23,7 @@ from tests.support.docker_files import DASHBOARD, DOCKER, ROOT, metrics_options,
 from tests.support.patience import PATIENCE
 
 DOCKERFILES = sorted(DOCKER.glob("Dockerfile*"))
-SERVERS = [path for path in DOCKERFILES if path.suffix != ".export"]
+SERVERS = [path for path in DOCKERFILES if path.suffix not in (".export", ".gateway")]
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-+])([^}]*))?\}")
 SECRET = re.compile(r"password|passwd|secret|token|api_?key", re.IGNORECASE)
 
@@ -211,6 +211,9 @@ def test_the_profiles_have_a_server_each_and_both_are_watched():
     for name in ("server-cpu", "server-gpu"):
         assert host in services[name]["networks"]["default"]["aliases"]
         assert f"EXPOSE 8000 8001 {port}" in (ROOT / services[name]["build"]["dockerfile"]).read_text()
+    (host, port) = scrapes[1]["static_configs"][0]["targets"][0].split(":")
+    assert scrapes[1]["job_name"] == "bert-on-triton-gateway"  # as the rules and the chart have it
+    assert f"EXPOSE {port}" in (ROOT / services[host]["build"]["dockerfile"]).read_text()
 
 
 def test_the_composition_is_closed_by_default():
@@ -220,11 +223,13 @@ def test_the_composition_is_closed_by_default():
             # An environment is seen by whoever may look at the container: it may name a file, which is none by default.
             assert not SECRET.search(key) or (key.endswith("_FILE") and value is None), (name, key)
         assert "privileged" not in service
+    for name in ("server-cpu", "server-gpu", "gateway"):
+        service = compose()["services"][name]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
     for name in ("server-cpu", "server-gpu"):
         server = compose()["services"][name]
-        assert server["read_only"] and server["cap_drop"] == ["ALL"] and server["shm_size"] == "1gb"
-        assert server["security_opt"] == ["no-new-privileges:true"]
-        assert server["volumes"][0]["read_only"]
+        assert server["shm_size"] == "1gb" and server["volumes"][0]["read_only"]
 
 
 def test_a_key_is_mounted_from_its_file_where_one_is_given():
@@ -235,6 +240,35 @@ def test_a_key_is_mounted_from_its_file_where_one_is_given():
         assert given["services"][name]["secrets"] == ["api-key"]
         assert given["services"][name]["environment"]["API_KEY_FILE"] == "/run/secrets/api-key"
         assert not none["services"][name]["environment"]["API_KEY_FILE"]
+
+
+def test_a_gateway_asks_the_server_with_its_key_and_knows_the_keys_of_its_callers():
+    none, given = compose(), compose(API_KEY_FILE="/home/me/key", GATEWAY_KEYS_FILE="/home/me/keys")
+    gateway = none["services"]["gateway"]
+    assert gateway["profiles"] == ["cpu", "gpu"]
+    assert gateway["environment"]["CLIENT_SDK_URL"] == "server:8001"
+    assert not gateway["environment"]["API_KEY_FILE"] and not gateway["environment"]["KEYS_FILE"]
+    assert given["secrets"]["gateway-keys"] == {"file": "/home/me/keys"}
+    files = given["services"]["gateway"]["environment"]
+    assert [files["API_KEY_FILE"], files["KEYS_FILE"]] == ["/run/secrets/api-key", "/run/secrets/gateway-keys"]
+    assert [f"/run/secrets/{name}" for name in given["services"]["gateway"]["secrets"]] == [
+        *("/run/secrets/api-key", "/run/secrets/gateway-keys")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "options"),
+    [
+        ({}, ""),
+        ({"API_KEY_FILE": "/a key", "KEYS_FILE": "/keys"}, " --triton-api-key-file /a key --keys /keys"),
+    ],
+)
+def test_the_image_of_the_gateway_gives_it_the_files_of_its_environment(environment, options):
+    (arguments,) = of_last_stage(DOCKER / "Dockerfile.gateway", "CMD")
+    shell, flag, command = json.loads(arguments)
+    printed = command.replace("exec python3", "echo")
+    shown = subprocess.run([shell, flag, printed], env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"-m client_sdk gateway --listen 0.0.0.0:8080{options}\n"
 
 
 def test_cores_and_threads_of_a_server_can_be_said():
@@ -266,7 +300,7 @@ def test_an_export_sees_local_folders_keeps_what_it_downloads_and_has_a_gpu_only
 
 
 def test_no_image_lets_onnxruntime_call_out():
-    for dockerfile in DOCKERFILES:
+    for dockerfile in (*SERVERS, DOCKER / "Dockerfile.export"):
         assert "ORT_DISABLE_TELEMETRY=1" in " ".join(of_last_stage(dockerfile, "ENV")).split(), dockerfile.name
 
 

@@ -90,6 +90,11 @@ def test_every_alert_is_described_and_has_advice():
         ("BertOnTritonRefuses", {"waiting{bert}": "2100x40"}, "10m", False),  # it waits, and is served
         ("BertOnTritonVectorsNotFinite", {"not_finite{bert}": "0x30 1x10"}, "9m", True),
         ("BertOnTritonVectorsNotFinite", {"not_finite{bert}": "3x80"}, "15m", False),  # long ago
+        ("BertOnTritonGatewayDown", {'up{job="bert-on-triton", instance="a"}': "1x20"}, "5m", False),  # there is none
+        ("BertOnTritonGatewayDown", {'up{job="bert-on-triton-gateway", instance="a"}': "1x10 0x10"}, "5m", True),
+        ("BertOnTritonGatewayFails", {"gateway{bert, 503}": "0+6x60", "gateway{bert, 200}": "0+94x60"}, "15m", True),
+        ("BertOnTritonGatewayFails", {"gateway{bert, 503}": "0+4x60", "gateway{bert, 200}": "0+96x60"}, "15m", False),
+        ("BertOnTritonGatewayFails", {"gateway{bert, 429}": "0+50x60", "gateway{bert, 200}": "0+5x60"}, "15m", False),
     ],
 )
 def test_an_alert_fires_when_it_should(alert: str, series: dict[str, str], at: str, fires: bool, tmp_path: Path):
@@ -152,6 +157,7 @@ def _full(name: str) -> str:
         "waiting": ("bert_waiting_texts", ""),
         "refused": ("bert_refused_texts_total", ""),
         "not_finite": ("bert_not_finite_texts_total", ""),
+        "gateway": ("bert_gateway_requests_total", f', status="{reason}", key="", route="/embed"'),
         "p99": ("nv_inference_request_summary_us", ', quantile="0.99"'),
     }[kind]
     return f'{metric}{{model="{model}", version="1", instance="a", job="bert-on-triton"{extra}}}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from client_sdk._commands import gateway as command
 from export.repository.encoder_config import QUEUE_TIMEOUT
 from tests.support.docker_files import CHART, DASHBOARD, RULES
 
@@ -28,7 +30,18 @@ EVERYTHING = EXAMPLES["gpu"] | {
     "affinity": {"podAntiAffinity": {}},
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
 }
-SETTINGS = {**EXAMPLES, "least": LEAST, "everything": EVERYTHING}
+GATEWAY = EVERYTHING | {
+    "apiKey": {"secret": "server-key"},
+    "gateway": {
+        "enabled": True,
+        "image": {"repository": "registry/gateway", "tag": "1"},
+        "maxReplicas": 8,
+        "keys": {"secret": "callers"},
+        "extraArgs": ["--max-texts=4096"],
+    },
+}
+LEAST_GATEWAY = LEAST | {"gateway": {"enabled": True, "image": {"repository": "registry/gateway"}}}
+SETTINGS = {**EXAMPLES, "least": LEAST, "everything": EVERYTHING, "gateway": GATEWAY, "least gateway": LEAST_GATEWAY}
 OPERATORS_OWN = ("ServiceMonitor", "PrometheusRule")
 KUBERNETES = ("1.32", "1.37")  # the oldest and the newest that the schemas are for
 
@@ -91,6 +104,9 @@ def test_the_schema_of_kubernetes_would_find_a_mistake():
         (LEAST | {"encoderThreads": "4"}, "/encoderThreads"),
         (LEAST | {"repository": {"claim": "a", "subPath": "/absolute"}}, "/repository"),
         (LEAST | {"repository": {"image": "a", "subPath": "production"}}, "/repository"),
+        (LEAST | {"gateway": {"enabled": True}}, "/gateway"),
+        (LEAST | {"gateway": {"enabled": True, "image": {}}}, "/gateway/image"),
+        (LEAST | {"gateway": {"keys": {"secret": "A B"}}}, "/gateway/keys/secret"),
         (LEAST | {"probes": {"liveness": {"timeoutSeconds": 1}}}, "/probes/liveness/timeoutSeconds"),
     ],
 )
@@ -110,6 +126,68 @@ def test_the_schema_knows_every_value():
                 compare(value, part["properties"][name], f"{place}{name}.")
 
     compare(defaults, schema if isinstance(schema, dict) else yaml.safe_load(schema), "")
+
+
+def of_gateway(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The objects that a release with a gateway has more than one without, by kind."""
+    without = {found["metadata"]["name"] for found in render(values | {"gateway": {"enabled": False}}).values()}
+    found = {name: one for name, one in render(values).items() if one["metadata"]["name"] not in without}
+    return {one["kind"]: one for one in found.values()}
+
+
+def test_a_gateway_has_pods_services_and_policies_of_its_own():
+    objects = of_gateway(GATEWAY)
+    assert set(objects) == {
+        *("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "ServiceMonitor")
+    }
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        objects["Deployment"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    servers = render(EVERYTHING)
+    assert not servers["Service"]["spec"]["selector"].items() <= labels.items()
+    assert objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "prod-bert-on-triton-gateway"
+    assert "replicas" not in objects["Deployment"]["spec"]
+    assert of_gateway(LEAST_GATEWAY)["Deployment"]["spec"]["replicas"] == 2
+    assert "HorizontalPodAutoscaler" not in of_gateway(LEAST_GATEWAY)
+
+
+def test_a_gateway_asks_all_servers_and_reaches_nothing_else():
+    objects, servers = of_gateway(GATEWAY), render(EVERYTHING)
+    (gateway,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in gateway["env"]}
+    headless = servers["prod-bert-on-triton-headless"]["metadata"]["name"]
+    assert environment["CLIENT_SDK_URL"] == f"{headless}:8001"
+    asked, names = objects["NetworkPolicy"]["spec"]["egress"]
+    (to,) = asked["to"]
+    assert (
+        to["podSelector"]["matchLabels"].items()
+        <= servers["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    )
+    assert {port["port"] for port in names["ports"]} == {53}
+
+
+@pytest.mark.parametrize("values", [GATEWAY, LEAST_GATEWAY], ids=["all", "least"])
+def test_what_a_gateway_is_started_with_is_an_option_of_the_command(values):
+    pod = of_gateway(values)["Deployment"]["spec"]["template"]["spec"]
+    (gateway,) = pod["containers"]
+    program, *arguments = gateway["args"][3:]
+    assert gateway["args"][:3] == ["python3", "-m", "client_sdk"] and program == "gateway"
+    parsed = argparse.ArgumentParser()
+    command.add_arguments(parsed)
+    options = parsed.parse_args(arguments)
+    assert options.listen == "0.0.0.0:8080" and gateway["ports"][0]["containerPort"] == 8080
+    mounted = {mount["mountPath"] for mount in gateway.get("volumeMounts", ())}
+    assert {str(Path(file).parent) for file in (options.keys, options.triton_api_key_file) if file} == mounted
+    assert bool(mounted) == (values is GATEWAY)
+    assert {mount["name"] for mount in gateway.get("volumeMounts", ())} == {
+        volume["name"] for volume in pod.get("volumes") or ()
+    }
 
 
 def test_services_budget_policy_and_monitor_select_the_pods():
@@ -151,13 +229,16 @@ def test_ports_and_volumes_that_are_named_exist():
 
 
 def test_pods_have_no_rights_and_write_nowhere_but_to_memory_and_temporary_files():
-    for values in (EXAMPLES["cpu"], EVERYTHING):
-        pod = render(values)["Deployment"]["spec"]["template"]["spec"]
+    gateway = of_gateway(GATEWAY)["Deployment"]["spec"]["template"]["spec"]
+    servers = [render(values)["Deployment"]["spec"]["template"]["spec"] for values in (EXAMPLES["cpu"], EVERYTHING)]
+    for pod in (gateway, *servers):
         assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
         for each in (*pod["containers"], *pod.get("initContainers", ())):
             assert each["securityContext"]["readOnlyRootFilesystem"]
             assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert not each["securityContext"]["allowPrivilegeEscalation"]
+    assert all(mount["readOnly"] for mount in gateway["containers"][0]["volumeMounts"])
+    for pod in servers:
         mounts = pod["containers"][0]["volumeMounts"]
         assert {mount["mountPath"] for mount in mounts if not mount.get("readOnly")} == {"/dev/shm", "/tmp"}
 
