@@ -52,7 +52,7 @@ soak: $(MODEL) .venv/perf
 
 verify: $(MODEL) .venv/verify
 	$(PYTEST) --live tests/server/test_vectors.py tests/server/test_modules.py tests/server/test_scores.py tests/server/test_sparse.py \
-		tests/live
+		tests/server/test_multi.py tests/live
 
 lint: .venv/dev
 	$(PY) -m ruff check .

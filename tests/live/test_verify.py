@@ -8,6 +8,7 @@ from export.__main__ import main
 from export.network.architectures.config import ACTIVATIONS
 from export.network.parts import Parts
 from tests.support import reference
+from tests.support.checkpoints import late_interaction
 from tests.support.checkpoints.bundles import write_google
 from tests.support.checkpoints.folders import write_bert, write_tokenizer
 
@@ -69,6 +70,14 @@ def test_of_an_int8_export_the_fp32_network_equals_transformers(tmp_path, capsys
     assert main([*arguments, "--verify"]) == 0
     out = capsys.readouterr().out
     assert out.index("token_embeddings max |difference|") < out.index("cosine to FP32")
+
+
+@pytest.mark.parametrize("form", [late_interaction.write, late_interaction.write_stanford], ids=["modules", "stanford"])
+def test_vectors_of_tokens_equal_those_of_torch(tmp_path, capsys, form):
+    form(tmp_path / "checkpoint", **({} if form is late_interaction.write else {"metadata": None}))
+    assert main([str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--verify"]) == 0
+    out = capsys.readouterr().out
+    assert "bert_multi gives a vector of 16 numbers for each token" in out and "token_embeddings max |diff" in out
 
 
 @pytest.mark.parametrize("pooler", [True, False])
