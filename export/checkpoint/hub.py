@@ -14,6 +14,7 @@ _NEEDED = (
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_*_config.json",
+    "artifact.metadata",
     "adapter_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -83,6 +83,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("repository")
     write_bert(folder)
     write_modules(folder, ("sentence_transformers.models.Pooling", {}))
+    (folder / "artifact.metadata").write_text("{}")
     (folder / "onnx").mkdir()
     for other in ("README.md", "pytorch_model.bin", "onnx/model.onnx", "onnx/config.json"):
         (folder / other).write_text("not needed")
@@ -120,6 +121,7 @@ def test_a_repository_is_downloaded_as_far_as_needed_and_then_served_from_the_ca
     folder = Path(result.stdout.strip())
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()) == [
         "1_Pooling/config.json",
+        "artifact.metadata",
         "config.json",
         "model.safetensors",
         "modules.json",

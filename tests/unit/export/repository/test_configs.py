@@ -5,6 +5,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import TYPE_INT32, BatchInput, BatchOutput, ModelConfig
 
+from export.checkpoint.late_interaction import Expansion, LateInteraction
 from export.errors import ExportError
 from export.network.layout import INPUTS, REDUCTIONS, shape_of
 from export.repository.configs import TEMPLATE, configs, step_settings
@@ -25,6 +26,21 @@ OTHER = replace(
     max_batch_size=16,
     instances=3,
     threads=2,
+)
+
+MULTI = Family(
+    name="late",
+    hidden_size=32,
+    max_seq_len=64,
+    prompts={"query": "", "document": ""},
+    similarity="meanmaxsim",
+    multi=LateInteraction(
+        dimension=8,
+        made="identity normalize",
+        lengths={"query": 9},
+        expansion=Expansion(id=4, length=9),
+        skip_ids=(1, 2),
+    ),
 )
 
 
@@ -139,9 +155,9 @@ def test_the_pooler_is_mapped_only_where_there_is_one():
 
 
 def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
-    for family in (MINILM, OTHER, replace(OTHER, backend="onnxruntime")):
+    for family in (MINILM, OTHER, replace(OTHER, backend="onnxruntime"), MULTI, replace(MULTI, backend="onnxruntime")):
         models = parsed(family)
-        for name in (family.name, f"{family.name}_tokens"):
+        for name in (name for name, config in models.items() if config.platform == "ensemble"):
             made = {tensor.name for tensor in models[name].input}
             for step in models[name].ensemble_scheduling.step:
                 model = models[step.model_name]
@@ -168,6 +184,47 @@ def test_the_native_backend_gets_ragged_batches():
     )
     assert list(scatter.target_name) == ["token_embeddings"]
     assert parameters(encoder) == {"intra_op_thread_count": "2"}
+
+
+def test_a_late_interaction_family_says_what_is_done_with_texts_and_tokens():
+    models = parsed(MULTI)
+    assert list(models) == ["late_multi", "late_tokenizer", "late_encoder", "late_pooling"]
+    (text,) = models["late_multi"].input
+    assert list(text.dims) == [1]
+    tokenizer, pooling = parameters(models["late_tokenizer"]), parameters(models["late_pooling"])
+    assert json.loads(tokenizer["lengths"]) == {"query": 9}
+    assert json.loads(tokenizer["expansion"]) == {"id": 4, "length": 9, "fixed": True, "attend": False}
+    assert pooling == {
+        "multi": "identity normalize",
+        "dimension": "8",
+        "similarity": "meanmaxsim",
+        "skip_ids": "[1, 2]",
+        "skip_types": '["document"]',
+    }
+    assert {"lengths", "expansion"}.isdisjoint(parameters(parsed(OTHER)["other_tokenizer"]))
+    bare = parsed(replace(MULTI, multi=LateInteraction(8, "normalize")))
+    assert {"lengths", "expansion"}.isdisjoint(parameters(bare["late_tokenizer"]))
+    assert "skip_ids" not in parameters(bare["late_pooling"])
+    encoder = parsed(replace(MULTI, backend="onnxruntime"))["late_encoder"]
+    assert {tensor.name: list(tensor.dims) for tensor in encoder.output} == {"token_embeddings": [-1, 8]}
+    assert [list(output.target_name) for output in encoder.batch_output] == [["token_embeddings"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"made": "identity"},
+        {"lengths": {}},
+        {"expansion": None},
+        {"expansion": Expansion(id=4, length=9, attend=True)},
+        {"skip_ids": (1,)},
+        {"skip_types": ("query",)},
+    ],
+    ids=str,
+)
+def test_what_is_done_with_tokens_is_part_of_what_vectors_are(change):
+    assert MULTI.multi
+    assert step_settings(MULTI) != step_settings(replace(MULTI, multi=replace(MULTI.multi, **change)))
 
 
 def test_every_queue_has_a_limit_and_a_timeout():

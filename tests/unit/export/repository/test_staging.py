@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client_sdk._server.repository.unfinished_export import finish_exports
+from export.checkpoint.late_interaction import LateInteraction
 from export.errors import ExportError
 from export.repository.family import ALL_ROLES, STEPS, Family
 from export.repository.staging import staged
@@ -26,6 +27,7 @@ FAMILY = Family(
 )
 SCORES = Family(name="small", hidden_size=8, max_seq_len=16, labels=("no", "yes"), activation="softmax")
 SPARSE = Family(name="small", hidden_size=8, max_seq_len=16, splade="max relu", vocab_size=100)
+MULTI = Family(name="small", hidden_size=8, max_seq_len=16, multi=LateInteraction(4, "identity"))
 MODELS = ["small", "small_encoder", "small_pooling", "small_tokenizer", "small_tokens"]
 
 
@@ -238,7 +240,7 @@ def test_a_model_of_somebody_else_is_never_replaced(tmp_path, model):
         assert snapshot(target) == before
 
 
-@pytest.mark.parametrize("family", [FAMILY, SCORES, SPARSE], ids=["vectors", "scores", "sparse"])
+@pytest.mark.parametrize("family", [FAMILY, SCORES, SPARSE, MULTI], ids=["vectors", "scores", "sparse", "multi"])
 def test_versions_beside_each_other_keep_their_identities(tmp_path, family):
     write(tmp_path / "r", "1" * 32, family)
     write(tmp_path / "r", "2" * 32, family, version=2)
