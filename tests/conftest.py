@@ -15,7 +15,7 @@ from client_sdk import LocalServer
 from export.pipeline import export
 from export.settings import Request
 from tests.support import reference
-from tests.support.checkpoints import colbert
+from tests.support.checkpoints import late_interaction
 from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, write_classifier, write_masked_lm
 from tests.support.checkpoints.folders import (
     VOCABULARY,
@@ -25,6 +25,7 @@ from tests.support.checkpoints.folders import (
     write_safetensors,
     write_tokenizer,
 )
+from tests.support.checkpoints.late_interaction import BERT, DENSE, MASK, NORMALIZE, TOKENS
 from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import UPPER, make_model
 from tests.support.servers.moody_model import make_moody_repository
@@ -153,7 +154,11 @@ def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFac
     write_tokenizer(folder, VOCABULARY)
     fill(repository, folder, "splade", head="splade")
     folder = tmp_path_factory.mktemp("colbert")
-    colbert.write(folder)
+    settings = {**BERT, "max_position_embeddings": 128}
+    dense = (DENSE, {**late_interaction.dense(BERT["hidden_size"]), **TOKENS})
+    mask = (MASK, {"skiplist_words": [".", ","]})
+    prompts = {"query": "the ", "document": ""}
+    late_interaction.write(folder, settings, dense, mask, (NORMALIZE, TOKENS), own={"prompts": prompts})
     fill(repository, folder, "colbert")
     return repository
 

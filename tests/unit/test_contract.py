@@ -174,11 +174,14 @@ def test_a_client_says_of_each_kind_of_family_what_it_gives():
         assert [output.name for output in config_of("_pooling", of).output] == [*kind.outputs]
 
 
-@pytest.mark.parametrize("kind", [_kinds.DENSE, _kinds.SCORES, _kinds.SPARSE], ids=lambda kind: kind.method)
+@pytest.mark.parametrize(
+    "kind", [_kinds.DENSE, _kinds.SCORES, _kinds.SPARSE, _kinds.MULTI], ids=lambda kind: kind.method
+)
 def test_a_client_tells_the_kind_of_a_family_by_what_export_writes_into_its_last_step(kind: _kinds.Kind):
-    of = {"": MINILM, "labels": CLASSIFIER, "splade": SPARSE}[kind.mark]
+    of = dict(zip(("", "labels", "splade", "multi"), KINDS, strict=True))[kind.mark]
     assert _kinds.kind_of(config_of("_pooling", of).parameters) is kind
     assert of.ensemble == of.name + kind.role
+    assert {*_kinds.ROLES} <= {*family.ALL_ROLES}
 
 
 def test_what_a_text_costs_at_most_is_read_where_it_is_written():
@@ -239,8 +242,9 @@ KINDS = (EVERYTHING, CLASSIFIER, SPARSE, MULTI)
         (MINILM, "client_sdk.encode"),
         (CLASSIFIER, "client_sdk.Client().classify"),
         (SPARSE, "client_sdk.Client().encode_sparse"),
+        (MULTI, "client_sdk.Client().encode_multi"),
     ],
-    ids=["vectors", "scores", "sparse"],
+    ids=["vectors", "scores", "sparse", "multi"],
 )
 def test_serve_suggests_what_the_family_that_it_serves_can_do(tmp_path: Path, of: family.Family, call: str):
     for name, text in configs.configs(of).items():

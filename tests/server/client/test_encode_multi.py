@@ -11,7 +11,7 @@ import tritonclient.grpc as triton
 
 from client_sdk import AsyncClient, Client, InvalidArgument, InvalidType, ModelNotFound, maxsim
 from client_sdk._commands.main import main
-from tests.support.checkpoints.colbert import DIMENSION
+from tests.support.checkpoints.late_interaction import DIMENSION
 from tests.support.servers.triton_requests import infer
 
 TEXTS = ["The quick, brown fox.", "the lazy dog", "x, y. z", "the fox jumps over the dog, " * 5]
