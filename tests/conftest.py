@@ -25,7 +25,6 @@ from tests.support.checkpoints.folders import (
     write_safetensors,
     write_tokenizer,
 )
-from tests.support.checkpoints.late_interaction import BERT, DENSE, MASK, NORMALIZE, TOKENS
 from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import UPPER, make_model
 from tests.support.servers.moody_model import make_moody_repository
@@ -139,8 +138,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, bert_repository: Path, 
 
 @pytest.fixture(scope="session")
 def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family of each kind: `bert`, all-MiniLM-L6-v2; `reranker`, `splade` and `colbert`, a cross-encoder, sparse
-    vectors and vectors for late interaction, of random weights.
+    """A family of each kind: `bert`, all-MiniLM-L6-v2; and of random weights `reranker`, a cross-encoder, `splade`, of
+    sparse vectors, and `colbert`, of late interaction.
     """
     repository, folder = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("reranker")
     shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -154,11 +153,7 @@ def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFac
     write_tokenizer(folder, VOCABULARY)
     fill(repository, folder, "splade", head="splade")
     folder = tmp_path_factory.mktemp("colbert")
-    settings = {**BERT, "max_position_embeddings": 128}
-    dense = (DENSE, {**late_interaction.dense(BERT["hidden_size"]), **TOKENS})
-    mask = (MASK, {"skiplist_words": [".", ","]})
-    prompts = {"query": "the ", "document": ""}
-    late_interaction.write(folder, settings, dense, mask, (NORMALIZE, TOKENS), own={"prompts": prompts})
+    late_interaction.write(folder, loading={"query_expansion": {"strategy": "fixed", "length": 32}})
     fill(repository, folder, "colbert")
     return repository
 
