@@ -19,18 +19,19 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from client_sdk import Client, LocalServer
-from tests.support.patience import PATIENCE, wait_for
+from tests.support.patience import PATIENCE, settled, wait_for
 
 
-@pytest.fixture(params=[1])
-def narrow_server(request: pytest.FixtureRequest, repository: Path, tmp_path: Path):
+@pytest.fixture(scope="module", params=[1])
+def narrow_server(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("narrow")
     for model in repository.glob("bert*"):
-        shutil.copytree(model, tmp_path / model.name, ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "bert_encoder" / "config.pbtxt"
+        shutil.copytree(model, folder / model.name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "bert_encoder" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
     config.parameters["max_queue_size"].string_value = str(request.param)
     path.write_text(text_format.MessageToString(config))
-    with LocalServer(tmp_path) as server:
+    with LocalServer(folder) as server:
         yield server
 
 
@@ -52,7 +53,7 @@ def burst(server: LocalServer, texts: list[str], count: int) -> list[tuple[str, 
 
 
 def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(narrow_server, texts):
-    long = [" ".join(texts[i : i + 20]) for i in range(64)]  # about a second of work
+    long = [" ".join(texts[i : i + 7]) for i in range(64)]  # about half a second of work
 
     outcomes = burst(narrow_server, long, 8)
     served = [seconds for outcome, seconds in outcomes if outcome == "served"]
@@ -69,7 +70,7 @@ def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(nar
 
 @pytest.mark.parametrize("narrow_server", [128], indirect=True)
 def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narrow_server, texts):
-    long = [" ".join(texts[i : i + 20]) for i in range(64)]
+    long = [" ".join(texts[i : i + 7]) for i in range(64)]
     outcomes = burst(narrow_server, long, 24)
     served = [seconds for outcome, seconds in outcomes if outcome == "served"]
     refused = [seconds for outcome, seconds in outcomes if "StatusCode.UNAVAILABLE" in outcome]
@@ -79,7 +80,7 @@ def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narro
 
 
 def test_a_server_that_is_only_busy_is_healthy(narrow_server, texts):
-    long = [" ".join(texts[i : i + 20]) for i in range(64)]
+    long = [" ".join(texts[i : i + 7]) for i in range(64)]
     command = [sys.executable, "-m", "client_sdk", "health", "--url", narrow_server.grpc_url, "--timeout", "10"]
     crowded, done = threading.Event(), threading.Event()
 
@@ -107,7 +108,11 @@ def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts
             found = re.findall(r'^(bert_\w+)\{model="bert"\} (\S+)$', reply.read().decode(), re.MULTILINE)
         return {name: float(value) for name, value in found}
 
-    long = [" ".join(texts[i : i + 20]) for i in range(64)]  # about a second of work
+    def more(name: str) -> float:
+        return metrics()[name] - before[name]
+
+    before = settled(metrics)  # of other tests
+    long = [" ".join(texts[i : i + 7]) for i in range(64)]  # about half a second of work
     with ThreadPoolExecutor(1) as pool:
         requests = pool.submit(burst, narrow_server, long, 8)
         most = 0.0
@@ -117,9 +122,9 @@ def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts
     refused = sum("StatusCode.UNAVAILABLE" in outcome for outcome, _ in requests.result())
     assert 0 < most <= 128
     assert refused > 0
-    wait_for(lambda: metrics()["bert_waiting_texts"] == 0 and metrics()["bert_refused_texts_total"] >= 64 * refused)
-    assert metrics()["bert_refused_texts_total"] == 64 * refused
-    wait_for(lambda: metrics()["bert_queue_duration_us"] > 1e5)
+    wait_for(lambda: metrics()["bert_waiting_texts"] == 0 and more("bert_refused_texts_total") >= 64 * refused)
+    assert more("bert_refused_texts_total") == 64 * refused
+    wait_for(lambda: more("bert_queue_duration_us") > 1e5)
 
 
 def test_no_request_waits_for_a_wake_up_that_was_missed(server):
