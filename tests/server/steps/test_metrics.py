@@ -39,7 +39,7 @@ def traffic(watched_server: LocalServer) -> Iterator[None]:
 
     def ask() -> None:
         with Client(watched_server.grpc_url, model="bert") as bert, Client(watched_server.grpc_url, "small") as small:
-            while not ended.wait(0.05):
+            while not ended.wait(0.2):
                 bert.encode(["a short text", "a text " * 300])
                 bert.encode_tokens(["a short text"])
                 small.encode(["hello"])
@@ -85,6 +85,16 @@ def wait_for_value(watching: prometheus.Prometheus, expression: str) -> None:
         wait_for(has_value)
     except AssertionError:
         pytest.fail(f"{expression} gives {watching.query(expression)}")
+
+
+def test_the_alert_for_a_server_that_is_down_fires(upper_repository, tmp_path):
+    with LocalServer(upper_repository, extra_args=metrics_options()) as server:
+        config = configuration(server, tmp_path)
+        with prometheus.running(config, tmp_path) as watching:
+            wait_for_value(watching, 'up{job="bert-on-triton"} == 1')
+            wait_for(lambda: watching.firing() == set())
+            server.stop()
+            wait_for(lambda: watching.firing() == {"BertOnTritonDown"})
 
 
 def test_every_metric_that_the_rules_name_exists(watching):
@@ -142,13 +152,3 @@ def test_the_alert_for_errors_fires_when_requests_are_refused(watching, watched_
 
     wait_for(refused)
     assert "BertOnTritonStepFails" not in watching.firing()
-
-
-def test_the_alert_for_a_server_that_is_down_fires(repository, tmp_path):
-    with LocalServer(repository, extra_args=metrics_options()) as server:
-        config = configuration(server, tmp_path)
-        with prometheus.running(config, tmp_path) as watching:
-            wait_for_value(watching, 'up{job="bert-on-triton"} == 1')
-            wait_for(lambda: watching.firing() == set())
-            server.stop()
-            wait_for(lambda: watching.firing() == {"BertOnTritonDown"})
