@@ -14,6 +14,7 @@ from perf.failure import Failure
 COMMANDS = {
     "load": "perf_analyzer: throughput and latency against concurrency, by protocol and batch size",
     "compare": "against bare ONNX Runtime and other embedding servers, in one run",
+    "rerank": "documents ranked for a query, beside sentence-transformers' CrossEncoder and infinity, in one run",
     "profile": "where the time of one request goes",
     "size": "throughput against number of texts, their length, and their mixture",
     "memory": "memory of client and server over a long bulk run",

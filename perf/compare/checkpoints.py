@@ -62,6 +62,8 @@ RANDOM: dict[str, dict[str, Any]] = {
 
 MODELS = ("minilm", *RANDOM)
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+# Scores then lie anywhere between 0 and 1, so that wrong ones show.
+_HEAD_SCALE = 2.0
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -110,6 +112,41 @@ def minilm() -> Path:
     return Path(spec.submodule_search_locations[0], "model")
 
 
+def cross_encoder() -> Model:
+    """all-MiniLM-L6-v2 with a head of random weights that scores pairs, and its export, made anew."""
+    folder = _MODELS / "cross-encoder"
+    if not (folder / "checkpoint").exists():
+        write_cross_encoder(folder / "checkpoint")
+    shutil.rmtree(folder / "repository", ignore_errors=True)
+    export(Request(str(folder / "checkpoint"), "bert", folder / "repository"), step=_step)
+    return Model(folder.name, folder / "checkpoint", folder / "repository", "bert", folder)
+
+
+def write_cross_encoder(folder: Path) -> None:
+    """Write all-MiniLM-L6-v2 with a head of one label as transformers writes a classifier."""
+    from safetensors.numpy import load_file, save_file
+
+    beside = _emptied(folder)
+    config = json.loads((minilm() / "config.json").read_text("utf-8"))
+    config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "fits"}, "label2id": {"fits": 0}}
+    (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    weights = {f"bert.{name}": array for name, array in load_file(minilm() / "model.safetensors").items()}
+    head = np.random.default_rng(0).standard_normal((1, config["hidden_size"]), np.float32)
+    weights |= {"classifier.weight": head * np.float32(_HEAD_SCALE), "classifier.bias": np.zeros(1, np.float32)}
+    save_file(weights, beside / "model.safetensors", {"format": "pt"})
+    beside.rename(folder)
+
+
+def _emptied(folder: Path) -> Path:
+    """A folder beside this one, with the tokenizer of the default model."""
+    beside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for name in _TOKENIZER:
+        shutil.copy(minilm() / name, beside / name)
+    return beside
+
+
 def write_random(folder: Path, config: Mapping[str, Any]) -> None:
     """Write random weights as a sentence-transformers folder: mean pooling, vectors of length 1.
 
@@ -117,11 +154,8 @@ def write_random(folder: Path, config: Mapping[str, Any]) -> None:
     """
     from safetensors.numpy import save_file
 
-    beside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    (beside / "1_Pooling").mkdir(parents=True)
-    for name in _TOKENIZER:
-        shutil.copy(minilm() / name, beside / name)
+    beside = _emptied(folder)
+    (beside / "1_Pooling").mkdir()
     tokenizer = json.loads((beside / "tokenizer_config.json").read_text("utf-8"))
     has_types = architectures.READERS[config["model_type"]](Config(folder, config)).types
     inputs = [name for name in _INPUTS if has_types or name != "token_type_ids"]

@@ -4,11 +4,13 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from client_sdk import LocalServer
+from client_sdk import Client, LocalServer
 from perf.__main__ import main
 from perf.processes import server_processes
+from perf.rerank import ours as rerank
 from tests.support.servers.local_servers import tritonserver_of
 
 
@@ -100,3 +102,13 @@ def test_memory_sees_the_server_and_each_of_its_steps(
 def test_memory_needs_to_know_the_process(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", *where]) == 1
     assert "--server-pid" in capsys.readouterr().err
+
+
+def test_documents_are_ranked_for_the_comparison_as_the_client_scores_them(kinds_server: LocalServer) -> None:
+    pairs = [["the fox", f"the dog {number}"] for number in range(70)]
+    asked = rerank.Client({"url": kinds_server.grpc_url, "model": "reranker"})
+    with Client(kinds_server.grpc_url, "reranker") as client:
+        expected = client.score([tuple(pair) for pair in pairs])
+    scores = asked.vectors(asked.connect()(asked.prepare(pairs)))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+    assert [one.score for one in asked.bulk(pairs)()] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from onnxruntime.transformers.optimizer import optimize_model
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoConfig
 
 
 def main(checkpoint: str, folder: Path) -> None:
@@ -23,8 +24,9 @@ def main(checkpoint: str, folder: Path) -> None:
     """
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
-    model = SentenceTransformer(checkpoint, device="cpu", backend="onnx")
-    config = model[0].auto_model.config
+    config = AutoConfig.from_pretrained(checkpoint)
+    scores = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    model = (CrossEncoder if scores else SentenceTransformer)(checkpoint, device="cpu", backend="onnx")
     model.save_pretrained(str(beside))
     path = beside / "onnx" / "model.onnx"
     fused = optimize_model(

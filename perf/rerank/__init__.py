@@ -1,0 +1,1 @@
+"""Ranking documents by a cross-encoder, beside others."""
