@@ -15,6 +15,7 @@ import pytest
 
 from client_sdk import Client, LocalServer
 from client_sdk._call import questions
+from client_sdk._call.plan import WINDOW_TEXTS
 from client_sdk._commands.main import main
 from client_sdk._transport.retry import Deadline
 from tests.support.patience import PATIENCE
@@ -221,12 +222,12 @@ def test_without_truncation_a_text_that_is_too_long_ends_the_job(url, tmp_path, 
 @pytest.fixture(scope="module")
 def many(server):
     """More texts than are read ahead, and their vectors."""
-    texts = [f"number {i}" for i in range(6000)]
+    texts = [f"number {i}" for i in range(WINDOW_TEXTS + 200)]
     with Client(server.grpc_url) as client:
         return texts, client.encode(texts)
 
 
-@pytest.mark.parametrize("name", ["out.npy", "out.jsonl"])
+@pytest.mark.parametrize(("url", "name"), [("grpc", "out.npy"), ("http", "out.jsonl")], indirect=["url"])
 def test_what_was_done_before_an_error_is_kept(url, many, tmp_path, capsys, monkeypatch, name):
     output, partial = tmp_path / name, tmp_path / f"{name}.partial"
     output.write_text("what was there before")
@@ -235,8 +236,8 @@ def test_what_was_done_before_an_error_is_kept(url, many, tmp_path, capsys, monk
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))  # which cannot be looked through beforehand
     assert main(["encode", "-o", str(output)]) == 2
     note, error = capsys.readouterr().err.splitlines()
-    assert note == f"note: the 6,000 vectors that were done are in {partial}"
-    assert error.startswith("error: line 6001 ") and output.read_text() == "what was there before"
+    assert note == f"note: the {len(texts):,} vectors that were done are in {partial}"
+    assert error.startswith(f"error: line {len(texts) + 1} ") and output.read_text() == "what was there before"
     same(read(partial), expected)
 
 
