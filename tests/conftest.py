@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -114,12 +116,26 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A copy of the folder that `make` fills: the first of pytest's workers that needs it makes it for all."""
+    ours = factory.getbasetemp()
+    made = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / f"{name}_of_all"
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            part = made.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)  # of one that failed
+            part.mkdir()
+            make(part)
+            part.rename(made)
+    # Each its own, since servers are told apart by the folders that they serve.
+    return Path(shutil.copytree(made, factory.mktemp(name), dirs_exist_ok=True))
+
+
 @pytest.fixture(scope="session")
 def bert_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with the one family `bert`, all-MiniLM-L6-v2; to be left as it is."""
-    repository = tmp_path_factory.mktemp("bert_repository")
-    fill(repository, reference.checkpoint(), "bert")
-    return repository
+    return made_once(tmp_path_factory, "bert_repository", lambda folder: fill(folder, reference.checkpoint(), "bert"))
 
 
 @pytest.fixture(scope="session")
@@ -129,11 +145,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory, bert_repository: Path, 
     `bert`: all-MiniLM-L6-v2 as the default export writes it. `layers`: two of its layers, concatenated, without a
     pooler. `small`: the small checkpoint.
     """
-    repository = tmp_path_factory.mktemp("repository")
-    shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    fill(repository, reference.checkpoint(), "layers", layers=(-2, 0))
-    fill(repository, small_checkpoint, "small", max_batch_size=8)
-    return repository
+
+    def make(folder: Path) -> None:
+        shutil.copytree(bert_repository, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        fill(folder, reference.checkpoint(), "layers", layers=(-2, 0))
+        fill(folder, small_checkpoint, "small", max_batch_size=8)
+
+    return made_once(tmp_path_factory, "repository", make)
 
 
 @pytest.fixture(scope="session")
