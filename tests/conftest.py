@@ -27,6 +27,7 @@ from tests.support.checkpoints.folders import (
     write_safetensors,
     write_tokenizer,
 )
+from tests.support.places import ROOT
 from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import UPPER, make_model
 from tests.support.servers.moody_model import make_moody_repository
@@ -41,8 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--live",
         action="store_true",
-        help="compute what to compare with, by PyTorch, rather than read what was recorded",
+        help="compute what to compare with, by PyTorch, rather than read what was recorded; only tests that do so",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --live nothing that goes on as without it."""
+    if config.getoption("--live"):
+        same = [item for item in items if item.path.parent != ROOT / "tests/live" and "live" not in item.fixturenames]
+        config.hook.pytest_deselected(items=same)
+        items[:] = [item for item in items if item not in same]
 
 
 class OneThread(onnxruntime.InferenceSession):
@@ -74,9 +83,15 @@ def children_end_at_ctrl_c() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def expected(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+def live(request: pytest.FixtureRequest) -> bool:
+    """Whether what is compared with is computed by the libraries themselves."""
+    return bool(request.config.getoption("--live"))
+
+
+@pytest.fixture(scope="session")
+def expected(live: bool) -> dict[str, np.ndarray]:
     """The reference arrays of tests/support/reference.py."""
-    return reference.compute() if request.config.getoption("--live") else reference.load()
+    return reference.compute() if live else reference.load()
 
 
 @pytest.fixture(scope="session")

@@ -35,12 +35,6 @@ def ask(grpc_client: triton.InferenceServerClient) -> Ask:
     return ask
 
 
-@pytest.fixture(scope="session")
-def live(request: pytest.FixtureRequest) -> bool:
-    """Whether what is compared with is computed by the libraries themselves."""
-    return bool(request.config.getoption("--live"))
-
-
 @pytest.fixture(scope="module")
 def kinds_server(kinds_repository: Path) -> Iterator[LocalServer]:
     """Serves it."""

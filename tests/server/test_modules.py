@@ -43,9 +43,9 @@ def own_server(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def theirs(request: pytest.FixtureRequest, folders: Path) -> Theirs:
+def theirs(live: bool, folders: Path) -> Theirs:
     """theirs(name, modes=None, prompt=""): the vectors of TEXTS; with modes, of these poolings and nothing behind."""
-    if not request.config.getoption("--live"):
+    if not live:
         return lambda name, modes=None, prompt="": modules.encode(folders / name, TEXTS, modes, prompt)
 
     def encode(name: str, modes: Sequence[str] | None = None, prompt: str = "") -> np.ndarray:
