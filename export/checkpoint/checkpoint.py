@@ -9,6 +9,7 @@ from export import json_files
 from export.checkpoint import cross_encoder, google, hub, late_interaction, sentence_transformers, sparse
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.late_interaction import LateInteraction
+from export.checkpoint.modules import read_modules
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.weights import SafetensorsWeights
 from export.errors import ExportError
@@ -128,7 +129,7 @@ def _load_google(source: str, folder: Path, options: google.Options) -> Checkpoi
 
 
 def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str | None) -> Checkpoint:
-    modules = sentence_transformers.read_modules(root)
+    modules = read_modules(root)
     folder = modules[0].folder if modules else root
     if (folder / "adapter_config.json").exists():
         raise ExportError(
@@ -180,7 +181,7 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         encoder=encoder,
         settings=config.read,
         tokenizer_json=tokens.json,
-        weights=late_interaction.Weights(weights, late.folders) if late else weights,
+        weights=late.weights(weights) if late else weights,
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,

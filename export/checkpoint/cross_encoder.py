@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint.sentence_transformers import Module
+from export.checkpoint.modules import Module
 from export.checkpoint.transformer_settings import read
 from export.errors import ExportError
 from export.network.architectures.config import Config

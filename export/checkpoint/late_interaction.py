@@ -16,12 +16,12 @@ from typing import Any
 
 from export import json_files
 from export.checkpoint import sentence_transformers, transformer_settings
-from export.checkpoint.sentence_transformers import MODEL_CONFIG, Defaults, Module
+from export.checkpoint.modules import Module, check_normalize, dense_config, module_weights
+from export.checkpoint.sentence_transformers import MODEL_CONFIG, Defaults
 from export.checkpoint.transformer_settings import LATE_INTERACTION, TransformerSettings, longest_text
-from export.checkpoint.weights import SafetensorsWeights
+from export.checkpoint.weights import SafetensorsWeights, WithModules
 from export.errors import ExportError
 from export.network.architectures.encoder import Encoder, Linear, Projection, Stored, TokenVectors, linear
-from export.network.weights import Array
 from export.tokenizer.conversion import TokenizerSource
 
 INPUT_TYPES = ("query", "document")
@@ -94,6 +94,7 @@ class Files:
     """What the files say, the tokenizer's left out.
 
     Attributes:
+        path: Where expansion and lengths are said.
         defaults: What they say as those of other checkpoints do.
         loading: How the network and the tokenizer are loaded.
         projections: What is done to the state of a token.
@@ -106,6 +107,7 @@ class Files:
         skip_types: See `LateInteraction`.
     """
 
+    path: Path
     defaults: Defaults
     loading: TransformerSettings
     projections: tuple[Projection, ...]
@@ -122,6 +124,10 @@ class Files:
         """What the network has behind its encoder."""
         silent = self.expansion is not None and not self.expansion["attend"]
         return TokenVectors(self.projections, self.normalize, silent)
+
+    def weights(self, encoder: SafetensorsWeights) -> WithModules:
+        """All weights of the network, where `encoder` has those of its encoder."""
+        return WithModules(encoder, {key: module_weights(folder) for key, folder in self.folders.items()})
 
     def settled(self, tokens: TokenizerSource, encoder: Encoder) -> LateInteraction:
         """What follows with a tokenizer.
@@ -148,49 +154,25 @@ class Files:
         token = tokens.mask_token if token is None else token
         most = encoder.max_positions if fixed == "fixed" else lengths["query"]
         if length > most:
-            raise ExportError(f"query_expansion fills queries up to {length} tokens; this checkpoint takes {most}")
+            raise ExportError(
+                f"{self.path}: query_expansion fills queries up to {length} tokens; this checkpoint takes {most}"
+            )
         if token not in tokens.ids:
             raise ExportError(
-                f"query_expansion fills queries up with {json_files.shown(token)}, which the tokenizer does not have"
+                f"{self.path}: query_expansion fills queries up with {json_files.shown(token)}, which the tokenizer has "
+                "not"
             )
         if tokens.pads != ("right", 0):
             raise ExportError(
-                f"query_expansion fills queries up where the tokenizer pads them: on the {tokens.pads[0]}, with the "
-                f"token type {tokens.pads[1]}; export works for the right, with 0"
+                f"{self.path}: query_expansion fills queries up where the tokenizer pads them, on the {tokens.pads[0]} "
+                f"with the token type {tokens.pads[1]}; export works for the right, with 0"
             )
         if not self.expansion["attend"] and encoder.model_type.startswith("deberta"):
             raise ExportError(
-                f"query_expansion has tokens that others do not attend to, which in {encoder.model_type} attend to "
-                "nothing; export works for attend true"
+                f"{self.path}: query_expansion has tokens that others do not attend to, which in {encoder.model_type} "
+                "attend to nothing; export works for attend true"
             )
         return Expansion(tokens.ids[token], length, fixed == "fixed", self.expansion["attend"])
-
-
-class Weights:
-    """The weights of an encoder, and of the Dense modules behind it; a `network.weights.Weights`."""
-
-    def __init__(self, encoder: SafetensorsWeights, folders: Mapping[str, Path]) -> None:
-        """Those of `folders` have names that begin with their keys."""
-        self._encoder = encoder
-        self._others = {key: sentence_transformers.module_weights(folder) for key, folder in folders.items()}
-
-    def has(self, name: str) -> bool:
-        """Say whether there is a weight of this name."""
-        weights, name = self._find(name)
-        return weights.has(name)
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Array:
-        """Return the weight `name` as a float32 array of `shape`; raises as SafetensorsWeights does."""
-        weights, name = self._find(name)
-        return weights.take(name, shape)
-
-    def skipped(self) -> list[str]:
-        """Return the stored names, sorted, of the encoder's tensors that were not taken so far."""
-        return self._encoder.skipped()
-
-    def _find(self, name: str) -> tuple[SafetensorsWeights, str]:
-        key, _, own = name.partition("/")
-        return (self._others[key], own) if key in self._others else (self._encoder, name)
 
 
 def is_one(root: Path, modules: Sequence[Module]) -> bool:
@@ -227,6 +209,7 @@ def _of_modules(root: Path, modules: Sequence[Module], encoder: Encoder) -> File
     prompts, markers = _prompts(path, config)
     said = {**_knobs(path, config), **loading.late_interaction}  # of which the second are the Transformer's own
     return Files(
+        path=root,  # which has two files for them
         defaults=sentence_transformers.of_tokens(
             path, config, prompts, longest_text(folder, loading, encoder.max_positions), _PYLATE_KEYS
         ),
@@ -236,7 +219,7 @@ def _of_modules(root: Path, modules: Sequence[Module], encoder: Encoder) -> File
         normalize=normalize or legacy,
         markers=markers,
         lengths={name: said[f"{name}_length"] for name in INPUT_TYPES if said.get(f"{name}_length") is not None},
-        expansion=_checked(path, said),
+        expansion=_checked(root, said),
         skip_words=skip_words,
         skip_types=skip_types,
     )
@@ -264,6 +247,7 @@ def _of_stanford(root: Path, encoder: Encoder) -> Files:
     expansion = _checked(path, said)
     skips = metadata.get("mask_punctuation", True)
     return Files(
+        path=path,
         defaults=Defaults(
             longest_text(root, TransformerSettings(), encoder.max_positions), prompts=prompts, similarity="maxsim"
         ),
@@ -295,13 +279,13 @@ def _modules(
         if module.kind == "MultiVectorMask":
             mask = module
         elif module.kind == "Normalize":
-            sentence_transformers.check_normalize(module.folder, of_tokens=True)
+            check_normalize(module.folder, of_tokens=True)
             normalize = True
         elif normalize:
             raise ExportError(f"{module.folder}: a Dense behind a Normalize; export works for one before it")
         else:
             key = f"{index}_Dense"
-            dense = sentence_transformers.dense_config(module.folder, width, of_tokens=True)
+            dense = dense_config(module.folder, width, of_tokens=True)
             size, size_in = dense.shape
             bias = Stored(f"{key}/linear.bias") if dense.bias else None
             has_own = dense.residual and size != size_in

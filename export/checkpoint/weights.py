@@ -1,7 +1,7 @@
 """The weights of a checkpoint, read one at a time; here from safetensors files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,33 @@ class SafetensorsWeights:
                 f"{', '.join(map(repr, prefixes))}; save the one to export as a checkpoint of its own"
             )
         return prefixes[0]
+
+
+class WithModules:
+    """The weights of an encoder, and of the modules behind it, whose names begin with a key and a slash."""
+
+    def __init__(self, encoder: SafetensorsWeights, modules: Mapping[str, SafetensorsWeights]) -> None:
+        """Those of `modules` are found by its keys."""
+        self._encoder = encoder
+        self._modules = modules
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a weight of this name."""
+        weights, own = self._find(name)
+        return weights.has(own)
+
+    def take(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the weight `name` as a float32 array of `shape`; raises as SafetensorsWeights does."""
+        weights, own = self._find(name)
+        return weights.take(own, shape)
+
+    def skipped(self) -> list[str]:
+        """Return the stored names, sorted, of the encoder's tensors that were not taken so far."""
+        return self._encoder.skipped()
+
+    def _find(self, name: str) -> tuple[SafetensorsWeights, str]:
+        key, _, own = name.partition("/")
+        return (self._modules[key], own) if key in self._modules else (self._encoder, name)
 
 
 def _find_files(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from client_sdk._transport.address import DEFAULT_PORTS
 from client_sdk._transport.base import InferRequest, Query
 from client_sdk.bert_as_service import _arguments as bert_as_service
 from export import poolings
-from export.checkpoint import cross_encoder, late_interaction, sentence_transformers
+from export.checkpoint import cross_encoder, late_interaction, modules, sentence_transformers
 from export.checkpoint.late_interaction import Expansion, LateInteraction
 from export.network import layout
 from export.repository import configs, encoder_config, family
@@ -134,7 +134,7 @@ def test_a_pooling_takes_the_reductions_that_the_network_puts_there():
         *layout.REDUCTIONS,
         *layout.MORE_REDUCTIONS,
     }
-    assert {*step("pooling")["vectors"].ACTIVATIONS} == {*sentence_transformers._ACTIVATIONS.values()}
+    assert {*step("pooling")["vectors"].ACTIVATIONS} == {*modules._ACTIVATIONS.values()}
 
 
 def test_inputs_of_the_network_are_the_same_in_the_same_order():

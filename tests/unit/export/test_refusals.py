@@ -11,6 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from export.__main__ import main
+from tests.support.checkpoints import late_interaction
+from tests.support.checkpoints.architectures import VARIANTS
 from tests.support.checkpoints.folders import VOCABULARY, write_bert, write_json, write_modules, write_safetensors
 from tests.support.places import ROOT
 from tests.support.trained_tokenizers import SIZE, byte_level_bpe, write_trained
@@ -74,6 +76,14 @@ def other_tokens(folder: Path) -> None:
     write_json(folder / "tokenizer.json", values)
 
 
+def late(*modules: tuple[str, dict[str, Any]], of: str = "bert", **loading: Any) -> Callable[[Path], object]:
+    """A checkpoint of late interaction, with these modules, or that is loaded so."""
+    settings = {**VARIANTS[of], "vocab_size": len(late_interaction.MARKED), "pad_token_id": 0}
+    return lambda folder: late_interaction.write(folder, settings, *modules, loading=loading)
+
+
+MASK, EXPANSION = late_interaction.MASK, {"strategy": "fixed", "length": 20}
+
 KINDS: dict[str, Callable[[Path], object]] = {
     "another architecture": config(model_type="t5"),
     "described by its own code only": config(model_type="new", auto_map={"AutoModel": "modeling.NewModel"}),
@@ -89,6 +99,12 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "adapter": adapter,
     "another head": config(architectures=["BertForTokenClassification"]),
     "unknown module": module,
+    "ColBERT for images": late((MASK, {"keep_only_token_ids": [3]})),
+    "another module behind vectors of tokens": late((MASK, {}), ("sentence_transformers.models.Pooling", {})),
+    "ColBERT without a mask": late((late_interaction.NORMALIZE, late_interaction.TOKENS)),
+    "expansion that DeBERTa does not attend to": late(of="deberta-v2", query_expansion=EXPANSION),
+    "expansion beyond the positions": late(query_expansion={**EXPANSION, "length": 67}),
+    "expansion on the left": late(query_expansion=EXPANSION, processor_kwargs={"padding_side": "left"}),
     "a length of its own": shorter,
     "pickled weights": pickled,
     "integer weights": integers,

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from export.checkpoint import sentence_transformers
+from export.checkpoint.modules import read_modules
 from export.checkpoint.sentence_transformers import Defaults
 from export.checkpoint.transformer_settings import TransformerSettings
 from export.errors import ExportError
@@ -21,7 +22,7 @@ TANH = "torch.nn.modules.activation.Tanh"
 
 
 def read(folder: Path, *, hidden_size: int = 4, max_positions: int = 64) -> Defaults:
-    modules = sentence_transformers.read_modules(folder)
+    modules = read_modules(folder)
     return sentence_transformers.read(folder, modules, hidden_size=hidden_size, max_positions=max_positions)
 
 
@@ -63,7 +64,7 @@ def test_a_folder_of_version_2_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dense.arrays["weight"], weight)
     np.testing.assert_array_equal(dense.arrays["bias"], [0, -4, -8])
     assert (dense.kind, dense.sizes) == ("tanh", (4, 3))
-    assert sentence_transformers.loading(sentence_transformers.read_modules(tmp_path)).lowercase
+    assert sentence_transformers.loading(read_modules(tmp_path)).lowercase
 
 
 def test_a_folder_of_version_6_is_read(tmp_path: Path) -> None:
