@@ -150,17 +150,17 @@ class Files:
 
     def _expansion(self, tokens: TokenizerSource, encoder: Encoder, lengths: Mapping[str, int]) -> Expansion:
         assert self.expansion
-        token, length, fixed = (self.expansion[key] for key in ("token", "length", "strategy"))
-        token = tokens.mask_token if token is None else token
-        most = encoder.max_positions if fixed == "fixed" else lengths["query"]
+        token, length = self.expansion["token"] or tokens.mask_token, self.expansion["length"]
+        fixed = self.expansion["strategy"] == "fixed"
+        most = encoder.max_positions if fixed else lengths["query"]
         if length > most:
             raise ExportError(
                 f"{self.path}: query_expansion fills queries up to {length} tokens; this checkpoint takes {most}"
             )
         if token not in tokens.ids:
             raise ExportError(
-                f"{self.path}: query_expansion fills queries up with {json_files.shown(token)}, which the tokenizer has "
-                "not"
+                f"{self.path}: query_expansion fills queries up with {json_files.shown(token)}, which is no token of "
+                "the tokenizer"
             )
         if tokens.pads != ("right", 0):
             raise ExportError(
@@ -172,7 +172,7 @@ class Files:
                 f"{self.path}: query_expansion has tokens that others do not attend to, which in {encoder.model_type} "
                 "attend to nothing; export works for attend true"
             )
-        return Expansion(tokens.ids[token], length, fixed == "fixed", self.expansion["attend"])
+        return Expansion(tokens.ids[token], length, fixed, self.expansion["attend"])
 
 
 def is_one(root: Path, modules: Sequence[Module]) -> bool:

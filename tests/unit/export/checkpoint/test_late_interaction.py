@@ -239,7 +239,10 @@ def test_modules_that_would_give_other_vectors_are_refused(tmp_path: Path, modul
         ({"query_expansion": {**EXPANSION, "attend": 1}}, "has attend 1; true or false"),
         ({"query_expansion": {"strategy": "min"}}, "query_expansion's length is ''; a whole number"),
         ({"query_expansion": {**EXPANSION, "when": 1}}, "query_expansion sets when"),
-        ({"query_expansion": {**EXPANSION, "token": "[no]"}}, "fills queries up with '.no.', which the tokenizer has not"),
+        (
+            {"query_expansion": {**EXPANSION, "token": "[no]"}},
+            "fills queries up with '.no.', which is no token of",
+        ),
         ({"query_expansion": {**EXPANSION, "length": 67}}, "fills queries up to 67 tokens; this checkpoint takes 66"),
         ({"query_expansion": EXPANSION, "query_length": 19}, "query_length is 19, and query_expansion fills .* to 20"),
         (
