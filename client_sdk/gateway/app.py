@@ -20,13 +20,18 @@ from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.keys import Keys
 from client_sdk.gateway.metrics import Metrics
 from client_sdk.gateway.page.page import page
+from client_sdk.gateway.protocols.bert_as_service import bert_as_service
+from client_sdk.gateway.protocols.cohere import cohere
 from client_sdk.gateway.protocols.health import health
+from client_sdk.gateway.protocols.nim import nim
 from client_sdk.gateway.protocols.openai import form, openai
 from client_sdk.gateway.protocols.protocol import Protocol
+from client_sdk.gateway.protocols.tei import tei
+from client_sdk.gateway.protocols.weaviate import weaviate
 from client_sdk.gateway.settings import GatewaySettings
 from client_sdk.gateway.state import Gateway
 
-PROTOCOLS: tuple[Protocol, ...] = (openai, health, page)
+PROTOCOLS: tuple[Protocol, ...] = (openai, nim, cohere, tei, bert_as_service, weaviate, health, page)
 
 _TITLE = "bert-on-triton gateway"
 _CORS_SECONDS = 600

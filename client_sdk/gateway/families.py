@@ -13,7 +13,7 @@ import numpy as np
 
 from client_sdk._call.job import AnswerKind, counted
 from client_sdk._call.questions import ModelInfo, served_families
-from client_sdk._call.texts import Text, TextSource
+from client_sdk._call.texts import Text, TextSource, Tokens
 from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, VersionChanged
 from client_sdk._session import AsyncSession
 from client_sdk._transport.retry import Deadline
@@ -36,7 +36,8 @@ class Kind(Enum):
     """What a family answers with."""
 
     VECTORS = "vectors"
-    SCORES = "scores"
+    RANKS = "one score"
+    SCORES = "scores of labels"
     SPARSE = "sparse vectors"
     MULTI = "vectors for late interaction"
 
@@ -48,7 +49,8 @@ class Kind(Enum):
 
 _ROUTES = {
     Kind.VECTORS: "/v1/embeddings, /v2/embed, /embed",
-    Kind.SCORES: "/rerank, /v1/ranking, /predict",
+    Kind.RANKS: "/rerank, /v1/ranking, /predict",
+    Kind.SCORES: "/predict",
     Kind.SPARSE: "/embed_sparse",
     Kind.MULTI: "which no route of a gateway has",
 }
@@ -74,10 +76,14 @@ class Family:
     def kind(self) -> Kind:
         """What it answers with."""
         if self.info.labels:
-            return Kind.SCORES
+            return Kind.RANKS if len(self.info.labels) == 1 else Kind.SCORES
         if self.info.multi:
             return Kind.MULTI
         return Kind.SPARSE if self.info.splade else Kind.VECTORS
+
+    def gives(self, kind: Kind) -> bool:
+        """Whether it answers what asks for this; one score is a label's, too."""
+        return self.kind is kind or (kind is Kind.SCORES and self.kind is Kind.RANKS)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,9 @@ class Target:
     charge: Callable[[int], None] = lambda texts: None
     """Told how many texts a call has before it is made; it may raise."""
 
-    async def answer(self, kind: AnswerKind[R], texts: Sequence[Text] | TextSource, options: Mapping[str, Any]) -> R:
+    async def answer(
+        self, kind: AnswerKind[R], texts: Sequence[Text | Tokens] | TextSource, options: Mapping[str, Any]
+    ) -> R:
         """One call with a client's options, over which those of the name go; its cost is added to the usage.
 
         Raises:
@@ -126,10 +134,10 @@ class Families:
             self._start_asking()  # and this call does not wait for it
         return list(self._known.values())
 
-    async def find(self, model: str | None, kind: Kind) -> Target:
+    async def find(self, model: str | None, kind: Kind | None) -> Target:
         """What a request means by `model`: NAME, NAME:VERSION, NAME-query, NAME-passage or NAME-PROMPT.
 
-        None: the gateway's default, or the only one of its kind.
+        None: the gateway's default, or the only one of its kind. Without a kind, any will do.
 
         Raises:
             Failure: There is none, or it is of another kind.
@@ -142,9 +150,10 @@ class Families:
             target = self._default(kind) if model is None else self._named(model)
         if target is None:
             raise self._missing(model, kind)
-        found = target.family.kind
-        if found is not kind:
-            raise Failure("invalid", f"model {model!r} gives {found.value} ({found.routes}), not {kind.value}", "model")
+        family = target.family
+        if kind is not None and not family.gives(kind):
+            words = f"model {model!r} gives {family.kind.value} ({family.kind.routes}), not {kind.value}"
+            raise Failure("invalid", words, "model")
         return target
 
     async def named(self, model: str) -> Family:
@@ -158,7 +167,7 @@ class Families:
     async def first(self, kind: Kind | None = None) -> Family:
         """The gateway's default, or one of a kind if that is not there. Raises as `find`."""
         families = await self.all()
-        fitting = [family for family in families if kind in (None, family.kind)]
+        fitting = [family for family in families if kind is None or family.gives(kind)]
         for family in fitting:
             if family.name == self._settings.default_model:
                 return family
@@ -178,11 +187,11 @@ class Families:
         """Something answered that what is known does not hold any more."""
         self._asked = -_FRESH
 
-    def _default(self, kind: Kind) -> Target | None:
+    def _default(self, kind: Kind | None) -> Target | None:
         default = self._known.get(self._settings.default_model)
-        if default is not None and default.kind is kind:
+        if default is not None and (kind is None or default.gives(kind)):
             return Target(default, {})
-        fitting = [family for family in self._known.values() if family.kind is kind]
+        fitting = [family for family in self._known.values() if kind is None or family.gives(kind)]
         return Target(fitting[0], {}) if len(fitting) == 1 else None
 
     def _named(self, model: str) -> Target | None:

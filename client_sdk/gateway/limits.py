@@ -23,7 +23,8 @@ class Limits:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._answered = 0
+        self.answered = 0
+        """Requests that are being answered."""
 
     async def body(self, request: Request) -> bytes:
         """The body, counted while it is read.
@@ -55,13 +56,13 @@ class Limits:
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place among the requests that are answered; raises Failure if all are taken."""
-        if self._answered >= self._settings.max_concurrency:
-            raise Failure("busy", f"{self._answered} requests are being answered, and no more are taken; try again")
-        self._answered += 1
+        if self.answered >= self._settings.max_concurrency:
+            raise Failure("busy", f"{self.answered} requests are being answered, and no more are taken; try again")
+        self.answered += 1
         try:
             yield
         finally:
-            self._answered -= 1
+            self.answered -= 1
 
 
 async def _read(request: Request, most: int) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ async def request(
     async def receive() -> dict[str, Any]:
         nonlocal whole
         if whole:
-            return {"type": "http.disconnect"}
+            await asyncio.Event().wait()  # it does not hang up
         if chunks is None:
             whole = True
             return {"type": "http.request", "body": body, "more_body": False}

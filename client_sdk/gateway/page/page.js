@@ -93,7 +93,7 @@ const HOW = {
     const inputs = query ? [query, ...texts] : texts;
     const [reply, tokens] = await Promise.all([
       json("v1/embeddings", { model, input: inputs }),
-      json("tokenize", { model, inputs }),
+      json("page/tokens", { model, inputs }),
     ]);
     const vectors = reply.data.map(({ embedding }) => embedding);
     const likeness = (a, b) => cosine(vectors[a], vectors[b]);
@@ -181,13 +181,12 @@ function heat(texts, likeness) {
 
 function tokensOf(texts, tokens) {
   const label = "Tokens";
-  const limit = family().max_model_len;
   const rows = texts.map((_, index) => {
-    const found = tokens[index];
-    const used = found.slice(0, limit).map((token) =>
+    const { count, tokens: found } = tokens[index];
+    const used = found.map((token) =>
       element("span", { className: token.special ? "token special" : "token" }, token.text),
     );
-    const cut = found.length - used.length;
+    const cut = count - found.length;
     const said = cut > 0 ? element("strong", {}, ` ${cut} more were cut off`) : "";
     return element("li", {}, ...used, said);
   });

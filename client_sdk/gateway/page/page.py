@@ -6,9 +6,12 @@ from importlib.resources import files
 
 from starlette.responses import Response
 
+from client_sdk.gateway.answers import json_answer
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.protocols.openai import form
-from client_sdk.gateway.protocols.protocol import Call, Protocol
+from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
+from client_sdk.gateway.protocols.texts import TextOrTexts
+from client_sdk.gateway.tokens import tokens_of
 
 page = Protocol("Page", form)
 
@@ -36,6 +39,21 @@ async def part(call: Call) -> Response:
     if name not in _FILES:
         raise Failure("missing", f"the page has no {name}")
     return _file(name)
+
+
+class TokensRequest(Body):
+    """What the page asks."""
+
+    model: str | None = None
+    inputs: TextOrTexts
+
+
+@page.post("/page/tokens", body=TokensRequest)
+async def tokens(call: Call, body: TokensRequest) -> Response:
+    """The tokens of texts, and how many there were before they were cut."""
+    call.gateway.limits.check_texts(body.inputs, "inputs")
+    rows = await tokens_of(await call.find(body.model, None), body.inputs)
+    return json_answer([{"count": row.counted, "tokens": [token._asdict() for token in row.tokens]} for row in rows])
 
 
 def _file(name: str) -> Response:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from client_sdk._call.job import VECTORS
@@ -19,6 +19,7 @@ from client_sdk.gateway.protocols.options import (
     converter_to,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
+from client_sdk.gateway.protocols.texts import TextOrTexts
 
 _TYPES: dict[Reason, tuple[str, str | None]] = {
     "denied": ("invalid_request_error", "invalid_api_key"),
@@ -43,27 +44,11 @@ def form(failure: Failure) -> Response:
 openai = Protocol("OpenAI", form)
 
 
-def checked_input(value: Any) -> list[str]:
-    """The texts of an input, each a str. Raises ValueError, for what cannot be told apart by types too."""
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list):
-        raise ValueError("must be a text or a list of texts")
-    for index, text in enumerate(texts):
-        if isinstance(text, (int, list)) and not isinstance(text, bool):
-            raise ValueError(
-                "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts "
-                "with check_embedding_ctx_length=False"
-            )
-        if not isinstance(text, str):
-            raise ValueError(f"text {index} is not a string")
-    return texts
-
-
 class EmbeddingsRequest(Body):
     """What `POST /v1/embeddings` takes: OpenAI's fields, and behind them those of NVIDIA NIM."""
 
     model: str | None = Field(None, description="NAME, NAME:VERSION, NAME-query or NAME-passage")
-    input: Annotated[list[str], BeforeValidator(checked_input, json_schema_input_type=str | list[str])]
+    input: TextOrTexts
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     input_type: Literal["query", "passage"] | None = None

@@ -41,12 +41,14 @@ Form = Callable[[Failure], Response]
 class Call:
     """A request that is being answered."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, form: Form) -> None:
         self.gateway: Gateway = request.app.state.gateway
         self.request = request
+        self.form = form
+        """Of errors; a route that two protocols share sets it to that of the one it is asked in."""
         self._holder: Holder | None = None
 
-    async def find(self, model: str | None, kind: Kind) -> Target:
+    async def find(self, model: str | None, kind: Kind | None) -> Target:
         """The family that the request means. Raises as `Families.find`."""
         target = await self.gateway.families.find(model, kind)
         note(self.request.scope, model=target.family.name, usage=target.usage)
@@ -85,9 +87,9 @@ class Protocol:
         def decorate(answer: Callable[[Call, B], Answer]) -> Callable[[Call, B], Answer]:
             async def work(call: Call) -> Response:
                 content = await call.gateway.limits.body(call.request)
-                fields = _json(content) if read is None else read(call.request, content)
+                fields = read_json(content) if read is None else read(call.request, content)
                 with call.gateway.limits.place():
-                    return await while_awaited(call.request, answer(call, _checked(body, fields)))
+                    return await while_awaited(call.request, answer(call, checked(body, fields)))
 
             self._add("POST", paths, work, answer.__doc__, extra)
             return answer
@@ -113,7 +115,7 @@ class Protocol:
         is_open: bool = False,
     ) -> None:
         async def endpoint(request: Request) -> Response:
-            call = Call(request)
+            call = Call(request, self.form)
             note(request.scope, route=request.scope["route"].path)
             try:
                 if not is_open:
@@ -126,7 +128,7 @@ class Protocol:
                     call.gateway.families.forget()
                 failure = failure_of(error)
                 note(request.scope, error=failure.reason)
-                return self.form(failure)
+                return call.form(failure)
 
         for path in paths:
             self.router.add_api_route(
@@ -134,14 +136,16 @@ class Protocol:
             )
 
 
-def _json(content: bytes) -> Any:
+def read_json(content: bytes) -> Any:
+    """What a body of JSON says. Raises Failure."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise Failure("invalid", f"the body is not JSON: {error}") from None
 
 
-def _checked(body: type[B], fields: Any) -> B:
+def checked(body: type[B], fields: Any) -> B:
+    """A request of these fields. Raises Failure, which says what is wrong with the first that is."""
     if not isinstance(fields, Mapping):
         raise Failure("invalid", "the body must be a JSON object")
     try:

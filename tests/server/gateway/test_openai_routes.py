@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from client_sdk import Client, LocalServer
-from tests.support.servers.gateways import RunningGateway
+from tests.support.servers.gateways import RunningGateway, same
 
 TEXTS = ["First do it", "then do it right", "a much longer text " * 200]
 
@@ -31,12 +31,14 @@ def read(answer, dtype="<f4"):
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/embeddings"])
 def test_vectors_are_those_of_the_client(gateway: RunningGateway, client, path, encoding_format):
     found = read(gateway.post(path, model="bert", input=TEXTS, user="somebody", **encoding_format))
-    np.testing.assert_array_equal(found, client.encode(TEXTS))
+    same(found, client.encode(TEXTS))
 
 
-def test_a_text_alone_is_a_list_of_one(gateway: RunningGateway, client):
-    answer = gateway.post("/v1/embeddings", model="bert", input=TEXTS[0])
-    np.testing.assert_array_equal(read(answer), client.encode([TEXTS[0]]))
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("encoding_format", ["float", "base64"])
+def test_a_text_alone_is_a_list_of_one_bit_for_bit(gateway: RunningGateway, client, text, encoding_format):
+    answer = gateway.post("/v1/embeddings", model="bert", input=text, encoding_format=encoding_format)
+    same(read(answer), client.encode([text]))
     assert answer.json["object"] == "list" and answer.json["model"] == "bert"
 
 
@@ -54,7 +56,7 @@ def test_usage_is_of_the_tokens_that_are_computed(gateway: RunningGateway, clien
 
 def test_dimensions_are_the_first_numbers_as_the_client_gives_them(gateway: RunningGateway, client):
     found = read(gateway.post("/v1/embeddings", model="bert", input=TEXTS, dimensions=64))
-    np.testing.assert_array_equal(found, client.encode(TEXTS, truncate_dim=64))
+    same(found, client.encode(TEXTS, truncate_dim=64))
 
 
 @pytest.mark.parametrize("kind", ["binary", "ubinary"])
@@ -63,7 +65,7 @@ def test_bits_are_those_of_the_client(gateway: RunningGateway, client, kind, enc
     expected = client.encode(TEXTS, precision=kind)
     options = {"embedding_type": kind, "encoding_format": encoding_format}
     found = read(gateway.post("/v1/embeddings", model="bert", input=TEXTS, **options), expected.dtype)
-    np.testing.assert_array_equal(found, expected)
+    same(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_name_or_an_input_type_says_which_prompt(gateway: RunningGateway, gate
         methods = {"query": small.encode_query, "document": small.encode_document, None: small.encode}
         expected = methods[options.get("input_type")](["the quick fox"])
     answer = gateway.post("/v1/embeddings", input=["the quick fox"], **request_fields)
-    np.testing.assert_array_equal(read(answer), expected)
+    same(read(answer), expected)
     assert answer.json["model"] == request_fields["model"]
 
 
@@ -121,7 +123,7 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
             {"model": "reranker", "input": "a"},
             400,
             "model",
-            "gives scores (/rerank, /v1/ranking, /predict), not vectors",
+            "gives one score (/rerank, /v1/ranking, /predict), not vectors",
         ),
         ({"model": "bert", "input": ["a"] * 2049}, 413, "input", "2049 texts; a request may have 2048"),
     ],

@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.support.patience import PATIENCE, wait_for
+
+
+def same(found: Any, expected: Any) -> None:
+    """Vectors are equal, bit for bit; those of several texts as far as the runs of the network allow in which the
+    texts come together.
+    """
+    if np.ndim(expected) == 1 or len(expected) == 1:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
 @dataclass(frozen=True)

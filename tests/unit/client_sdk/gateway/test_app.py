@@ -40,11 +40,43 @@ async def test_every_route_has_a_summary_and_every_body_a_schema():
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                 assert schema.removeprefix("#/components/schemas/") in page["components"]["schemas"]
-    names = [body.__name__ for protocol in PROTOCOLS for body in protocol.bodies]
-    assert len(names) == len(set(names))
+    bodies = {body for protocol in PROTOCOLS for body in protocol.bodies}
+    assert len({body.__name__ for body in bodies}) == len(bodies)
 
 
 async def test_texts_of_a_list_are_counted_before_a_server_is_asked():
     async with open_app(max_texts=2) as app:
         answer = await post(app, "/v1/embeddings", input=["text"] * 3)
     assert answer.status == 413 and answer.json["error"]["param"] == "input"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/embeddings", {"input": "text"}),
+        ("/v1/ranking", {"query": "text", "passages": ["text"]}),
+        ("/v2/embed", {"texts": ["text"]}),
+        ("/v2/rerank", {"query": "text", "documents": ["text"]}),
+        ("/rerank", {"query": "text", "texts": ["text"]}),
+        ("/rerank", {"query": "text", "documents": ["text"]}),
+        ("/embed", {"inputs": "text"}),
+        ("/", {"inputs": "text"}),
+        ("/predict", {"inputs": "text"}),
+        ("/encode", {"texts": ["text"]}),
+        ("/vectors", {"text": "text"}),
+    ],
+)
+async def test_without_a_server_each_protocol_says_503_in_its_own_form(path, fields):
+    async with open_app() as app:
+        answer = await post(app, path, **fields)
+    assert answer.status == 503 and answer.headers["retry-after"] == "1"
+    words = "the server cannot be reached; try again later"
+    error = answer.json.get("error", answer.json.get("message"))
+    assert words in (error, error["message"] if isinstance(error, dict) else None)
+
+
+async def test_an_error_is_in_the_form_of_the_protocol_that_was_meant():
+    async with open_app() as app:
+        assert [*(await post(app, "/rerank", query="a", texts=[1])).json] == ["error", "error_type"]
+        assert [*(await post(app, "/rerank", query="a", documents=[1])).json] == ["id", "message"]
+        assert [*(await post(app, "/encode", texts=[1])).json] == ["error", "status"]

@@ -1,0 +1,120 @@
+"""Cohere's embed and rerank, the latter also as Jina has it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal
+
+from pydantic import Field
+from starlette.responses import Response
+
+from client_sdk._call.job import VECTORS
+from client_sdk.gateway.answers import base64_of, json_answer
+from client_sdk.gateway.failures import STATUSES, Failure
+from client_sdk.gateway.families import Family, Kind
+from client_sdk.gateway.protocols.options import (
+    Truncate,
+    VectorType,
+    checked_dimension,
+    checked_truncation,
+    converter_to,
+)
+from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
+from client_sdk.gateway.protocols.scores import ranked
+from client_sdk.gateway.protocols.texts import Document
+
+_INPUT_TYPES = {"search_query": "query", "search_document": "document"}
+
+
+def form(failure: Failure) -> Response:
+    """A `message`."""
+    return json_answer({"id": str(uuid.uuid4()), "message": failure.message}, STATUSES[failure.reason], failure.headers)
+
+
+cohere = Protocol("Cohere", form)
+
+
+class EmbedRequest(Body):
+    """What `POST /v2/embed` takes."""
+
+    model: str | None = None
+    texts: list[str]
+    input_type: Literal["search_query", "search_document", "classification", "clustering"] | None = None
+    embedding_types: list[VectorType | Literal["base64"]] = Field(["float"], min_length=1)
+    output_dimension: int | None = Field(None, ge=1)
+    truncate: Truncate = "END"
+
+
+@cohere.post("/v2/embed", body=EmbedRequest)
+async def embed(call: Call, body: EmbedRequest) -> Response:
+    """Texts to vectors, of one type or several."""
+    call.gateway.limits.check_texts(body.texts, "texts")
+    target = await call.find(body.model, Kind.VECTORS)
+    convert = {kind: _converter(kind) for kind in body.embedding_types}
+    options = {
+        "truncate_dim": checked_dimension(body.output_dimension, target.family, "output_dimension"),
+        "truncate": checked_truncation(body.truncate),
+        **_prompt(body.input_type, target.family),
+    }
+    vectors = await target.answer(VECTORS, body.texts, options)
+    embeddings = {kind: list(converted(vectors)) for kind, converted in convert.items()}
+    meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": target.usage.tokens}}
+    return json_answer(
+        {
+            "id": str(uuid.uuid4()),
+            "embeddings": embeddings,
+            "texts": body.texts,
+            "meta": meta,
+            "response_type": "embeddings_by_type",
+        }
+    )
+
+
+def _converter(kind: VectorType | Literal["base64"]) -> Any:
+    if kind == "base64":
+        return lambda vectors: map(base64_of, vectors)
+    return converter_to(kind, "embedding_types")
+
+
+def _prompt(input_type: str | None, family: Family) -> dict[str, str]:
+    """The options that choose the prompt; one that is called as the input type, if the family has it."""
+    if input_type in _INPUT_TYPES:
+        return {"input_type": _INPUT_TYPES[input_type]}
+    return {"prompt_name": input_type} if input_type in family.info.prompts else {}
+
+
+class RerankRequest(Body):
+    """What `POST /v2/rerank` and `POST /v1/rerank` take."""
+
+    model: str | None = None
+    query: str
+    documents: list[Document]
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool = False
+
+
+@cohere.post("/v2/rerank", "/v1/rerank", body=RerankRequest)
+async def rerank(call: Call, body: RerankRequest) -> Response:
+    """Documents by how well they answer a query, best first, with scores from 0 to 1."""
+    target, found = await ranked(
+        call, body.model, body.query, body.documents, "documents", activation="sigmoid", top=body.top_n
+    )
+    results = [
+        {
+            "index": one.index,
+            "relevance_score": one.score,
+            **({"document": {"text": one.document}} if body.return_documents else {}),
+        }
+        for one in found
+    ]
+    version = "2" if call.request.url.path.startswith("/v2") else "1"
+    tokens = target.usage.tokens
+    return json_answer(
+        {
+            "id": str(uuid.uuid4()),
+            "model": body.model or target.family.name,
+            "results": results,
+            "meta": {"api_version": {"version": version}, "billed_units": {"search_units": 1}},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+    )

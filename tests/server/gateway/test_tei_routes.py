@@ -1,0 +1,135 @@
+"""Text Embeddings Inference's routes, on a real server: what they answer is what the client is answered."""
+
+import base64
+
+import numpy as np
+import pytest
+
+from tests.conftest import LABELS
+from tests.support.servers.gateways import RunningGateway, same
+
+TEXTS = ["First do it", "then do it right", "a much longer text " * 200]
+QUERY = "the quick fox"
+
+
+def array(answer):
+    assert answer.status == 200, answer.body
+    return np.array(answer.json, np.float32)
+
+
+@pytest.mark.parametrize("path", ["/embed", "/"])
+def test_vectors_are_those_of_the_client(gateway: RunningGateway, client_of, path):
+    bert = client_of("bert")
+    same(array(gateway.post(path, inputs=TEXTS)), bert.encode(TEXTS))
+    same(array(gateway.post(path, inputs=TEXTS[0])), bert.encode(TEXTS[:1]))
+
+
+def test_options_are_the_clients(gateway: RunningGateway, client_of):
+    found = array(gateway.post("/embed", inputs=TEXTS, normalize=False, dimensions=10))
+    same(found, client_of("bert").encode(TEXTS, normalize=False, truncate_dim=10))
+    found = array(gateway.post("/embed", inputs=[QUERY], model="small", prompt_name="query"))
+    same(found, client_of("small").encode([QUERY], prompt_name="query", normalize=True))
+    found = gateway.post("/embed", inputs=TEXTS, encoding_format="base64").json
+    expected = client_of("bert").encode(TEXTS)
+    same([np.frombuffer(base64.b64decode(row), "<f4") for row in found], expected)
+
+
+def test_vectors_of_tokens(gateway: RunningGateway, client_of):
+    found = gateway.post("/embed_all", inputs=TEXTS[:2])
+    assert found.status == 200
+    for rows, item in zip(found.json, client_of("bert").encode_tokens(TEXTS[:2]), strict=True):
+        np.testing.assert_allclose(rows, item.vectors, rtol=0, atol=1e-6)
+
+
+def test_sparse_vectors(gateway: RunningGateway, client_of):
+    found = gateway.post("/embed_sparse", inputs=[QUERY, "hello"])
+    assert found.status == 200
+    for words, vector in zip(found.json, client_of("splade").encode_sparse([QUERY, "hello"]), strict=True):
+        assert [word["index"] for word in words] == sorted(vector.indices.tolist())
+        weights = dict(zip(vector.indices.tolist(), vector.weights, strict=True))
+        assert all(word["value"] == pytest.approx(weights[word["index"]], abs=1e-6) for word in words)
+
+
+@pytest.mark.parametrize("path", ["/similarity", "/"])
+def test_similarity(gateway: RunningGateway, client_of, path):
+    bert = client_of("bert")
+    found = array(gateway.post(path, inputs={"source_sentence": TEXTS[0], "sentences": TEXTS}))
+    vectors = bert.encode([TEXTS[0], *TEXTS])
+    np.testing.assert_allclose(found, bert.similarity(vectors[:1], vectors[1:])[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("raw", "activation"), [({}, "sigmoid"), ({"raw_scores": True}, "none")])
+def test_texts_are_ranked(gateway: RunningGateway, client_of, raw, activation):
+    found = gateway.post("/rerank", query=QUERY, texts=TEXTS[:2], return_text=True, **raw).json
+    expected = client_of("reranker").rerank(QUERY, TEXTS[:2], activation=activation)
+    assert [(one["index"], one["text"]) for one in found] == [(one.index, one.document) for one in expected]
+    assert [one["score"] for one in found] == pytest.approx([one.score for one in expected], abs=1e-6)
+    found = gateway.post("/rerank", query=QUERY, texts=TEXTS[:1], **raw).json
+    (one,) = client_of("reranker").rerank(QUERY, TEXTS[:1], activation=activation)
+    assert found == [{"index": 0, "score": one.score}]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "texts"),
+    [
+        (QUERY, [QUERY]),
+        ([QUERY], [QUERY]),
+        ([QUERY, "hello"], [(QUERY, "hello")]),
+        ([[QUERY], ["hello"]], [QUERY, "hello"]),
+        ([[QUERY, "hello"], ["hello"]], [(QUERY, "hello"), "hello"]),
+    ],
+)
+def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts):
+    answer = gateway.post("/predict", model="sentiment", inputs=inputs)
+    labels = client_of("sentiment").classify(texts)
+    assert {label.name for label in labels[0]} == {*LABELS}
+    is_batch = isinstance(inputs, list) and isinstance(inputs[0], list)
+    for found, row in zip(answer.json if is_batch else [answer.json], labels, strict=True):
+        assert [one["label"] for one in found] == [one.name for one in row]
+        assert [one["score"] for one in found] == pytest.approx([one.score for one in row], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "kind", "message"),
+    [
+        ("/embed", {}, 422, "validation", "inputs: Field required"),
+        ("/embed", {"inputs": [1, 2]}, 422, "validation", "inputs: holds token ids"),
+        ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "validation", "truncation_direction left"),
+        ("/embed", {"inputs": TEXTS, "truncate": False}, 422, "validation", "text 2"),
+        ("/embed", {"inputs": "a", "prompt_name": "nope"}, 422, "validation", "prompt_name"),
+        ("/embed", {"inputs": ["a"] * 2049}, 413, "validation", "a request may have 2048"),
+        ("/embed", {"inputs": "a", "model": "none"}, 404, "validation", "there: bert"),
+        ("/embed", {"inputs": "a", "model": "splade"}, 422, "validation", "gives sparse vectors (/embed_sparse)"),
+        ("/embed_sparse", {"inputs": "a", "model": "bert"}, 422, "validation", "gives vectors"),
+        ("/", {"inputs": {"sentences": []}}, 422, "validation", "inputs.source_sentence: Field required"),
+        ("/rerank", {"query": "a"}, 422, "validation", "texts: Field required"),
+        ("/rerank", {"query": " ", "texts": ["a"]}, 422, "validation", "query is blank"),
+        (
+            "/rerank",
+            {"query": "a", "texts": ["a"], "model": "sentiment"},
+            422,
+            "validation",
+            "gives scores of labels (/predict), not one score",
+        ),
+        ("/predict", {"inputs": ["a", "b", "c"], "model": "sentiment"}, 422, "validation", "[[text], [text]]"),
+        ("/predict", {"inputs": [["a"], "b"], "model": "sentiment"}, 422, "validation", "a pair [text, text]"),
+        ("/predict", {"inputs": "a"}, 404, "validation", "more than one, gives scores of labels"),
+        ("/decode", {"ids": [1]}, 501, "validation", "/decode is not served here"),
+    ],
+)
+def test_what_is_wrong_is_said_in_its_form(gateway: RunningGateway, path, fields, status, kind, message):
+    answer = gateway.post(path, **fields)
+    assert (answer.status, answer.json["error_type"]) == (status, kind), answer.body
+    assert message in answer.json["error"]
+
+
+def test_it_says_what_the_model_is(gateway: RunningGateway, client_of):
+    found = gateway.get("/info").json
+    info = client_of("bert").info()
+    assert (found["model_id"], found["model_sha"], found["max_input_length"]) == ("bert", info.identity, 256)
+    assert found["model_type"] == {"embedding": {"pooling": "mean"}} and found["max_client_batch_size"] == 2048
+
+
+@pytest.mark.parametrize("path", ["/health", "/ping"])
+def test_it_is_healthy(gateway: RunningGateway, path):
+    assert gateway.get(path).status == 200
