@@ -25,6 +25,12 @@ def test_vectors(client, expected, same, encoding_format):
     assert answer.model == "bert"
 
 
+@pytest.mark.parametrize("encoding_format", [{}, {"encoding_format": "float"}])
+def test_a_text_alone_bit_for_bit(client, expected, same, encoding_format):
+    for text, vector in zip(expected.texts, expected.bert_each, strict=True):
+        same(client.embeddings.create(model="bert", input=text, **encoding_format).data[0].embedding, vector)
+
+
 def test_dimensions_and_a_prompt(client, expected, same):
     answer = client.embeddings.create(model="bert", input=expected.texts, dimensions=64)
     same([item.embedding for item in answer.data], expected.bert_64)

@@ -1,0 +1,17 @@
+"""langchain-openai."""
+
+import openai
+import pytest
+from langchain_openai import OpenAIEmbeddings
+
+
+def test_vectors(url, expected, same):
+    model = OpenAIEmbeddings(model="bert", base_url=f"{url}/v1", api_key="none", check_embedding_ctx_length=False)
+    same(model.embed_documents(expected.texts), expected.bert)
+    same(model.embed_query(expected.texts[0]), expected.bert_each[0])
+
+
+def test_token_ids_are_refused_with_the_option_to_set(url):
+    model = OpenAIEmbeddings(model="bert", base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False"):
+        model.client.create(model="bert", input=[[9906, 1917]])  # what it sends, once it has its vocabulary
