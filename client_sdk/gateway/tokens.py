@@ -34,7 +34,7 @@ class TokenRow(NamedTuple):
 
 
 class _TokenRows:
-    """Of requests in which special tokens are masked (`mask_cls_sep`)."""
+    """Of requests in which special tokens are not pooled (`mask_cls_sep`)."""
 
     def __init__(self, max_seq_len: int) -> None:
         self._max_seq_len = max_seq_len
@@ -42,7 +42,7 @@ class _TokenRows:
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
-        outputs = (reply[name] for name in ("input_ids", "TOKENS", "attention_mask", "TOKEN_COUNT"))
+        outputs = (reply[name] for name in ("input_ids", "TOKENS", "pooling_mask", "TOKEN_COUNT"))
         for position, ids, texts, mask, (count,) in zip(positions, *outputs, strict=True):
             length = min(int(count), self._max_seq_len)
             tokens = zip(ids[:length].tolist(), texts[:length], np.equal(mask[:length], 0).tolist(), strict=True)
@@ -60,7 +60,5 @@ class _TokenRows:
 async def tokens_of(target: Target, texts: Sequence[str], prompt_name: str | None = None) -> list[TokenRow]:
     """The tokens of each text, as far as the family reads it. Raises as `Target.answer`."""
     limit = target.family.info.max_seq_len
-    kind = AnswerKind(
-        "_tokenizer", ("input_ids", "TOKENS", "attention_mask", "TOKEN_COUNT"), lambda _: _TokenRows(limit)
-    )
+    kind = AnswerKind("_tokenizer", ("input_ids", "TOKENS", "pooling_mask", "TOKEN_COUNT"), lambda _: _TokenRows(limit))
     return await target.answer(kind, texts, {"mask_cls_sep": True, "prompt_name": prompt_name})

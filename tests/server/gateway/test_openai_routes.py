@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from client_sdk import Client, LocalServer
+from tests.support.patience import wait_for
 from tests.support.servers.gateways import RunningGateway, same
 
 TEXTS = ["First do it", "then do it right", "a much longer text " * 200]
@@ -115,7 +116,7 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
         ({"model": "bert", "input": "a", "encoding_format": "hex"}, 400, "encoding_format", "'float' or 'base64'"),
         ({"model": "bert", "input": "a", "truncate": "START"}, 400, "truncate", "END"),
         ({"model": "bert", "input": "a", "embedding_type": "int8"}, 400, "embedding_type", "ranges"),
-        ({"model": "none", "input": "a"}, 404, "model", "there: bert, reranker, sentiment, small, splade"),
+        ({"model": "none", "input": "a"}, 404, "model", "there: bert, colbert, reranker, sentiment, small, splade"),
         ({"model": "bert:7", "input": "a"}, 404, "model", "there is no model 'bert:7'"),
         ({"model": "bert-no-prompt", "input": "a"}, 404, "model", "there is no model"),
         ({"model": "splade", "input": "a"}, 400, "model", "gives sparse vectors (/embed_sparse), not vectors"),
@@ -139,7 +140,7 @@ def test_what_is_wrong_is_said_in_openais_form(gateway: RunningGateway, fields, 
 def test_models_are_listed(gateway: RunningGateway):
     listed = gateway.get("/v1/models").json
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["bert", "reranker", "sentiment", "small", "splade"]
+    assert [model["id"] for model in listed["data"]] == ["bert", "colbert", "reranker", "sentiment", "small", "splade"]
     assert all(model["object"] == "model" for model in listed["data"])
     bert, *_, small, _ = listed["data"]
     assert (bert["dimensions"], bert["max_model_len"], bert["versions"]) == (384, 256, [1])
@@ -155,6 +156,10 @@ def test_it_is_ready_when_a_text_has_been_answered(gateway: RunningGateway):
 
 def test_the_log_says_what_was_asked_and_no_text(gateway: RunningGateway):
     gateway.post("/v1/embeddings", model="small-query", input=["a confidential hello", "the quick"])
-    line = next(line for line in reversed(gateway.log()) if line.get("model") == "small")
-    assert (line["path"], line["status"], line["texts"]) == ("/v1/embeddings", 200, 2) and line["tokens"] > 4
+
+    def written():
+        return [line for line in gateway.log() if line.get("model") == "small" and line["path"] == "/v1/embeddings"]
+
+    wait_for(written)  # a line follows its answer
+    assert (written()[-1]["status"], written()[-1]["texts"]) == (200, 2) and written()[-1]["tokens"] > 4
     assert "confidential" not in gateway.output.read_text()

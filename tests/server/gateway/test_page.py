@@ -30,7 +30,7 @@ def test_a_request_of_the_page_is_answered(command: str, gateway: RunningGateway
     assert done.returncode == 0, done.stdout
 
 
-NOT_SERVED = {"/tokenize", "/decode"}
+NOT_SERVED = {"/decode"}
 
 
 async def test_every_route_is_on_the_page():

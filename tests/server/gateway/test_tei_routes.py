@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from tests.conftest import LABELS
 from tests.support.servers.gateways import RunningGateway, same
@@ -15,6 +16,22 @@ QUERY = "the quick fox"
 def array(answer):
     assert answer.status == 200, answer.body
     return np.array(answer.json, np.float32)
+
+
+@pytest.mark.parametrize("route", ["/tokenize", "/page/tokens"])
+def test_tokens_are_those_of_the_familys_own_tokenizer(gateway: RunningGateway, gateway_repository, client_of, route):
+    tokenizer = Tokenizer.from_file(str(gateway_repository / "bert_tokenizer" / "1" / "tokenizer.json"))
+    limit = client_of("bert").info().max_seq_len
+    tokenizer.enable_truncation(limit)
+    found = gateway.post(route, inputs=TEXTS, model="bert").json
+    if route == "/page/tokens":
+        assert [row["count"] for row in found] == client_of("bert").count_tokens(TEXTS).tolist()
+        found = [row["tokens"] for row in found]
+    assert len(found[2]) == limit
+    for tokens, expected in zip(found, tokenizer.encode_batch(TEXTS), strict=True):
+        assert [token["id"] for token in tokens] == expected.ids
+        assert [token["text"] for token in tokens] == expected.tokens
+        assert [int(token["special"]) for token in tokens] == expected.special_tokens_mask
 
 
 @pytest.mark.parametrize("path", ["/embed", "/"])
