@@ -17,7 +17,7 @@ from perf.compare.systems.environment import ROOT, PeerAbsent
 
 # It stands alone, and sees to it that nothing of a server is left behind, as for a LocalServer. It is not imported:
 # clients run where client_sdk is not installed.
-_GUARD = ROOT / "client_sdk" / "_guard.py"
+_GUARD = ROOT / "client_sdk" / "_server" / "guard.py"
 _START_SECONDS = 300.0
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.2

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -19,7 +21,9 @@ from perf.compare.running.closed_loop import Call, closed_loop, each_once
 from perf.compare.systems.bert_as_service.google_names import google_name
 from perf.compare.systems.environment import Environment, PeerAbsent, find_python, run
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
+from perf.compare.systems.server import serving
 from perf.compare.workload import BLOCK, balanced, bulk_texts, distinct, evenly, in_calls, workload
+from perf.processes import descendants
 
 
 @pytest.fixture
@@ -262,6 +266,28 @@ def test_a_python_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_command_that_fails_is_told_with_the_end_of_what_it_said() -> None:
     with pytest.raises(PeerAbsent, match="no such luck"):
         run([find_python(None), "-c", "import sys; sys.exit('no such luck')"])
+
+
+def test_a_server_of_a_peer_is_there_within_the_block_and_not_after_it(tmp_path) -> None:
+    code = "import os, time; print(f'up {os.getpid()} {os.getcwd()}', flush=True); time.sleep(600)"
+    logs: list[str] = []
+
+    def is_up(log: str) -> bool:
+        logs.append(log)
+        return log.endswith("\n")
+
+    with serving([sys.executable, "-c", code], is_up, folder=tmp_path) as guard:
+        _, pid, where = logs[-1].split()
+        assert int(pid) in descendants(guard) and where == str(tmp_path)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_server_of_a_peer_that_ends_is_told_with_its_log() -> None:
+    with (
+        pytest.raises(PeerAbsent, match="its server ended .*no such luck"),
+        serving([sys.executable, "-c", "import sys; sys.exit('no such luck')"], lambda log: False),
+    ):
+        pass
 
 
 def test_arrays_get_the_names_that_google_gave_them() -> None:
