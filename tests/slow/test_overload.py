@@ -195,7 +195,7 @@ def test_calls_that_are_cancelled_harm_nobody_and_leave_nothing(bert, texts, sen
     processes = processes_of(bert_repository)
     levels = []
     for _ in range(2):  # the first time for what is kept for good
-        with threads(2, cancel), traffic(bert, texts, sentence) as seen:
+        with threads(2, cancel), traffic(bert, texts, sentence, largest=40) as seen:
             seen.wait_for_more(40)
         assert seen.errors == [] and seen.wrong == 0
         levels.append(held())

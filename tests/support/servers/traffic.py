@@ -15,7 +15,7 @@ from client_sdk import Client, LocalServer
 from tests.support.patience import PATIENCE
 
 TOLERANCE = 1e-5
-BULK = 40  # texts of a larger call
+BULK = 16  # texts of a larger call
 
 
 @dataclass
