@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from client_sdk._commands.gateway import listening
 from client_sdk._commands.main import main
+from client_sdk._server.listen import Host
 
 
 def refused(capsys, *arguments: str) -> tuple[int, str]:
@@ -27,6 +29,13 @@ def test_a_port_that_is_taken_is_named(capsys):
         port = taken.getsockname()[1]
         code, line = refused(capsys, "--listen", str(port))
     assert code == 1 and line.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+
+
+def test_an_answer_is_sent_at_once_however_small():
+    with listening(Host.resolve("127.0.0.1"), 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize(
