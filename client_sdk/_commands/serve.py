@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from client_sdk._api_key import read_api_key
+from client_sdk._commands import gateway_beside
 from client_sdk._commands.signals import sigterm_as_ctrl_c
 from client_sdk._errors import ClientError
 from client_sdk._server.local_server import LocalServer
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end when tritonserver ends; otherwise it is started again then, and when it no longer serves",
     )
+    gateway_beside.add_arguments(parser)
     parser.add_argument("--startup-timeout", type=float, default=120.0, metavar="SECONDS", help="default: 120")
     parser.add_argument(
         "--log", metavar="FILE", help="append tritonserver's log to it; or a pipe or terminal, such as /dev/stderr"
@@ -96,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    api_key = default_api_key() if args.api_key_file is None else read_api_key(args.api_key_file)
+    gateway_beside.check(args, api_key is not None)
     server = LocalServer(
         args.model_repository,
         executable=args.tritonserver,
@@ -105,7 +109,7 @@ def _serve(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         startup_timeout=args.startup_timeout,
         open_endpoints=[name.strip() for name in args.open.split(",") if name.strip()],
-        api_key=default_api_key() if args.api_key_file is None else read_api_key(args.api_key_file),
+        api_key=api_key,
         tls_certificate=args.tls_cert,
         tls_key=args.tls_key,
         tls_client_ca=args.tls_client_ca,
@@ -118,8 +122,9 @@ def _serve(args: argparse.Namespace) -> int:
     print(f"starting tritonserver on {_shown(server.model_repository)} ...", flush=True)
     with _log_shown(server) if args.verbose else contextlib.nullcontext(), server:
         try:
-            print(_greeting(server, args), flush=True)
-            status = server.wait()
+            with gateway_beside.running(server, args, api_key) as gateway:
+                print(_greeting(server, gateway, args), flush=True)
+                status = server.wait()
         except KeyboardInterrupt:
             print("\nstopping ...", flush=True)
             return 0
@@ -133,12 +138,13 @@ def _shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))
 
 
-def _greeting(server: LocalServer, args: argparse.Namespace) -> str:
+def _greeting(server: LocalServer, gateway: str | None, args: argparse.Namespace) -> str:
     lines = [
         "ready",
         f"  gRPC     {server.grpc_url}",
         f"  HTTP     {server.http_url}",
         f"  metrics  {server.metrics_url}",
+        *([f"  gateway  {gateway}/v1, and its page {gateway}/"] if gateway else []),
     ]
     if not server.is_loopback:
         lines.append(_what_is_open(server, args))

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.servers.local_servers import (
     UPPER,
     ending,
     free_ports,
+    http_request,
     make_model,
     processes_of,
     read_until,
@@ -35,6 +37,35 @@ def test_serve_prints_the_addresses_and_ends_at_ctrl_c(upper_repository: Path):
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == ""
+    assert processes_of(upper_repository) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_gateway_beside_the_server_ends_with_it(upper_repository: Path, number: signal.Signals):
+    (port, *_) = free_ports()
+    with ending(serve(upper_repository, f"--gateway-port={port}")) as process:
+        printed = read_until(process, "Ctrl-C")
+        assert f"  gateway  http://127.0.0.1:{port}/v1, and its page http://127.0.0.1:{port}/\n" in printed
+        assert http_request(f"http://127.0.0.1:{port}", "GET", "/health/live")[0] == 200
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == (0 if number == signal.SIGTERM else -number)
+    wait_for(lambda: not answers(port))
+    wait_for(lambda: not processes_of(upper_repository))
+
+
+def answers(port: int) -> bool:
+    """Whether anybody listens there."""
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_gateway_that_cannot_listen_ends_the_start(upper_repository: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with ending(serve(upper_repository, f"--gateway-port={port}")) as process:
+            assert process.wait(PATIENCE) == 1
+            assert f"cannot listen on 127.0.0.1:{port}" in (said := process.stderr.read())
+            assert said.endswith("error: the gateway did not start\n")
     assert processes_of(upper_repository) == []
 
 

@@ -68,3 +68,22 @@ def test_the_address_has_the_name_that_local_server_gives_it_too(
 def test_two_dashes_mean_nothing_new_to_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["encode", "--url", "127.0.0.1:1", "--", "--no-such-file"]) == 1
     assert capsys.readouterr().err == "error: --no-such-file: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tls-cert", "a", "--tls-key", "b"], "--gateway-port and --tls-cert do not go together"),
+        (["--api-key-file", "{key}"], "give --gateway-keys, or --no-gateway"),
+    ],
+)
+def test_a_gateway_that_would_open_what_the_server_closes_is_refused(
+    tmp_path: Path, made: list[LocalServer], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (tmp_path / "key").write_text("a-key-of-more-than-16-characters")
+    options = [option.format(key=tmp_path / "key") for option in options]
+    assert main(["serve", "--model-repository", str(tmp_path), "--gateway-port", "8080", *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not made
+    main(["serve", "--model-repository", str(tmp_path), "--gateway-port", "8080", "--no-gateway", *options])
+    assert message not in capsys.readouterr().err
