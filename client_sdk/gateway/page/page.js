@@ -85,7 +85,9 @@ async function answer() {
   const query = $("query").value.trim();
   if (!texts.length) throw new Error("there is no text: write some, one a line");
   const model = $("prompt").value ? `${$("model").value}-${$("prompt").value}` : $("model").value;
-  return HOW[family().gives](model, texts, query);
+  const { id, gives } = family();
+  if (!(gives in HOW)) throw new Error(`${id} gives ${gives}, which no route of a gateway has: ask the server`);
+  return HOW[gives](model, texts, query);
 }
 
 const HOW = {
@@ -106,14 +108,14 @@ const HOW = {
     else if (inputs.length > 1) parts.unshift(heat(inputs, likeness));
     return parts;
   },
-  scores: async (model, texts, query) => {
-    if (query) {
-      const { results } = await json("v1/rerank", { model, query, documents: texts });
-      const ranked = results.map(({ index, relevance_score }) => [relevance_score, texts[index]]);
-      return [ranking("By the query", ranked)];
-    }
+  "one score": async (model, texts, query) => {
+    if (!query) throw new Error(`${model} scores texts by a query: write one`);
+    const { results } = await json("v1/rerank", { model, query, documents: texts });
+    return [ranking("By the query", results.map(({ index, relevance_score }) => [relevance_score, texts[index]]))];
+  },
+  "scores of labels": async (model, texts) => {
     const labelled = await json("predict", { model, inputs: texts.map((text) => [text]) });
-    return labelled.flatMap((labels, index) => ranking(texts[index], labels.map(({ score, label }) => [score, label])));
+    return labelled.map((labels, index) => ranking(texts[index], labels.map(({ score, label }) => [score, label])));
   },
   "sparse vectors": async (model, texts) => {
     const found = await json("embed_sparse", { model, inputs: texts });
