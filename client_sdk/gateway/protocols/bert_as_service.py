@@ -67,6 +67,10 @@ def _is_json(text: str) -> bool:
 async def encode(call: Call, body: EncodeRequest) -> Response:
     """Texts, `one ||| other` for a pair, or lists of tokens, to vectors, as `BertClient.encode` gives them."""
     try:
+        orjson.dumps([body.id])  # which goes back as it came
+    except TypeError:
+        raise Failure("invalid", "id is nested too deep to be sent back", "id") from None
+    try:
         texts = read_texts(body.texts, body.is_tokenized)
     except (TypeError, ValueError) as error:
         raise Failure("invalid", str(error), "texts") from None

@@ -21,7 +21,7 @@ from client_sdk.gateway.protocols.options import (
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import Document
+from client_sdk.gateway.protocols.texts import Documents, Texts
 
 _INPUT_TYPES = {"search_query": "query", "search_document": "document"}
 
@@ -38,9 +38,9 @@ class EmbedRequest(Body):
     """What `POST /v2/embed` takes."""
 
     model: str | None = None
-    texts: list[str]
+    texts: Texts
     input_type: Literal["search_query", "search_document", "classification", "clustering"] | None = None
-    embedding_types: list[VectorType | Literal["base64"]] = Field(["float"], min_length=1)
+    embedding_types: list[VectorType | Literal["base64"]] = Field(["float"], min_length=1, max_length=6, fail_fast=True)
     output_dimension: int | None = Field(None, ge=1)
     truncate: Truncate = "END"
 
@@ -88,7 +88,7 @@ class RerankRequest(Body):
 
     model: str | None = None
     query: str
-    documents: list[Document]
+    documents: Documents
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False
 

@@ -10,7 +10,7 @@ from client_sdk.gateway.protocols.openai import form
 from client_sdk.gateway.protocols.options import Truncate, checked_truncation
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import Document
+from client_sdk.gateway.protocols.texts import Document, Documents
 
 nim = Protocol("NVIDIA NIM", form)
 
@@ -20,7 +20,7 @@ class RankingRequest(Body):
 
     model: str | None = None
     query: Document
-    passages: list[Document]
+    passages: Documents
     truncate: Truncate = "END"
     top_n: int | None = Field(None, ge=1)
 

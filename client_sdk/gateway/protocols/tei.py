@@ -22,7 +22,7 @@ from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import TextOrTexts
+from client_sdk.gateway.protocols.texts import TextOrTexts, Texts
 from client_sdk.gateway.tokens import tokens_of
 
 _TYPES: dict[Reason, str] = {
@@ -85,7 +85,7 @@ class Sentences(Body):
     """A sentence, and those that it is compared with."""
 
     source_sentence: str
-    sentences: list[str]
+    sentences: Texts
 
 
 class SimilarityRequest(Body):
@@ -106,7 +106,7 @@ class TeiRerankRequest(_Asked):
     """What `POST /rerank` takes, if its documents are called `texts`."""
 
     query: str
-    texts: list[str]
+    texts: Texts
     raw_scores: bool = False
     return_text: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, FailFast
 
 _ADVICE = (
     "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts with "
@@ -24,6 +24,9 @@ def _checked(value: Any) -> list[str]:
     return texts
 
 
+Texts = Annotated[list[str], FailFast()]
+"""A list of texts. Of what is wrong in a list the first is said: a message for each costs seconds and gigabytes."""
+
 TextOrTexts = Annotated[list[str], BeforeValidator(_checked, json_schema_input_type=str | list[str])]
 """A text, or a list of them."""
 
@@ -37,3 +40,6 @@ def _document(value: Any) -> str:
 
 Document = Annotated[str, BeforeValidator(_document, json_schema_input_type=str | dict[str, str])]
 """A text, or an object that has it as `text`."""
+
+Documents = Annotated[list[Document], FailFast()]
+"""A list of those."""

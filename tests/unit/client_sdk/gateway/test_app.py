@@ -1,8 +1,13 @@
 """The application where no server is there."""
 
 import pytest
+from pydantic import ValidationError
 
 from client_sdk.gateway.app import PROTOCOLS
+from client_sdk.gateway.protocols.cohere import EmbedRequest, RerankRequest
+from client_sdk.gateway.protocols.nim import RankingRequest
+from client_sdk.gateway.protocols.openai import EmbeddingsRequest
+from client_sdk.gateway.protocols.tei import PredictRequest, SimilarityRequest, TeiRerankRequest
 from tests.support.asgi import open_app, post, request
 
 
@@ -80,3 +85,28 @@ async def test_an_error_is_in_the_form_of_the_protocol_that_was_meant():
         assert [*(await post(app, "/rerank", query="a", texts=[1])).json] == ["error", "error_type"]
         assert [*(await post(app, "/rerank", query="a", documents=[1])).json] == ["id", "message"]
         assert [*(await post(app, "/encode", texts=[1])).json] == ["error", "status"]
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (EmbedRequest, {"texts": [0] * 1000}),
+        (EmbedRequest, {"texts": ["text"], "embedding_types": ["int4"] * 6}),
+        (RerankRequest, {"query": "text", "documents": [{}] * 1000}),
+        (RankingRequest, {"query": "text", "passages": [0] * 1000}),
+        (TeiRerankRequest, {"query": "text", "texts": [0] * 1000}),
+        (SimilarityRequest, {"inputs": {"source_sentence": "text", "sentences": [0] * 1000}}),
+        (PredictRequest, {"inputs": [[]] * 1000}),
+        (EmbeddingsRequest, {"input": [None] * 1000}),
+    ],
+)
+def test_of_a_list_that_is_all_wrong_one_message_is_made(body, fields):
+    with pytest.raises(ValidationError) as caught:
+        body.model_validate(fields)
+    assert caught.value.error_count() <= 2  # of one value that might be of two types
+
+
+async def test_an_id_that_cannot_be_sent_back_is_refused():
+    async with open_app() as app:
+        answer = await request(app, "POST", "/encode", b'{"texts": ["text"], "id": ' + b"[" * 300 + b"]" * 300 + b"}")
+    assert (answer.status, answer.json["error"]) == (400, "id is nested too deep to be sent back")
