@@ -30,6 +30,7 @@ _DEFAULT_LISTEN = "127.0.0.1:8080"
 _ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[^\]]+\]):)?(?P<port>[0-9]{1,5})")
 _GRACE = 30  # seconds in which requests that are being answered may end
 _BACKLOG = 2048
+_UNREAD = 60  # seconds in which a caller may take nothing of what is sent to it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         import uvicorn
 
         from client_sdk.gateway import GatewaySettings, create_app
+        from client_sdk.gateway.connections import BoundedHttp
     except ImportError as error:
         raise ClientError(f"the gateway needs more ({error}): pip install 'bert-on-triton[gateway]'") from None
     host, port = _address(args.listen)
@@ -125,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
     config = uvicorn.Config(
         app,
         loop="asyncio",
+        http=BoundedHttp,
         ws="none",
         access_log=False,
         log_config=None,
@@ -167,6 +170,8 @@ def listening(host: Host, port: int) -> Iterator[socket.socket]:
     with bound:
         # Its connections inherit it; without it the body of an answer waits 40 ms for the headers to be acknowledged.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Nor is an answer kept for ever for a caller that takes nothing of it, which uvicorn waits for without end.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _UNREAD)
         bound.listen(_BACKLOG)
         yield bound
 
