@@ -21,12 +21,15 @@ from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.settings import GatewaySettings
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _FRESH = 10.0
 _RETRIED = 1.0
 """Seconds for which what is known is not asked again: of all families, and for one that is not known."""
 
 _ASKING = 5.0  # seconds
+
+_SHOWN = 200  # characters of a name that is not known
 
 _INPUT_TYPES = {"query": "query", "passage": "document", "document": "document"}
 """What the end of a model's name says of its texts."""
@@ -143,11 +146,7 @@ class Families:
             Failure: There is none, or it is of another kind.
             ClientError: None is known, and the server does not say.
         """
-        await self.all()
-        target = self._default(kind) if model is None else self._named(model)
-        if target is None and time.monotonic() - self._asked > _RETRIED:
-            await self._ask()
-            target = self._default(kind) if model is None else self._named(model)
+        target = await self._looked_up(lambda: self._default(kind) if model is None else self._named(model))
         if target is None:
             raise self._missing(model, kind)
         family = target.family
@@ -158,11 +157,10 @@ class Families:
 
     async def named(self, model: str) -> Family:
         """The family of just this name. Raises as `find`."""
-        families = await self.all()
-        for family in families:
-            if family.name == model:
-                return family
-        raise self._missing(model, None)
+        family = await self._looked_up(lambda: self._known.get(model))
+        if family is None:
+            raise self._missing(model, None)
+        return family
 
     async def first(self, kind: Kind | None = None) -> Family:
         """The gateway's default, or one of a kind if that is not there. Raises as `find`."""
@@ -187,6 +185,15 @@ class Families:
         """Something answered that what is known does not hold any more."""
         self._asked = -_FRESH
 
+    async def _looked_up(self, look: Callable[[], T | None]) -> T | None:
+        """What `look` finds among those that are known; if it is not there, once more when they are asked again."""
+        await self.all()
+        found = look()
+        if found is None and time.monotonic() - self._asked > _RETRIED:
+            await self._ask()
+            found = look()
+        return found
+
     def _default(self, kind: Kind | None) -> Target | None:
         default = self._known.get(self._settings.default_model)
         if default is not None and (kind is None or default.gives(kind)):
@@ -197,14 +204,14 @@ class Families:
     def _named(self, model: str) -> Target | None:
         options: dict[str, Any] = {}
         name, colon, version = model.rpartition(":")
-        if colon and version.isdecimal() and model not in self._known:
-            options["model_version"] = int(version)
-        else:
-            name = model
+        if not colon or not version.isdecimal() or model in self._known:
+            name, version = model, ""
         if name not in self._known:
-            name, _, prompt = name.rpartition("-")
-            if name not in self._known:
+            fitting = [known for known in self._known if name.startswith(f"{known}-")]
+            if not fitting:
                 return None
+            longest = max(fitting, key=len)
+            name, prompt = longest, name[len(longest) + 1 :]
             if prompt in _INPUT_TYPES:
                 options["input_type"] = _INPUT_TYPES[prompt]
             elif prompt in self._known[name].info.prompts:
@@ -212,14 +219,18 @@ class Families:
             else:
                 return None
         family = self._known[name]
-        if options.get("model_version", family.info.version) not in family.info.versions:
-            return None
+        if version:
+            there = {str(one): one for one in family.info.versions}  # so that nobody's digits are made a number
+            if version not in there:
+                return None
+            options["model_version"] = there[version]
         return Target(family, options)
 
     def _missing(self, model: str | None, kind: Kind | None) -> Failure:
         there = ", ".join(_described(family) for family in self._known.values()) or "none"
         if model is not None:
-            return Failure("missing", f"there is no model {model!r}; there: {there}", "model")
+            shown = model if len(model) <= _SHOWN else f"{model[:_SHOWN]}..."
+            return Failure("missing", f"there is no model {shown!r}; there: {there}", "model")
         what = "no model is served" if kind is None else f"no model, or more than one, gives {kind.value}"
         return Failure("missing", f"no model is named, and {what}; there: {there}", "model")
 
