@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence, Sized
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from client_sdk._call.questions import ModelInfo
 from client_sdk.gateway.failures import CallerGone, Failure
 from client_sdk.gateway.settings import GatewaySettings
 
@@ -16,6 +17,12 @@ T = TypeVar("T")
 
 _DRAINED = 4
 """Times the limit: so much of a body that is too large is still read, so that its sender comes to see the answer."""
+
+_TOGETHER = 16
+"""Times the limit: so much may the bodies have in all that are being read or answered."""
+
+MAX_NUMBERS = 1 << 24
+"""Of an answer with a vector for each token: 64 MiB, and 200 MB of JSON."""
 
 
 class Limits:
@@ -25,24 +32,52 @@ class Limits:
         self._settings = settings
         self.answered = 0
         """Requests that are being answered."""
+        self._held = 0
+        """Bytes of the bodies that are being read or answered."""
 
-    async def body(self, request: Request) -> bytes:
-        """The body, counted while it is read.
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The body, counted while it is read, and until it has been answered.
 
         Raises:
-            Failure: It is too large, or does not come.
+            Failure: It is too large, or does not come, or there are too many large ones.
             CallerGone: Its sender is gone.
         """
         most = self._settings.max_body_bytes
+        chunks: list[bytes] = []
         try:
-            body = await asyncio.wait_for(_read(request, most), self._settings.body_timeout)
-        except asyncio.TimeoutError:
-            raise Failure("late", f"the body did not come within {self._settings.body_timeout:g} s") from None
-        except ClientDisconnect:
-            raise CallerGone from None
-        if body is None:
-            raise Failure("large", f"the body may have {most} bytes at most")
-        return body
+            try:
+                is_whole = await asyncio.wait_for(self._read(request, chunks, most), self._settings.body_timeout)
+            except asyncio.TimeoutError:
+                raise Failure("late", f"the body did not come within {self._settings.body_timeout:g} s") from None
+            except ClientDisconnect:
+                raise CallerGone from None
+            if not is_whole:
+                raise Failure("large", f"the body may have {most} bytes at most")
+            chunks[:] = [b"".join(chunks)]
+            yield chunks[0]
+        finally:
+            self._drop(chunks)
+
+    async def _read(self, request: Request, chunks: list[bytes], most: int) -> bool:
+        """Gather a body; False, and nothing of it, if it has more than `most` bytes."""
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                self._drop(chunks)
+                if size > _DRAINED * most:
+                    break
+            elif self._held + len(chunk) > _TOGETHER * most:
+                raise Failure("busy", f"the requests that are being answered have {self._held} bytes; try again")
+            else:
+                self._held += len(chunk)
+                chunks.append(chunk)
+        return size <= most
+
+    def _drop(self, chunks: list[bytes]) -> None:
+        self._held -= sum(map(len, chunks))
+        chunks.clear()
 
     def check_texts(self, texts: Sized, param: str) -> None:
         """Raise Failure for too many, or none."""
@@ -52,6 +87,19 @@ class Limits:
             )
         if len(texts) == 0:
             raise Failure("invalid", f"{param} is empty: there is nothing to encode", param)
+
+    def check_numbers(self, texts: Sequence[str], info: ModelInfo, param: str) -> None:
+        """Raise Failure where vectors of all tokens may be too much for one answer; a token is a byte or more."""
+        around = 2 + 4 * max(map(len, info.prompts.values()), default=0)
+        tokens = sum(min(info.max_seq_len, 4 * len(text) + around) for text in texts)
+        numbers = tokens * info.dimension
+        if numbers > MAX_NUMBERS:
+            raise Failure(
+                "large",
+                f"{param} may have {tokens} tokens, whose vectors are {numbers} numbers; an answer may have "
+                f"{MAX_NUMBERS}: send fewer texts",
+                param,
+            )
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -63,21 +111,6 @@ class Limits:
             yield
         finally:
             self.answered -= 1
-
-
-async def _read(request: Request, most: int) -> bytes | None:
-    """The body; None if it has more than `most` bytes, of which none are kept."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= most:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-            if size > _DRAINED * most:
-                break
-    return b"".join(chunks) if size <= most else None
 
 
 async def while_awaited(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""The gateway, its server or a step is killed, and callers that do not behave: every request ends, and others are answered."""
+"""A gateway, its server or a step is killed, and callers that do not behave: each request ends, others are answered."""
 
 from __future__ import annotations
 

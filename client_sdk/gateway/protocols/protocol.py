@@ -86,10 +86,11 @@ class Protocol:
 
         def decorate(answer: Callable[[Call, B], Answer]) -> Callable[[Call, B], Answer]:
             async def work(call: Call) -> Response:
-                content = await call.gateway.limits.body(call.request)
-                fields = read_json(content) if read is None else read(call.request, content)
-                with call.gateway.limits.place():
-                    return await while_awaited(call.request, answer(call, checked(body, fields)))
+                limits = call.gateway.limits
+                async with limits.body(call.request) as content:
+                    fields = read_json(content) if read is None else read(call.request, content)
+                    with limits.place():
+                        return await while_awaited(call.request, answer(call, checked(body, fields)))
 
             self._add("POST", paths, work, answer.__doc__, extra)
             return answer

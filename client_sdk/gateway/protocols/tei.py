@@ -175,6 +175,7 @@ async def embed_all(call: Call, body: TeiTokensRequest) -> Response:
     """Texts to a vector for each token, special tokens included."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.VECTORS)
+    call.gateway.limits.check_numbers(body.inputs, target.family.info, "inputs")
     found = await target.answer(TOKEN_VECTORS, body.inputs, {"prompt_name": body.prompt_name, **body.options()})
     return json_answer([item.vectors for item in found])
 

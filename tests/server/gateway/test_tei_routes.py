@@ -58,6 +58,11 @@ def test_vectors_of_tokens(gateway: RunningGateway, client_of):
         np.testing.assert_allclose(rows, item.vectors, rtol=0, atol=1e-6)
 
 
+def test_vectors_of_more_tokens_than_an_answer_may_have_are_refused_before_they_are_made(gateway: RunningGateway):
+    answer = gateway.post("/embed_all", inputs=["a long text " * 100] * 200)
+    assert answer.status == 413 and "send fewer texts" in answer.json["error"]
+
+
 def test_sparse_vectors(gateway: RunningGateway, client_of):
     found = gateway.post("/embed_sparse", inputs=[QUERY, "hello"])
     assert found.status == 200

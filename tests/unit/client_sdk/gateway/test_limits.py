@@ -1,10 +1,13 @@
 """What a gateway takes, before any server is asked."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
+from client_sdk._call.questions import ModelInfo
 from client_sdk.gateway import GatewaySettings
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.limits import Limits
@@ -43,6 +46,41 @@ async def test_a_body_of_just_the_limit_is_read():
     async with open_app(max_body_bytes=1000) as app:
         answer = await request(app, "POST", "/v1/embeddings", b"[" + b" " * 998 + b"]")
     assert answer.status == 400 and answer.json["error"]["message"] == "the body must be a JSON object"
+
+
+async def test_bodies_are_counted_together_until_they_are_answered():
+    async with open_app(max_body_bytes=1000) as app:
+        held, go = asyncio.Semaphore(0), asyncio.Event()
+
+        def body():
+            async def chunks():
+                yield b" " * 999
+                held.release()
+                await go.wait()
+
+            return chunks()
+
+        waiting = [asyncio.ensure_future(request(app, "POST", "/v1/embeddings", body)) for _ in range(16)]
+        for _ in waiting:
+            await held.acquire()
+        busy = await request(app, "POST", "/v1/embeddings", b" " * 999)
+        small = await request(app, "POST", "/v1/embeddings", b"{}")
+        go.set()
+        assert {answer.status for answer in await asyncio.gather(*waiting)} == {400}
+        after = await request(app, "POST", "/v1/embeddings", b" " * 999)
+    assert busy.status == 429 and "have 15984 bytes" in busy.json["error"]["message"]
+    assert (small.status, after.status) == (400, 400)
+
+
+@pytest.mark.parametrize("prompts", [{}, {"query": "find "}])
+def test_vectors_of_tokens_are_counted_before_they_are_asked_for(prompts):
+    info = cast(ModelInfo, SimpleNamespace(max_seq_len=512, dimension=512, prompts=prompts))
+    limits = Limits(GatewaySettings())
+    limits.check_numbers(["a" * 1000] * 64, info, "inputs")
+    limits.check_numbers(["a"] * 1260, info, "inputs")
+    with pytest.raises(Failure, match="inputs may have 33280 tokens, whose vectors are 17039360 numbers") as found:
+        limits.check_numbers(["a" * 1000] * 65, info, "inputs")
+    assert found.value.reason == "large"
 
 
 def test_texts_are_counted():
