@@ -323,7 +323,11 @@ def _mask(module: Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _words(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
     words = config.get("skiplist_words")
-    return tuple(string.punctuation) if words is None else _strings(path, "skiplist_words", words)
+    if words is not None:
+        return _strings(path, "skiplist_words", words)
+    # PyLate's own default, which counts where its files say more than the names of modules.
+    is_pylate = config.get("model_type") == _PYLATE or any(f"{name}_prefix" in config for name in INPUT_TYPES)
+    return tuple(string.punctuation) if is_pylate else ()
 
 
 def _strings(path: Path, key: str, values: Any) -> tuple[str, ...]:

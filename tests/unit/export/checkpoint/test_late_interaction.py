@@ -156,6 +156,14 @@ def test_the_skip_list_is_what_the_mask_says(tmp_path: Path, mask: Any, ids: Any
             None,
             (),
         ),
+        # Where its own skip list is not looked for.
+        ({}, {"query": 31, "document": 31, "": 31}, None, ()),
+        (
+            {"document_prefix": None, "do_query_expansion": False},
+            {"query": 31, "document": 31, "": 31},
+            None,
+            PUNCTUATION,
+        ),
     ],
 )
 def test_what_pylate_says_is_read_as_sentence_transformers_reads_it(
