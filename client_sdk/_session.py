@@ -124,9 +124,11 @@ class Session(Reconnecting):
         return f"{self._owner}({self.settings.url!r}, model={self.settings.model!r})"
 
     def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
-        questions = missing_model(self.settings.model, wanted, self.settings.url, version)
+        transport = self.open()
+        servers = transport.peer.servers
+        questions = missing_model(self.settings.model, wanted, self.settings.url, version, servers)
         try:
-            return ask(questions, self.open(), Deadline(EXPLAIN_TIMEOUT))
+            return ask(questions, transport, Deadline(EXPLAIN_TIMEOUT))
         except ClientError:
             return error  # the statistics may be closed
 
@@ -223,9 +225,11 @@ class AsyncSession(Reconnecting):
         return f"{self._owner}({self.settings.url!r}, model={self.settings.model!r})"
 
     async def _missing(self, wanted: str, error: ModelNotFound, version: int | None = None) -> ClientError:
-        questions = missing_model(self.settings.model, wanted, self.settings.url, version)
+        transport = self.open()
+        servers = transport.peer.servers
+        questions = missing_model(self.settings.model, wanted, self.settings.url, version, servers)
         try:
-            return await ask_async(questions, self.open(), Deadline(EXPLAIN_TIMEOUT))
+            return await ask_async(questions, transport, Deadline(EXPLAIN_TIMEOUT))
         except ClientError:
             return error  # the statistics may be closed
 

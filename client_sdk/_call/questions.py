@@ -289,18 +289,20 @@ def _families(models: Set[str]) -> list[str]:
 
 
 def missing_model(
-    family: str, wanted: str, address: object, version: int | None = None
+    family: str, wanted: str, address: object, version: int | None = None, servers: int = 1
 ) -> Generator[Query, dict[str, Any], ModelNotFound]:
     """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
 
-    If it is there after all, the `version` is not.
+    If it is there after all, the `version` is not. So many servers take queries in turn; each is asked.
     """
-    statistics = yield Query("statistics")
-    entries = statistics.get("model_stats", [])
+    entries: list[dict[str, Any]] = []
+    for _ in range(servers):
+        statistics = yield Query("statistics")
+        entries += statistics.get("model_stats", [])
     names = {entry["name"] for entry in entries}
     if version is not None and wanted in names:
         versions = ", ".join(
-            sorted((str(entry.get("version")) for entry in entries if entry["name"] == wanted), key=int)
+            sorted({str(entry.get("version")) for entry in entries if entry["name"] == wanted}, key=int)
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
     families = _families(names)

@@ -185,7 +185,9 @@ class Pool(Generic[T]):
                 if not in_turn:
                     raise VersionChanged(f"no server has model {request.identity} now: {self.holds(request.model)}")
             able = [member for member in in_turn if _is_able(member, now)]
-            if isinstance(wanted, Query):  # to whom the question has not been put yet
+            if isinstance(wanted, Query) and not wanted.model:  # which a server without some model can answer too
+                able = [m for m in in_turn if not m.is_silent and m.unreachable is None] or able
+            elif isinstance(wanted, Query):  # to whom the question has not been put yet
                 able = [m for m in able if m.transport.peer.question(wanted.model) == wanted] or able
             if able:
                 chosen = min(able, key=lambda member: len(member.turns))

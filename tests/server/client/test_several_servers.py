@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from client_sdk import AsyncClient, Client, LocalServer, ServerUnreachable
+from client_sdk import AsyncClient, Client, LocalServer, ModelNotFound, ServerUnreachable
 from client_sdk._call.questions import served
 from client_sdk._transport.retry import Deadline
 from tests.support.patience import PATIENCE
@@ -109,3 +109,19 @@ def test_the_environment_may_name_several(server, monkeypatch):
     with Client() as client:
         assert repr(client) == f"Client('{server.grpc_url},grpc://{NOBODY}', model='bert')"
         assert client.encode("First do it").shape == (384,)
+
+
+def test_a_missing_model_is_named_with_those_of_every_server(server, upper_repository):
+    def asynchronously(url):
+        async def call():
+            async with AsyncClient(url, "nope") as client:
+                await client.encode("a")
+
+        asyncio.run(call())
+
+    with LocalServer(upper_repository) as other:
+        for one, two in ((server, other), (other, server)):
+            for url in urls(one, two):
+                for call in (Client(url, "nope").encode, lambda _, url=url: asynchronously(url)):
+                    with pytest.raises(ModelNotFound, match="no model 'nope' at .*; there: bert, layers, small"):
+                        call("a")

@@ -118,6 +118,15 @@ def test_a_missing_model_is_named_with_those_that_are_there(names, family, wante
         raise error
 
 
+def test_a_missing_model_is_named_with_those_of_every_server():
+    questions = missing_model("nope", "nope", "HOSTS", servers=2)
+    answers = [{"model_stats": [{"name": name} for name in names]} for names in (["a", "a_tokenizer"], ["b"])]
+    assert next(questions) == questions.send(answers[0]) == Query("statistics")
+    with pytest.raises(StopIteration) as end:
+        questions.send({"model_stats": [*answers[1]["model_stats"], {"name": "b_tokenizer"}]})
+    assert str(end.value.value) == "there is no model 'nope' at HOSTS; there: a, b"
+
+
 def test_a_missing_version_is_named_with_those_that_are_there():
     models = [("bert", "10"), ("bert", "2"), ("bert_tokens", "3")]
     statistics = {"model_stats": [{"name": name, "version": version} for name, version in models]}

@@ -102,6 +102,21 @@ def test_a_server_that_failed_is_passed_over_for_a_while_and_then_tried_by_one_r
         assert sorted(servers.next(5)) == [0, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("error", "asked"), [(ModelNotFound("y"), [1, 0, 1, 0]), (ServerUnreachable("gone"), [1, 1, 1, 1])]
+)
+def test_what_concerns_no_model_is_asked_of_a_server_that_lacks_one(make, error, asked):
+    servers = make(failing(error), numbers)
+    servers.send()
+    found = []
+    for _ in asked:
+        turn = servers.pool.take(Query("statistics"))
+        found.append(servers.transports.index(turn.transport))
+        servers.pool.release(turn)
+    assert found == asked
+    assert servers.next(2) == [1, 1]  # texts still are not
+
+
 def test_a_busy_server_is_passed_over_for_less(make, clock):
     servers = make(failing(ServerBusy("full")), numbers)
     servers.send()
