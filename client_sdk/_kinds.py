@@ -33,7 +33,14 @@ _MARKED = (SCORES, SPARSE, MULTI)
 ROLES = tuple(dict.fromkeys(kind.role for kind in (DENSE, *_MARKED)))
 """Of the ensembles that a family may have, where its kind is not known."""
 
+_PARTS = ("_tokens", "_sparse", "_multi", "_tokenizer", "_encoder", "_pooling")
+
 
 def kind_of(parameters: Container[str]) -> Kind:
     """The kind of the family whose last step has these parameters."""
     return next((kind for kind in _MARKED if kind.mark in parameters), DENSE)
+
+
+def family_of(model: str) -> str | None:
+    """The family that a model is a part of by its name, which no family has that export has written."""
+    return next((model.removesuffix(part) for part in _PARTS if model.endswith(part)), None)

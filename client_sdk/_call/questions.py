@@ -22,7 +22,7 @@ from client_sdk._errors import (
     ServerUnreachable,
     VersionChanged,
 )
-from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, kind_of
+from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, family_of, kind_of
 from client_sdk._transport.base import Query
 from client_sdk._transport.known import Known, identities
 
@@ -118,6 +118,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
     """Ask for a family's last step, which says its kind, for its ensemble, the other steps and the server.
 
     Raises:
+        ModelNotFound: It is a part of a family, not the whole.
         VersionChanged: The answers are of two models; each may have come from another server.
     """
     steps: dict[str, dict[str, Any]] = {}
@@ -174,6 +175,8 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             multi=parameters.get("multi", ""),
         )
     except (KeyError, ValueError) as error:
+        if family_of(model):
+            raise ModelNotFound(f"model {model!r} is a part of a family: give the family's name") from None
         reason = f"no parameter {error}" if isinstance(error, KeyError) else str(error)
         raise ServerError(
             f"the configuration of model {model!r} and its steps does not describe a text encoder "
@@ -306,6 +309,8 @@ def missing_model(
         )
         return ModelNotFound(f"there is no version {version} of model {wanted!r} at {address}; there: {versions}")
     families = _families(names)
+    if family not in families and (of := family_of(family)) in families and family in names:
+        return ModelNotFound(f"model {family!r} at {address} is a part of the family {of!r}: give that name")
     kind: Kind | None = None
     if _last_step(family) in names:
         with suppress(AccessDenied, ModelNotFound):

@@ -20,6 +20,7 @@ from client_sdk._errors import (
     StepDied,
     VersionChanged,
 )
+from client_sdk._kinds import family_of
 from client_sdk._transport.address import Address
 from client_sdk._transport.base import InferRequest, Query
 from client_sdk._transport.known import Known
@@ -35,6 +36,8 @@ _SPOILED_BATCH = re.compile(r"\bstring\b.* for inference input 'TEXT'")
 _OTHER_MODEL = re.compile(r"^identity: |^unknown parameter 'identity'")
 _ABOUT_TEXT = re.compile(r"text (\d+)\b(.*)", re.DOTALL)  # how the steps begin what they say of one text
 _NO_OUTPUT = re.compile(r"unexpected inference output '(\w+)' for model '([^']*)'")
+# Of a step that takes no texts, or not these alone.
+_NO_TEXT = re.compile(r"(?:expected \d+ inputs but got 1 inputs|unexpected inference input 'TEXT') for model '([^']*)'")
 _OUTPUTS = {
     "EMBEDDING": "scores (score, rerank, classify), not vectors",
     "SCORES": "vectors (encode, encode_tokens), not scores",
@@ -144,7 +147,11 @@ class Peer(Known):
             return ModelNotFound(message)
         if _SPOILED_BATCH.search(message):
             return ServerBusy(f"{self.address} merged the request with another client's, which is malformed: {message}")
+        if (step := _NO_TEXT.search(message)) and family_of(step[1]):
+            return ModelNotFound(message)
         if (output := _NO_OUTPUT.search(message)) and output[1] in _OUTPUTS:
+            if family_of(output[2]):
+                return ModelNotFound(message)
             return InvalidArgument(f"model {output[2]!r} at {self.address} gives {_OUTPUTS[output[1]]}")
         if status == "INVALID_ARGUMENT":
             about = _ABOUT_TEXT.match(message)

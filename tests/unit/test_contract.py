@@ -168,6 +168,7 @@ def test_a_client_says_of_each_kind_of_family_what_it_gives():
         pooling["multi"].Multi,
     )
     assert {*kinds[0].outputs, *kinds[1].outputs} == {*peer._OUTPUTS}
+    assert {"", *_kinds._PARTS} == {*family.ALL_ROLES}
     for kind, of, role in zip(kinds, KINDS, ("", "", "_sparse", "_multi"), strict=True):
         assert of.ensemble == of.name + role
         assert [output.name for output in config_of(role, of).output] == [*kind.outputs, "TOKEN_COUNT"]

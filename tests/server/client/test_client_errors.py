@@ -92,6 +92,17 @@ def test_an_unknown_model_is_named_with_those_that_are_there(url):
             client.info()
 
 
+@pytest.mark.parametrize("part", ["tokens", "pooling"])
+def test_a_part_of_a_family_is_told_from_one_of_another_kind(url, part):
+    with Client(url, f"bert_{part}") as client:
+        for call in (client.encode, client.encode_tokens, client.count_tokens, client.classify, client.encode_multi):
+            with pytest.raises(ModelNotFound, match=f"'bert_{part}' at .* is a part of the family 'bert': give that"):
+                call("a")
+        for call in (client.info, lambda: client.score([("a", "b")]), lambda: client.rerank("a", ["b"])):
+            with pytest.raises(ModelNotFound, match="is a part of the family 'bert'"):
+                call()
+
+
 def test_a_dead_address_fails_at_once_with_what_to_check(url):
     scheme = url.split(":")[0]
     with Client(f"{scheme}://127.0.0.1:1", timeout=10 * PATIENCE) as client:
