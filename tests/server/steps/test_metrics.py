@@ -18,6 +18,7 @@ from client_sdk import Client, LocalServer
 from tests.support import prometheus
 from tests.support.docker_files import DASHBOARD, DOCKER, RULES, expressions, metrics_options
 from tests.support.patience import wait_for
+from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import http_request
 
 NO_GPU_HERE = re.compile(r"nv_gpu_|nv_energy_")
@@ -33,7 +34,13 @@ def watched_server(repository: Path) -> Iterator[LocalServer]:
 
 
 @pytest.fixture(scope="module")
-def traffic(watched_server: LocalServer) -> Iterator[None]:
+def watched_gateway(watched_server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running_gateway(tmp_path_factory.mktemp("gateway"), watched_server.grpc_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def traffic(watched_server: LocalServer, watched_gateway: RunningGateway) -> Iterator[None]:
     """Requests of every kind, for as long as the tests run."""
     ended = threading.Event()
 
@@ -44,6 +51,7 @@ def traffic(watched_server: LocalServer) -> Iterator[None]:
                 bert.encode_tokens(["a short text"])
                 small.encode(["hello"])
                 small.encode_tokens(["hello"])
+                watched_gateway.post("/v1/embeddings", model="small", input="hello")
 
     thread = threading.Thread(target=ask, name="traffic")
     thread.start()
@@ -54,23 +62,27 @@ def traffic(watched_server: LocalServer) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def watching(
-    watched_server: LocalServer, traffic: None, tmp_path_factory: pytest.TempPathFactory
+    watched_server: LocalServer,
+    watched_gateway: RunningGateway,
+    traffic: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[prometheus.Prometheus]:
-    """A Prometheus with the configuration and the rules of docker/, but for the address and the times."""
+    """A Prometheus with the configuration and the rules of docker/, but for the addresses and the times."""
     directory = tmp_path_factory.mktemp("prometheus")
-    with prometheus.running(configuration(watched_server, directory), directory) as running:
+    with prometheus.running(configuration(watched_server, watched_gateway.url, directory), directory) as running:
         yield running
 
 
-def configuration(server: LocalServer, directory: Path) -> dict[str, Any]:
+def configuration(server: LocalServer, gateway: str | None, directory: Path) -> dict[str, Any]:
     rules = directory / "rules.yaml"
     # No alert waits before it fires, and all rates are of the last 10 s.
     rules.write_text(re.sub(r"\[\dm\]", "[10s]", re.sub(r"for: \dm", "for: 0s", RULES.read_text())))
     config = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yaml").read_text())
     config["global"] = {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL}
     config["rule_files"] = [str(rules)]
-    (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [server.metrics_url.removeprefix("http://").removesuffix("/metrics")]}]
+    for job, url in zip(config["scrape_configs"], (server.metrics_url, gateway), strict=True):
+        targets = [url.removeprefix("http://").removesuffix("/metrics")] if url else []
+        job["static_configs"] = [{"targets": targets}]
     return config
 
 
@@ -89,7 +101,7 @@ def wait_for_value(watching: prometheus.Prometheus, expression: str) -> None:
 
 def test_the_alert_for_a_server_that_is_down_fires(upper_repository, tmp_path):
     with LocalServer(upper_repository, extra_args=metrics_options()) as server:
-        config = configuration(server, tmp_path)
+        config = configuration(server, None, tmp_path)
         with prometheus.running(config, tmp_path) as watching:
             wait_for_value(watching, 'up{job="bert-on-triton"} == 1')
             wait_for(lambda: watching.firing() == set())
@@ -102,9 +114,9 @@ def test_every_metric_that_the_rules_name_exists(watching):
         rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
     )
     names = set(re.findall(r"\b(?:nv|bert)_\w+", expressions))
-    assert len(names) == 9
+    assert len(names) == 10
     for name in sorted(names):
-        wait_for_value(watching, f'max({name}{{model=~"bert.*"}})')
+        wait_for_value(watching, f'max({name}{{model=~"bert.*|small"}})')
 
 
 def test_every_panel_of_the_dashboard_shows_something(watching):
