@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ from client_sdk.gateway.families import Kind, Target
 from client_sdk.gateway.keys import Holder
 from client_sdk.gateway.limits import while_awaited
 from client_sdk.gateway.state import Gateway
+
+_IN_PATH = re.compile(r"{(\w+)")
 
 _CLIENT_CLOSED_REQUEST = 499  # for the log alone: nobody is there to be told
 
@@ -132,9 +135,14 @@ class Protocol:
                 return call.form(failure)
 
         for path in paths:
+            described = {**extra, "parameters": list(map(_parameter, _IN_PATH.findall(path)))}
             self.router.add_api_route(
-                path, endpoint, methods=[method], summary=summary, response_model=None, openapi_extra=extra
+                path, endpoint, methods=[method], summary=summary, response_model=None, openapi_extra=described
             )
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def read_json(content: bytes) -> Any:

@@ -1,5 +1,7 @@
 """The application where no server is there."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -39,9 +41,10 @@ async def test_every_route_has_a_summary_and_every_body_a_schema():
     async with open_app() as app:
         page = (await request(app, "GET", "/openapi.json")).json
     assert {"/v1/embeddings", "/embeddings", "/v1/models", "/v1/models/{model}", "/health/live"} <= set(page["paths"])
-    for path in page["paths"].values():
-        for operation in path.values():
+    for path, operations in page["paths"].items():
+        for operation in operations.values():
             assert operation["summary"]
+            assert [parameter["name"] for parameter in operation.get("parameters", [])] == re.findall(r"{(.*?)}", path)
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                 assert schema.removeprefix("#/components/schemas/") in page["components"]["schemas"]
