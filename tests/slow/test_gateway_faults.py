@@ -49,10 +49,10 @@ def outcome_of(answer: Answer) -> int:
 
 
 def ask(gateway: RunningGateway) -> int | str:
-    """What came of one request; half an answer is an error."""
+    """What came of one request; an answer that is cut short, as its length says, is none."""
     try:
         return outcome_of(gateway.post("/v1/embeddings", input=TEXT))
-    except (ConnectionError, http.client.RemoteDisconnected):
+    except (ConnectionError, http.client.IncompleteRead):
         return LOST
 
 
