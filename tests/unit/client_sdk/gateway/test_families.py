@@ -1,0 +1,40 @@
+"""Which family a name means, of those that are known."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from client_sdk.gateway import GatewaySettings
+from client_sdk.gateway.families import Families, Family
+
+PROMPTS = {"s2p-query": "find ", "query": "other "}
+
+
+def known(*names: str) -> Families:
+    """Families of these names, with PROMPTS and versions 1 and 2."""
+    families = Families(GatewaySettings(triton="grpc://127.0.0.1:1"))
+    info = cast(Any, SimpleNamespace(prompts=PROMPTS, versions=(1, 2), version=2))
+    families._known = {name: Family(name, info, cast(Any, None)) for name in names}
+    return families
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "options"),
+    [
+        ("bert", "bert", {}),
+        ("bert-s2p-query", "bert", {"prompt_name": "s2p-query"}),
+        ("bert-query", "bert", {"input_type": "query"}),
+        ("bert-large-s2p-query:1", "bert-large", {"prompt_name": "s2p-query", "model_version": 1}),
+        ("bert-large", "bert-large", {}),
+        ("bert:2", "bert", {"model_version": 2}),
+    ],
+)
+async def test_the_longest_name_is_the_family_and_what_follows_its_prompt(model, name, options):
+    target = known("bert", "bert-large")._named(model)
+    assert target is not None and (target.family.name, target.options) == (name, options)
+
+
+@pytest.mark.parametrize("model", ["bert:3", "bert:" + "9" * 5000, "bert:02", "bert-", "bert-s2p", "", "-", ":"])
+async def test_another_means_none(model):
+    assert known("bert")._named(model) is None
