@@ -50,12 +50,13 @@ def maxsim(query: Any, documents: Any, *, mean: bool = False) -> npt.NDArray[np.
                 )
     scores = np.empty((len(queries), len(found)), np.float32)
     lengths = [len(text) for text in queries]
-    for start, end in _cut(lengths, _QUERY_TOKENS):
-        _score(queries[start:end], found, scores[start:end])
+    with np.errstate(over="ignore", invalid="ignore"):  # said below
+        for start, end in _cut(lengths, _QUERY_TOKENS):
+            _score(queries[start:end], found, scores[start:end])
     if mean:
         scores /= np.maximum(np.array(lengths, np.float32), 1)[:, np.newaxis]
     if not np.isfinite(scores).all():
-        raise InvalidArgument("query or documents have numbers that are not finite (NaN or infinity)")
+        raise InvalidArgument("query or documents have numbers so large that their products are not finite")
     return scores[0] if _is_one(query) else scores
 
 
@@ -98,7 +99,7 @@ def _cut(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_one(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 2
+    return getattr(value, "ndim", None) == 2  # PyTorch's tensors have it too
 
 
 def _texts(name: str, value: Any) -> list[TokenArray]:
@@ -119,4 +120,10 @@ def _text(name: str, value: Any) -> TokenArray:
         raise InvalidArgument(f"{name} must be an array [T, D], a vector for each token, not of shape {array.shape}")
     if array.dtype.kind != "f":
         raise InvalidType(f"{name} must be of floating-point numbers, not {array.dtype}")
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(np.float32, copy=False)
+        # Where a number is not finite a sum is neither, and takes no memory.
+        is_finite = np.isfinite(array.sum()) or np.isfinite(array).all()
+    if not is_finite:
+        raise InvalidArgument(f"{name} has numbers that are not finite (NaN or infinity)")
+    return array

@@ -21,6 +21,7 @@ def plain(query, document):
     return (query.astype(np.float64) @ document.astype(np.float64).T).max(axis=1).sum()
 
 
+HIDDEN = np.stack([np.ones(16), np.full(16, -np.inf)])
 EXPECTED = np.array([[plain(query, document) for document in DOCUMENTS] for query in QUERIES])
 
 
@@ -51,6 +52,30 @@ def test_texts_may_be_of_one_array_and_of_half_precision():
     np.testing.assert_allclose(maxsim(QUERIES[0], halves), expected, rtol=1e-2)
 
 
+def test_large_numbers_are_what_they_are():
+    large = [np.full((3, 4), 3e38, np.float32)]  # whose sum is more than float32 holds
+    assert maxsim(np.full((1, 4), 1e-38, np.float32), large) == pytest.approx(12)
+
+
+class Tensor:
+    """As another library's: an array only when it is asked to be one."""
+
+    def __init__(self, array):
+        self.array, self.ndim = array, array.ndim
+
+    def __array__(self, dtype=None):
+        return self.array.astype(dtype) if dtype else self.array
+
+    def __iter__(self):
+        return map(Tensor, self.array)
+
+
+def test_tensors_of_other_libraries_are_taken():
+    documents = [Tensor(document) for document in DOCUMENTS]
+    np.testing.assert_array_equal(maxsim(Tensor(QUERIES[0]), documents), maxsim(QUERIES[0], DOCUMENTS))
+    np.testing.assert_array_equal(maxsim([Tensor(QUERIES[0])], documents), maxsim(QUERIES[:1], DOCUMENTS))
+
+
 def test_a_text_without_tokens_comes_last_or_finds_nothing():
     documents = [*DOCUMENTS[:2], *texts(0), *DOCUMENTS[2:4], *texts(0)]
     found = maxsim([QUERIES[0], *texts(0)], documents)
@@ -75,7 +100,12 @@ def test_a_text_without_tokens_comes_last_or_finds_nothing():
             "^documents 0 must be of floating-point numbers, not int8",
         ),
         (QUERIES[0], texts(3) + texts(3, width=8), InvalidArgument, "^documents 1 has vectors of 8 .* query 0 of 16"),
-        (QUERIES[0] * np.nan, DOCUMENTS, InvalidArgument, "not finite"),
+        (QUERIES[0] * np.nan, DOCUMENTS, InvalidArgument, "^query 0 has numbers that are not finite"),
+        # Which no score shows: another token of the document is nearer, or there is none that is looked for.
+        (np.ones((1, 16)), [HIDDEN], InvalidArgument, "^documents 0 has numbers that are not finite"),
+        (texts(0), [DOCUMENTS[0], DOCUMENTS[1] * np.inf], InvalidArgument, "^documents 1 has numbers that are not fin"),
+        (QUERIES[0], [DOCUMENTS[0] * 1e300], InvalidArgument, "^documents 0 has numbers that are not finite"),
+        (QUERIES[0] * 1e30, [DOCUMENTS[0] * 1e30], InvalidArgument, "so large that their products are not finite"),
     ],
 )
 def test_what_is_no_vectors_of_tokens_is_named(query, documents, error, message):
