@@ -67,12 +67,12 @@ def test_the_default_model_comes_back_as_it_was(checkout: Path, tmp_path: Path) 
 def test_serve_takes_ports_and_other_options(checkout: Path) -> None:
     network = "--old-file=model_repository/bert_encoder/1/model.onnx"
     least = ["-m", "client_sdk", "serve", "--model-repository", "model_repository"]
-    assert make(checkout, network, "serve", python="echo").split() == least
-    ports = ("HTTP_PORT=9000", "GRPC_PORT=9001", "METRICS_PORT=9002")
+    assert make(checkout, network, "serve", python="echo").split() == [*least, "--gateway-port", "8080"]
+    ports = ("HTTP_PORT=9000", "GRPC_PORT=9001", "METRICS_PORT=9002", "GATEWAY_PORT=9003")
     given = make(checkout, network, "serve", *ports, "ARGS=--listen 0.0.0.0 --verbose", python="echo").split()
     assert given == [
         *least,
-        *("--http-port", "9000", "--grpc-port", "9001", "--metrics-port", "9002"),
+        *("--http-port", "9000", "--grpc-port", "9001", "--metrics-port", "9002", "--gateway-port", "9003"),
         *("--listen", "0.0.0.0", "--verbose"),
     ]
 
