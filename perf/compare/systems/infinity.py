@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from perf.compare.systems.environment import Environment
-from perf.compare.systems.http_client import Posts
+from perf.compare.systems.openai_form import Client
 from perf.compare.systems.sentence_transformers import onnx
 from perf.compare.systems.sentence_transformers.onnx import fused_model
 from perf.compare.systems.server import answers, free_port, serving
 from perf.compare.systems.system import Model, Peer, Serving
+
+__all__ = ["Client", "InfinityOnnx", "InfinityTorch"]
 
 _OPTIONS = (
     *("--host", "127.0.0.1", "--device", "cpu", "--dtype", "float32", "--log-level", "warning"),
@@ -78,7 +75,7 @@ class InfinityTorch(Peer):
         ]
         variables = {"INFINITY_ANONYMOUS_USAGE_STATS": "0", "INFINITY_HOME": str(model.folder)}
         with serving(command, lambda log: answers(port, "/health"), folder=folder, variables=variables) as pid:
-            yield Serving({"port": port}, pid)
+            yield Serving({"port": port, "path": "/embeddings", "model": "model"}, pid)
 
     def _folder(self, model: Model) -> Path:
         return model.checkpoint
@@ -135,22 +132,3 @@ class InfinityOnnx(InfinityTorch):
             link.unlink(missing_ok=True)
             link.symlink_to(path)
         return folder
-
-
-class Client:
-    """POST /embeddings."""
-
-    # 64 texts a request are slower, by a quarter with 2 clients: it sorts what waits, and too little would.
-    bulk_texts, bulk_clients = 1024, 2
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.connect = Posts(config["port"], "/embeddings").connect
-
-    def prepare(self, texts: list[str]) -> bytes:
-        """The body."""
-        return json.dumps({"model": "model", "input": texts, "encoding_format": "base64"}).encode()
-
-    def vectors(self, answer: bytes) -> np.ndarray:
-        """Decode base64."""
-        rows = sorted(json.loads(answer)["data"], key=lambda row: row["index"])
-        return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])

@@ -11,12 +11,13 @@ from perf.compare.systems.fastapi import FastAPIServer
 from perf.compare.systems.infinity import InfinityOnnx, InfinityTorch
 from perf.compare.systems.mosec import Mosec
 from perf.compare.systems.ours import Ours
+from perf.compare.systems.ours_gateway import OursGateway
 from perf.compare.systems.ours_http import OursHttp
 from perf.compare.systems.sentence_transformers.onnx import SentenceTransformersOnnx
 from perf.compare.systems.sentence_transformers.torch import SentenceTransformersTorch
 from perf.compare.systems.system import Peer
 
-OURS = (Ours.name, OursHttp.name)
+OURS = (Ours.name, OursHttp.name, OursGateway.name)
 CEILINGS = (BareWide.name, BareNarrow.name)
 
 SYSTEMS: tuple[Peer, ...] = (
@@ -24,6 +25,7 @@ SYSTEMS: tuple[Peer, ...] = (
     BareNarrow(),
     Ours(),
     OursHttp(),
+    OursGateway(),
     Mosec(),
     InfinityOnnx(),
     InfinityTorch(),

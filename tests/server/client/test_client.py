@@ -161,7 +161,7 @@ def test_queries_and_documents_get_the_checkpoints_prompts(url):
         )
     with Client(url) as client:  # which has none
         same(client.encode_query(texts), client.encode(texts))
-        with pytest.raises(client_sdk.InvalidArgument, match="is_tokenized goes without a prompt"):
+        with pytest.raises(client_sdk.InvalidArgument, match="is_tokenized goes without one: use encode"):
             client.encode_query([["fox"]], is_tokenized=True)
 
 

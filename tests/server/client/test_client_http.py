@@ -39,13 +39,14 @@ def http_server(respond, host="127.0.0.1"):
         server.shutdown()
 
 
-def answering(status, **headers):
+def answering(status, body=b"", **headers):
     def respond(handler):
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", "0")
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
+        handler.wfile.write(body)
 
     return respond
 
@@ -81,7 +82,7 @@ async def test_an_asynchronous_client_follows_none_either():
 
 def test_of_a_names_addresses_the_one_that_answers_is_used(monkeypatch):
     """127.0.0.3 does not answer: its queue of connections is full."""
-    with http_server(answering(200)) as (url, heard):
+    with http_server(answering(200, b"{}")) as (url, heard):
         port = int(url.rpartition(":")[2])
         with socket.socket() as deaf, contextlib.ExitStack() as waiting:
             deaf.bind(("127.0.0.3", port))
@@ -100,7 +101,7 @@ def test_of_a_names_addresses_the_one_that_answers_is_used(monkeypatch):
 
             monkeypatch.setattr(socket, "getaddrinfo", both)
             with Client(f"http://triton.test:{port}", timeout=20) as client:
-                assert client.is_ready() and len(heard) == 1
+                assert client.is_ready() and len(heard) == 2  # the last step's configuration, and the readiness
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_an_asynchronous_client_that_nobody_closed_leaves_no_connection(when, ca
         elif when != "as the loop ends":
             held.append(client)
 
-    with http_server(answering(200)) as (url, _), warnings.catch_warnings(record=True) as seen:
+    with http_server(answering(200, b"{}")) as (url, _), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         if when == "after a loop that was only closed":
             loop = asyncio.new_event_loop()
@@ -136,7 +137,7 @@ def test_an_asynchronous_client_that_nobody_closed_leaves_no_connection(when, ca
 
 
 def test_a_blocking_client_that_nobody_closed_leaves_no_connection():
-    with http_server(answering(200)) as (url, _), warnings.catch_warnings(record=True) as seen:
+    with http_server(answering(200, b"{}")) as (url, _), warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         client = Client(url)
         assert client.is_ready()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from client_sdk import AsyncClient, Client, LocalServer, VersionChanged
 from client_sdk._commands.main import main
 from client_sdk._transport.known import KnownModel
 from client_sdk.bert_as_service._client import BertClient
+from tests.support.patience import wait_for
 from tests.support.servers.identified_model import make_identified
 from tests.support.servers.local_servers import free_ports, kill_server_of
 
@@ -57,6 +59,16 @@ class Replaceable:
 
     def stop(self):
         self._running.close()
+        wait_for(lambda: all(map(is_free, self._ports.values())))  # what was killed may hold them a little longer
+
+
+def is_free(port):
+    """Whether a server can listen there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
