@@ -61,7 +61,7 @@ def ask(
             send = partial(transport.query, query)
             retry = Retry(deadline, transport.peer)
             try:
-                answer = send(deadline.remaining()) if once else attempt(send, retry)
+                answer = send(_share(deadline, transport)) if once else attempt(send, retry)
             except ClientError as error:
                 query = questions.throw(error)
             else:
@@ -80,13 +80,18 @@ async def ask_async(
             send = partial(transport.query, query)
             retry = Retry(deadline, transport.peer)
             try:
-                answer = await send(deadline.remaining()) if once else await attempt_async(send, retry)
+                answer = await send(_share(deadline, transport)) if once else await attempt_async(send, retry)
             except ClientError as error:
                 query = questions.throw(error)
             else:
                 query = questions.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def _share(deadline: Deadline, transport: Transport | AsyncTransport) -> float:
+    """Seconds for one attempt of several servers: half of what is left, so that a frozen one leaves some to the others."""
+    return deadline.remaining() / (1 if transport.peer.servers == 1 else 2)
 
 
 def learn(model: str, transport: Transport, deadline: Deadline) -> None:

@@ -96,11 +96,11 @@ def test_a_killed_server_is_503_until_another_is_there(tmp_path):
     repository = make_moody_family(tmp_path / "models")
     with (
         LocalServer(repository, supervise=True) as server,
-        running_gateway(tmp_path, server.grpc_url, "--timeout", "2") as gateway,
+        running_gateway(tmp_path, server.grpc_url, "--timeout", "1") as gateway,
         asked_all_the_time(gateway) as outcomes,
     ):
         os.kill(tritonserver_of(repository), signal.SIGKILL)
-        wait_for(lambda: 503 in outcomes)
+        wait_for(lambda: {503, 504} & {*outcomes})  # the latter where its last attempt was cut short
         assert gateway.get("/health/live").status == 200
         wait_for(lambda: outcomes[-CALLERS:] == [200] * CALLERS)
     assert set(outcomes) <= {200, 503, 504}, Counter(outcomes)

@@ -97,7 +97,7 @@ def lines(texts: list[str], sentence: np.ndarray, tmp_path: Path) -> tuple[Path,
 
 
 def test_the_wheel_holds_both_packages_and_the_template_and_nothing_that_was_exported(wheel: Path) -> None:
-    code = {path for path in tracked("client_sdk", "export") if path.endswith(".py")}
+    code = {path for path in tracked("client_sdk", "export") if path.endswith((".py", ".html", ".css", ".js"))}
     template = {re.sub("^model_repository/", "export/template/", path) for path in tracked("model_repository")}
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
