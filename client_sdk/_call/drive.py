@@ -90,7 +90,7 @@ async def ask_async(
 
 
 def _share(deadline: Deadline, transport: Transport | AsyncTransport) -> float:
-    """Seconds for one attempt of several servers: half of what is left, so that a frozen one leaves some to the others."""
+    """Seconds for one attempt of several servers: half of what is left: a frozen one leaves some to others."""
     return deadline.remaining() / (1 if transport.peer.servers == 1 else 2)
 
 
