@@ -20,7 +20,7 @@ from client_sdk import LocalServer
 from client_sdk._server.guard import children_of
 from tests.support.patience import PATIENCE, wait_for
 from tests.support.servers.gateways import Answer, RunningGateway, running_gateway
-from tests.support.servers.local_servers import tritonserver_of
+from tests.support.servers.local_servers import free_ports, kill_server_of, processes_of, tritonserver_of
 from tests.support.servers.moody_family import make_moody_family
 
 TEXT = "hello"
@@ -43,7 +43,8 @@ def outcome_of(answer: Answer) -> int:
     if answer.status == 200:
         assert found["data"][0]["embedding"] == [len(TEXT)]
     else:
-        assert answer.status in (503, 504) and found["error"]["type"] == "server_error", found
+        kinds = {429: "rate_limit_error", 503: "server_error", 504: "server_error"}
+        assert found["error"]["type"] == kinds[answer.status], found
         assert "127.0.0.1" not in found["error"]["message"]
     return answer.status
 
@@ -94,16 +95,20 @@ def memory_of(gateway: RunningGateway) -> float:
 
 def test_a_killed_server_is_503_until_another_is_there(tmp_path):
     repository = make_moody_family(tmp_path / "models")
+    ports = dict(zip(("http_port", "grpc_port", "metrics_port"), free_ports(), strict=True))
     with (
-        LocalServer(repository, supervise=True) as server,
-        running_gateway(tmp_path, server.grpc_url, "--timeout", "1") as gateway,
+        LocalServer(repository, **ports) as server,
+        running_gateway(tmp_path, server.grpc_url, "--timeout", "2") as gateway,
         asked_all_the_time(gateway) as outcomes,
     ):
-        os.kill(tritonserver_of(repository), signal.SIGKILL)
-        wait_for(lambda: {503, 504} & {*outcomes})  # the latter where its last attempt was cut short
+        kill_server_of(repository)
+        wait_for(lambda: 503 in outcomes)
         assert gateway.get("/health/live").status == 200
-        wait_for(lambda: outcomes[-CALLERS:] == [200] * CALLERS)
-    assert set(outcomes) <= {200, 503, 504}, Counter(outcomes)
+        server.stop()
+        wait_for(lambda: not processes_of(repository))
+        with LocalServer(repository, **ports):
+            wait_for(lambda: outcomes[-CALLERS:] == [200] * CALLERS)
+    assert set(outcomes) <= {200, 429, 503, 504}, Counter(outcomes)  # 429: while it loads its models
 
 
 def test_a_killed_step_is_503_until_it_is_back(tmp_path):
