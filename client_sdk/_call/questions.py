@@ -197,30 +197,27 @@ def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[tuple[str, .
     return _labels(parameters), identity
 
 
-def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
-    """Ask a family of sparse vectors for the size of its vocabulary, and for its identity.
+def _dimension_of(model: str, kind: Kind, what: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
+    """Ask a family that gives `what` for the size of a vector, and for its identity.
 
     Raises:
         InvalidArgument: It is a family of another kind.
     """
     parameters, identity = yield from _of_last_step(model)
-    kind = kind_of(parameters)
-    if kind is not SPARSE:
-        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not sparse vectors")
+    found = kind_of(parameters)
+    if found is not kind:
+        raise InvalidArgument(f"model {model!r} gives {found.gives}, not {what}")
     return int(parameters["dimension"]), identity
+
+
+def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
+    """Ask for the size of the vocabulary, and the identity, of a family of sparse vectors. Raises InvalidArgument."""
+    return _dimension_of(model, SPARSE, "sparse vectors")
 
 
 def multi_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:
-    """Ask a family for late interaction for the size of a token's vector, and for its identity.
-
-    Raises:
-        InvalidArgument: It is a family of another kind.
-    """
-    parameters, identity = yield from _of_last_step(model)
-    kind = kind_of(parameters)
-    if kind is not MULTI:
-        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not vectors for late interaction")
-    return int(parameters["dimension"]), identity
+    """Ask for the size of a token's vector, and the identity, of one for late interaction. Raises InvalidArgument."""
+    return _dimension_of(model, MULTI, "vectors for late interaction")
 
 
 def _of_last_step(model: str) -> Generator[Query, dict[str, Any], tuple[dict[str, str], str | None]]:
