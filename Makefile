@@ -99,7 +99,7 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/dev: .venv/serve
-	@$(PIP) --editable '.[command-line,export,gateway,server]' --group dev
+	@$(PIP) --editable '.[command-line,corpus,export,gateway,server]' --group dev
 	@touch $@
 
 # Where Debian's package cannot be had, the tests that need it are skipped.
@@ -111,7 +111,7 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 .venv/verify: .venv/dev
-	@$(PIP) --editable '.[command-line,export,gateway,server]' --group dev --group verify
+	@$(PIP) --editable '.[command-line,corpus,export,gateway,server]' --group dev --group verify
 	@touch $@
 
 # The newest of each, which never decide about the versions in .venv.
