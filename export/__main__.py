@@ -117,6 +117,15 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "--threads", type=_threads, default=0, metavar="N", help="of a network's instance (default: one a core)"
     )
     p.add_argument(
+        "--cache",
+        type=_bytes,
+        default=0,
+        metavar="SIZE",
+        help="room for what the network has computed, such as 256MiB, so that a text that comes again is not computed "
+        "again, whatever pooling, width or prompt name it is asked with; of each instance, for --backend python "
+        "(default: none)",
+    )
+    p.add_argument(
         "--verify",
         action="store_true",
         help="compare with transformers on PyTorch; a difference > 1e-4 fails (fp16: > 1e-2, of an output's largest "
@@ -215,6 +224,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
             max_batch_size=args.max_batch_size,
             instances=args.instances,
             threads=args.threads,
+            cache_bytes=args.cache,
             verify=args.verify,
             precision=args.precision,
             least_cosine=args.least_cosine,
@@ -277,6 +287,15 @@ def _version(text: str) -> int:
 
 def _threads(text: str) -> int:
     return _positive(text, _MOST_THREADS)
+
+
+def _bytes(text: str) -> int:
+    """Such as 256MiB."""
+    units = {"KiB": 10, "MiB": 20, "GiB": 30}
+    number, unit = text[:-3], text[-3:]
+    if unit not in units or not (number.isascii() and number.isdecimal() and 1 <= int(number[:10]) < 10**5):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no size such as 256MiB: a whole number of KiB, MiB or GiB")
+    return int(number) << units[unit]
 
 
 def _pooling(text: str) -> str:

@@ -69,6 +69,7 @@ class Request:
     max_batch_size: int = 64
     instances: int | None = None
     threads: int = 0
+    cache_bytes: int = 0
     verify: bool = False
     precision: str = "fp32"
     least_cosine: float = LEAST_COSINE
@@ -93,6 +94,8 @@ def check(request: Request) -> None:
         raise ExportError(f"--encoder-only leaves the head out that --head {request.head} asks for: give one of them")
     if on_gpu and request.backend == "python":
         raise ExportError("--gpus needs --backend onnxruntime or tensorrt: the python backend computes on CPUs")
+    if request.cache_bytes and request.backend != "python":
+        raise ExportError(f"--cache is for --backend python: {request.backend} keeps nothing of what it computed")
     if request.precision == "fp16" and not on_gpu:
         raise ExportError("--precision fp16 is for GPUs: give --gpus all, or --precision int8 for CPUs")
     if request.precision == "int8" and on_gpu and request.backend != "tensorrt":
@@ -222,6 +225,7 @@ def _of_any(request: Request, source: Checkpoint) -> Family:
         max_batch_size=request.max_batch_size,
         instances=request.instances or _instances(request),
         threads=request.threads,
+        cache_bytes=request.cache_bytes,
         gpus=_gpus_of_encoder(request),
         profiles=_profiles(request, max_seq_len),
         pad_to_multiple_of=_pad_to_multiple_of(request),

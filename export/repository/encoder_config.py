@@ -67,6 +67,8 @@ def _python(config: ModelConfig, family: Family) -> None:
         max_queue_size=str(MAX_QUEUED_TEXTS),
         queue_timeout=str(QUEUE_TIMEOUT),
     )
+    if family.cache_bytes:
+        set_parameters(config.parameters, cache_bytes=str(family.cache_bytes))
 
 
 def _onnxruntime(config: ModelConfig, family: Family) -> None:

@@ -59,6 +59,7 @@ class Family:
         max_batch_size: Texts in a request or an execution.
         instances: Of the encoder; on GPUs, on each of them.
         threads: Of an encoder instance; 0 for as many as there are cores.
+        cache_bytes: Of an encoder instance, room for what it has computed; 0: it keeps nothing.
         gpus: That the encoder runs on, by number; none named for all that the server sees; None for the CPU.
         profiles: Of the TensorRT engine, by index.
         pad_to_multiple_of: To what the tokenizer rounds a request's length S up, so that equal shapes share a batch;
@@ -93,6 +94,7 @@ class Family:
     max_batch_size: int = 64
     instances: int = 1
     threads: int = 0
+    cache_bytes: int = 0
     gpus: tuple[int, ...] | None = None
     profiles: tuple[Profile, ...] = ()
     pad_to_multiple_of: int = 1

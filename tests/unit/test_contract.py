@@ -226,6 +226,7 @@ EVERYTHING = replace(
     pad_to_multiple_of=8,
     truncation_side="left",
     split_special_tokens=True,
+    cache_bytes=1 << 20,
 )
 CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
 SPARSE = replace(EVERYTHING, splade="max relu", vocab_size=9, max_active_dims=5)

@@ -78,8 +78,8 @@ class Job:
         return "token_embeddings" in self.shapes
 
     def rows(self) -> list[Row]:
-        """The rows that hold a token; not kept, since each holds its job, and both would wait for the collector."""
-        return [Row(self, index, length) for index, length in enumerate(self.lengths) if length]
+        """Those to compute, in order; not kept, since each holds its job, and both would wait for the collector."""
+        return [Row(self, index, self.lengths[index]) for index in sorted(self.uncomputed)]
 
     def make_outputs(self) -> None:
         """Make the outputs, zero until rows are put into them; late, since many jobs may wait."""

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from backlog import Backlog
+from cache import Cache
 
 PERIOD = 0.2  # seconds between two tellings
 QUIET = 10.0  # seconds between two lines of the log
@@ -15,6 +16,8 @@ COUNTERS = {
     "bert_refused_texts_total": "Texts refused as the queue was full, or after a wait in it",
     "bert_not_finite_texts_total": "Texts refused as their vector is not finite",
     "bert_step_failures_total": "Failures inside a step that no request should have caused",
+    "bert_cache_hit_texts_total": "Texts that the network had computed before, and did not compute again",
+    "bert_cache_miss_texts_total": "Texts that were looked for among those and not found",
     "bert_queue_duration_us": "Cumulative time that requests waited for a core, in microseconds",
 }
 WAITING = "bert_waiting_texts"
@@ -23,7 +26,7 @@ WAITING = "bert_waiting_texts"
 class Meters:
     """Counts, and tells Triton and its log."""
 
-    def __init__(self, utils: Any, family: str, backlog: Backlog) -> None:
+    def __init__(self, utils: Any, family: str, backlog: Backlog, cache: Cache) -> None:
         """`utils` is Triton's triton_python_backend_utils."""
         kinds = utils.MetricFamily
         descriptions = {**COUNTERS, WAITING: "Texts that wait for a core"}
@@ -37,6 +40,7 @@ class Meters:
         }
         self.log = utils.Logger.log_error
         self.backlog = backlog
+        self.cache = cache
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.told: dict[str, float] = dict.fromkeys(descriptions, 0)
         self.lock = threading.Lock()
@@ -68,6 +72,8 @@ class Meters:
         now = {
             **self.counts,
             "bert_refused_texts_total": self.backlog.refused,
+            "bert_cache_hit_texts_total": self.cache.hits,
+            "bert_cache_miss_texts_total": self.cache.misses,
             "bert_queue_duration_us": 1e6 * self.backlog.waited,
             WAITING: self.backlog.size,
         }

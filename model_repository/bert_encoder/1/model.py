@@ -4,8 +4,9 @@
 `pooled` FP32 [N, 4, D] (mean, max, first, last) and `pooler_output` FP32 [N, H]. The rows of all the requests of a
 batch are sorted by length and computed in slices of at most `token_budget` tokens, side by side on the cores.
 
-`reading` makes jobs of requests, `backlog` keeps their rows until a core takes a slice of them, `answers` sends what
-came of a job, and `meters` counts. Here are the threads, and what they do with the network.
+`reading` makes jobs of requests, `cache` knows what came of rows before, `backlog` keeps the others until a core takes
+a slice of them, `answers` sends what came of a job, and `meters` counts. Here are the threads, and what they do with
+the network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import network
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from backlog import Backlog
+from cache import Cache
 from jobs import INPUTS, RAGGED, Job, Refused, Row
 from meters import Meters
 from reading import Reader
@@ -63,7 +65,8 @@ class TritonPythonModel:
         self.narrow = network.session(path, 1) if threads > 1 else self.wide
         self.reader = Reader(self.wide, settings, _identity(args, settings))
         self.backlog = Backlog(threads, int(settings["token_budget"]), int(settings["max_queue_size"]))
-        self.meters = Meters(pb_utils, settings["family"], self.backlog)
+        self.cache = Cache(int(settings.get("cache_bytes", "0")))
+        self.meters = Meters(pb_utils, settings["family"], self.backlog, self.cache)
         self.finished: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # jobs to be answered
         steps = [*[(self._work,), (self._work_on_bulk, MORE_NICE)] * threads, (self._send,), (self.meters.tell,)]
         self.threads = [threading.Thread(target=self._go_on, args=step, daemon=True) for step in steps]
@@ -96,11 +99,13 @@ class TritonPythonModel:
         for index, request in enumerate(requests):
             try:
                 job = self.reader.read(request)
+                if self.cache.max_bytes:
+                    self.cache.fill(job)
                 if job.missing:
                     rows += job.rows()
                     places[job] = index
                 else:
-                    responses[index] = answers.response(job)
+                    responses[index] = self._answer(job)
             except BaseException as error:
                 responses[index] = self._refuse(error)
         if not places:
@@ -110,10 +115,7 @@ class TritonPythonModel:
         if alone:
             self._compute(self.wide, rows)
             for job, index in places.items():
-                if job.size > answers.SMALL:
-                    answers.send(job, self._report)  # which looks whether it fits
-                else:
-                    responses[index] = answers.response(job)
+                responses[index] = self._answer(job)
         else:
             for job, failure in self.backlog.add(places).items():
                 responses[places[job]] = self._refuse(failure)
@@ -124,6 +126,12 @@ class TritonPythonModel:
         except BaseException as error:  # all are answered, or will be
             self._report("a batch goes on after", error)
         return responses
+
+    def _answer(self, job: Job) -> pb_utils.InferenceResponse | None:
+        """The response to a job that waits for nothing; None if it is sent already."""
+        if job.size > answers.SMALL:
+            return answers.send(job, self._report)  # which looks whether it fits
+        return answers.response(job)
 
     def _are_one_slice(self, rows: list[Row]) -> bool:
         """Whether they are all that there is to do, and few enough for a lone slice."""
@@ -237,8 +245,10 @@ class TritonPythonModel:
         results = dict(zip(names, session.run(names, feed), strict=True))
         spoiled = not all(np.isfinite(result).all() for result in results.values())
         start = 0
-        for place, found in enumerate(equal.values()):
+        for place, (key, found) in enumerate(equal.items()):
             end = start + found[0].length
+            if self.cache.max_bytes and not spoiled:
+                self.cache.keep(key, {name: result[place] for name, result in results.items()})
             for row in found:
                 for name, output in row.job.outputs.items():
                     if name == "token_embeddings":

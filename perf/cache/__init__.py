@@ -1,0 +1,1 @@
+"""`python -m perf cache`: texts that come again."""
