@@ -24,6 +24,11 @@ def default_url() -> str:
     return os.environ.get("CLIENT_SDK_URL") or DEFAULT_URL
 
 
+def has_default_url() -> bool:
+    """Whether CLIENT_SDK_URL names one."""
+    return bool(os.environ.get("CLIENT_SDK_URL"))
+
+
 def default_model() -> str:
     """CLIENT_SDK_MODEL, or "bert"."""
     return os.environ.get("CLIENT_SDK_MODEL") or DEFAULT_MODEL

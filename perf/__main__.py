@@ -20,6 +20,8 @@ COMMANDS = {
     "memory": "memory of client and server over a long bulk run",
     "soak": "everything at once for half an hour: does anything grow, fail or come out wrong?",
     "recall": "what smaller vectors, encode(precision=), cost in a search",
+    "cache": "texts that come again, with `export --cache` and without",
+    "corpus": "rows a second of the job `corpus` beside Client.encode, and its memory",
     "ceiling": "latency and bulk throughput beside bare ONNX Runtime, in a minute",
 }
 

@@ -84,6 +84,8 @@ class Job(Generic[R]):
         self._done = 0
         self.leave_out: Callable[[int, str], object] | None = None
         """Told the position of each text that the server refuses, and why, where the call is to go on without it."""
+        self.answered: Callable[[str, int], object] | None = None
+        """Told which of several servers has answered how many texts."""
 
     @property
     def has_one_text(self) -> bool:
@@ -214,6 +216,8 @@ class Job(Generic[R]):
                 "and their vectors must not be mixed: call again, or choose one by model_version"
             )
         self._collector.take(batch.positions, reply.arrays)
+        if self.answered is not None:
+            self.answered(reply.server, len(batch.positions))
         self._done += len(batch.positions)
         self._progress.update(len(batch.positions))
 

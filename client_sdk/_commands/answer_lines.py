@@ -57,6 +57,21 @@ def add_score_arguments(parser: argparse.ArgumentParser, top_k: str) -> None:
 
 def add_call_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that any call has."""
+    add_text_arguments(parser)
+    parser.add_argument(
+        "--priority",
+        choices=PRIORITIES,
+        help="which texts the network takes first; default: bulk if there is more than one request",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a bar on standard error; needs tqdm; default: on a terminal, if tqdm is there",
+    )
+
+
+def add_text_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of them that say how texts are read, and by which model."""
     parser.add_argument("--max-seq-len", type=int, metavar="TOKENS", help="tokens to use of each text")
     parser.add_argument(
         "--truncate",
@@ -72,20 +87,10 @@ def add_call_arguments(parser: argparse.ArgumentParser) -> None:
         "--model-version", type=int, metavar="N", help="among those that are served; default: the highest"
     )
     parser.add_argument(
-        "--priority",
-        choices=PRIORITIES,
-        help="which texts the network takes first; default: bulk if there is more than one request",
-    )
-    parser.add_argument(
         "--batch-size",
         type=int,
         metavar="N",
         help=f"texts in a request; default: {DEFAULT_BATCH_SIZE}, or fewer long ones",
-    )
-    parser.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="a bar on standard error; needs tqdm; default: on a terminal, if tqdm is there",
     )
 
 

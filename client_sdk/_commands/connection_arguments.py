@@ -7,17 +7,28 @@ import contextlib
 
 from client_sdk._api_key import read_api_key
 from client_sdk._session import Session
-from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, default_url, make_settings
+from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, DEFAULT_URL, Settings, default_url, make_settings
 from client_sdk._transport.address import parse_addresses
 
 
-def add_arguments(parser: argparse.ArgumentParser, timeout: float | None, what_for: str) -> None:
-    """Add them to a command; `timeout` is the default, in seconds, and `what_for` goes into its help."""
+def add_arguments(
+    parser: argparse.ArgumentParser, timeout: float | None, what_for: str, *, url: str = "--url", no_url: str = ""
+) -> None:
+    """Add them to a command.
+
+    Args:
+        parser: The command's.
+        timeout: The default, in seconds.
+        what_for: Goes into its help.
+        url: What the option is called that says where the server is.
+        no_url: What is done without it, if it is not the default that other commands have.
+    """
     default = f"{DEFAULT_TIMEOUT:g} without an answer, more for long texts" if timeout is None else f"{timeout:g}"
     parser.add_argument(
-        "--url",
+        url,
+        dest="url",
         metavar="URL[,URL...]",
-        help=f"of the server, or of several with the same model; default: CLIENT_SDK_URL, or {DEFAULT_URL}",
+        help=f"of the server, or of several with the same model; default: CLIENT_SDK_URL, or {no_url or DEFAULT_URL}",
     )
     parser.add_argument("--model", help=f"the family's name; default: CLIENT_SDK_MODEL, or {DEFAULT_MODEL}")
     parser.add_argument(
@@ -42,7 +53,12 @@ def addresses(arguments: argparse.Namespace) -> list[str]:
 
 def open_session(arguments: argparse.Namespace, url: str | None = None) -> contextlib.AbstractContextManager[Session]:
     """A session with the servers, or the one at `url`; raises InvalidArgument, or OSError for the key's file."""
-    settings = make_settings(
+    return contextlib.closing(Session(settings_of(arguments, url), "Client"))
+
+
+def settings_of(arguments: argparse.Namespace, url: str | None = None) -> Settings:
+    """What a client of the servers, or of the one at `url`, is made with; raises as `open_session`."""
+    return make_settings(
         url or arguments.url,
         arguments.model,
         timeout=arguments.timeout,
@@ -51,4 +67,3 @@ def open_session(arguments: argparse.Namespace, url: str | None = None) -> conte
         client_certificate=arguments.client_certificate,
         client_key=arguments.client_key,
     )
-    return contextlib.closing(Session(settings, "Client"))

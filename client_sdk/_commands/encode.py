@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client_sdk._call.options import INPUT_TYPES, POOLINGS
 from client_sdk._call.precision import PRECISIONS, Converter, converter
@@ -60,13 +61,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the heaviest first, and their weights; or multi, for late interaction, whose JSON lines have vectors, one for "
         "each token that counts",
     )
+    add_vector_arguments(parser)
+    parser.add_argument("--max-active-dims", type=int, metavar="N", help="words to keep of each sparse vector")
+    add_call_arguments(parser)
+
+
+def add_vector_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a dense vector is made of."""
     parser.add_argument(
         "--input-type",
         choices=INPUT_TYPES,
         help="what the texts are in a search, by which the model chooses its own prompt, and for late interaction what "
         "it makes of them",
     )
-    parser.add_argument("--max-active-dims", type=int, metavar="N", help="words to keep of each sparse vector")
     parser.add_argument(
         "--pooling",
         metavar="NAME",
@@ -90,7 +97,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npy",
         help="for int8 and uint8, which need it: the least and the largest value of each number, [2, D]",
     )
-    add_call_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
@@ -125,6 +131,11 @@ def _dense(arguments: argparse.Namespace, session: Session) -> int:
 
 def _converter(arguments: argparse.Namespace) -> Converter:
     """What makes vectors of the precision that is asked for."""
+    return converter(arguments.precision or "float32", ranges_of(arguments))
+
+
+def ranges_of(arguments: argparse.Namespace) -> npt.NDArray[Any] | None:
+    """What --ranges names, if it is there; raises InvalidArgument, or OSError."""
     path: Path | None = arguments.ranges
     if path is None and arguments.precision in ("int8", "uint8"):
         raise InvalidArgument(
@@ -132,12 +143,11 @@ def _converter(arguments: argparse.Namespace) -> Converter:
             "number of a vector, [2, D]"
         )
     if path is None:
-        return converter(arguments.precision or "float32", None)
+        return None
     try:
-        ranges = np.load(path, allow_pickle=False)
+        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
     except ValueError as error:
         raise InvalidArgument(f"--ranges {str(path)!r} holds no array in NumPy's format ({error})") from None
-    return converter(arguments.precision or "float32", ranges)
 
 
 def _sparse(arguments: argparse.Namespace, session: Session) -> int:

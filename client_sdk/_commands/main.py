@@ -1,4 +1,4 @@
-"""The command line: `python -m client_sdk serve | gateway | encode | rerank | classify | info | health`."""
+"""The command line: `python -m client_sdk serve | gateway | encode | rerank | classify | corpus | info | health`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
-from client_sdk._commands import classify, connection_arguments, encode, gateway, health, rerank, serve
+from client_sdk._commands import classify, connection_arguments, corpus, encode, gateway, health, rerank, serve
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
 from client_sdk._version import __version__
@@ -49,6 +49,11 @@ _EXAMPLES = {
     "classify": (
         "classify texts.txt --model sentiment --top-k 3",
         "classify pairs.tsv --pairs -o labels.jsonl --on-error skip",
+    ),
+    "corpus": (
+        "corpus texts/ --output vectors/ --id-column id",
+        "corpus s3://bucket/texts/ --output s3://bucket/vectors/ --triton gpu-1:8001,gpu-2:8001 --ray-address auto",
+        "corpus texts.jsonl.gz --output vectors/ --columns title,url --precision float16 --dry-run",
     ),
     "health": ("health", "health --url gpu-1:8001,gpu-2:8001 --timeout 40"),
 }
@@ -107,6 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return serve.run(arguments)
     if arguments.command == "gateway":
         return gateway.run(arguments)
+    if arguments.command == "corpus":
+        return corpus.run(arguments)
     if arguments.command == "health":
         return health.run(arguments)
     with connection_arguments.open_session(arguments) as session:
@@ -173,6 +180,20 @@ def _parser(prog: str, others: Mapping[str, str]) -> argparse.ArgumentParser:
         command = add(name, summary, description)
         _OF_LINES[name].add_arguments(command)
         connection_arguments.add_arguments(command, None, "for all of it")
+    encoding = add(
+        "corpus",
+        "encode folders of files, of any size, into Parquet",
+        "Encode each row of files of any size into Parquet. Stopped or killed and started again, it goes on: each row "
+        "of the input is in the output once. It runs on Ray Data, on this machine or a cluster.",
+    )
+    corpus.add_arguments(encoding)
+    connection_arguments.add_arguments(
+        encoding,
+        None,
+        "that an answer may take",
+        url="--triton",
+        no_url="a server that serves --model-repository for as long as the job lasts",
+    )
     info = add("info", "say what a server's model is", "Say, as JSON, what a server's model is.")
     connection_arguments.add_arguments(info, DEFAULT_TIMEOUT, "to wait")
     checking = add(

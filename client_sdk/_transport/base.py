@@ -48,6 +48,8 @@ class Reply(NamedTuple):
     """Of the model that answered."""
     identity: str | None = ""
     """That the server was asked for, so that it is its own; empty if it has none, None if that is not known."""
+    server: str = ""
+    """Which of several answered; empty where there is one only."""
 
 
 @dataclass(frozen=True)

@@ -63,3 +63,6 @@ class FakeTransport:
             if self.identity:
                 parameters["identity.1"] = {"string_value": self.identity}
             return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)

@@ -85,7 +85,7 @@ class _PendingTurn:
                 raise self._pool.failed(self._turn, failure) from None
             raise
         self._pool.succeeded(self._turn)
-        return reply
+        return reply._replace(server=self._turn.transport.peer.name)
 
     def cancel(self) -> object:
         return self._pending.cancel()
@@ -124,7 +124,7 @@ class AsyncPoolTransport:
         finally:
             self._pool.release(turn)
         self._pool.succeeded(turn)
-        return reply
+        return reply._replace(server=turn.transport.peer.name)
 
     async def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask the server whose turn it is, and wait."""

@@ -1,0 +1,13 @@
+"""Folders of texts to vectors, on Ray Data: what `corpus` runs.
+
+    run(CorpusSettings(inputs=["texts/"], output="vectors/", client=make_settings("localhost:8001", "bert")))
+
+It needs what `bert-on-triton[corpus]` installs.
+"""
+
+from client_sdk.corpus.estimate import estimate
+from client_sdk.corpus.job import run
+from client_sdk.corpus.settings import CorpusSettings
+from client_sdk.corpus.summary import Estimate, Summary
+
+__all__ = ["CorpusSettings", "Estimate", "Summary", "estimate", "run"]

@@ -1,0 +1,68 @@
+"""What the vectors of a job are, asked from the servers before it begins."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+from client_sdk._errors import InvalidArgument
+from client_sdk._kinds import kind_of
+from client_sdk._session import Session
+from client_sdk.corpus.settings import VECTOR, CorpusSettings
+
+_ANY = "a text"
+
+
+@dataclass(frozen=True)
+class AboutVectors:
+    """Of all files of an output.
+
+    Attributes:
+        id_column: The name of the column of ids.
+        vector_column: The name of that of vectors.
+        model: The family.
+        identity: Of the model; see `ModelInfo`.
+        similarity: How the vectors are meant to be compared.
+        precision: Of their numbers.
+        dimension: Numbers in one; of `binary` and `ubinary`, bytes.
+        max_seq_len: Tokens of a text that were used.
+    """
+
+    id_column: str
+    vector_column: str
+    model: str
+    identity: str
+    similarity: str
+    precision: str
+    dimension: int
+    max_seq_len: int
+
+    def to_json(self, **more: int) -> str:
+        """For the metadata of a file."""
+        return json.dumps({**asdict(self), **more})
+
+
+def ask_about(settings: CorpusSettings) -> AboutVectors:
+    """Have one text encoded, and say what came.
+
+    Raises:
+        InvalidArgument: The model gives something else than vectors, or none with these options.
+        ClientError: As a client's methods.
+    """
+    with closing(Session(settings.client, "Corpus")) as session:
+        info = session.info(session.settings.deadline(None))
+        kind = kind_of([mark for mark in ("labels", "splade", "multi") if getattr(info, mark)])
+        if kind.mark:
+            raise InvalidArgument(f"model {info.model!r} gives {kind.gives}, not one vector a text")
+        vector = session.encode([_ANY], settings.options)[0]
+    return AboutVectors(
+        id_column=settings.id_name,
+        vector_column=VECTOR,
+        model=info.model,
+        identity=info.identity,
+        similarity=info.similarity,
+        precision=settings.precision,
+        dimension=len(vector),
+        max_seq_len=min(info.max_seq_len, settings.options.get("max_seq_len") or info.max_seq_len),
+    )

@@ -1,0 +1,87 @@
+"""Ray, started within the process unless it is told where a cluster is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.data import DataContext
+from ray.exceptions import RayError
+
+from client_sdk._errors import ClientError
+from client_sdk.corpus.tally import Tally
+
+_LARGEST_STORE = 2 << 30
+"""Bytes of blocks on their way, of which Ray would take a third of the memory."""
+
+_PROCESSORS = 4
+"""At least as many as Ray is told that there are: its tasks here wait, for files and for servers."""
+
+
+@contextlib.contextmanager
+def ray_running(address: str | None) -> Iterator[None]:
+    """Ray is there within it: the caller's own, that of the cluster at `address`, or one of this process.
+
+    Raises:
+        ClientError: There is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Ray tells its makers about each use, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    own = {
+        "num_cpus": max(_PROCESSORS, os.cpu_count() or 1),
+        "object_store_memory": min(_LARGEST_STORE, memory // 4),
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if address else own),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClientError(f"Ray does not start, or is not at {address}: {error}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def data_context(**settings: Any) -> Iterator[None]:
+    """Settings of Ray Data for the datasets made within it; the caller's own are put back."""
+    context = DataContext.get_current()
+    before = {name: getattr(context, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextlib.contextmanager
+def own_errors(tally: Tally) -> Iterator[None]:
+    """What a worker has said that the job ends for, in place of what Ray makes of it.
+
+    Raises:
+        ClientError: That; or Ray has failed in a way of its own.
+    """
+    try:
+        yield
+    except RayError as error:
+        failure = tally.failure()
+        if failure is not None:
+            raise failure from None
+        raise ClientError(f"Ray ended the job: {str(error).splitlines()[-1]}") from error

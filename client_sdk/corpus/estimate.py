@@ -1,0 +1,66 @@
+"""A look at a sample: how large a job is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+
+from client_sdk._errors import InvalidArgument
+from client_sdk.corpus.about import ask_about
+from client_sdk.corpus.encoding import BlockEncoder
+from client_sdk.corpus.inputs import TEXT, InputFile, block_of, columns_of, count_rows, list_files
+from client_sdk.corpus.places import place
+from client_sdk.corpus.readers import reader_of
+from client_sdk.corpus.settings import VECTOR, CorpusSettings
+from client_sdk.corpus.summary import Estimate
+from client_sdk.corpus.tally import Counts
+
+_FILES, _ROWS = 16, 64
+"""So many files are looked at, spread over all, and so many rows at the beginning of each."""
+
+
+def estimate(settings: CorpusSettings) -> Estimate:
+    """Read and encode a sample, with the job's own options; nothing is written.
+
+    Raises:
+        ClientError: As the job would.
+    """
+    files = list_files(settings.inputs)
+    columns = columns_of(files, settings.text_column, settings.kept)
+    encoder = BlockEncoder(settings, about := ask_about(settings))
+    counts, text_bytes, seconds, width = Counts(), 0, 0.0, 0
+    for file in _spread(files, _FILES):
+        rows = next(islice(reader_of(file.path).read(place(file.path), columns, _ROWS), 1), None)
+        if rows is None:
+            continue
+        block = block_of(0, rows, columns)
+        started = time.monotonic()
+        encoded, found = encoder.encode(block)
+        seconds += time.monotonic() - started
+        counts += found
+        text_bytes += block[TEXT].nbytes
+        width = encoded.schema.field(VECTOR).type.value_type.bit_width // 8 * about.dimension
+    if not counts.texts:
+        raise InvalidArgument("no row was found in the files that were looked at")
+    exact = count_rows(files)
+    rows_in_all = (
+        round(sum(file.size for file in files) / max(1.0, text_bytes / counts.texts)) if exact is None else exact
+    )
+    answered = counts.texts - counts.refused
+    return Estimate(
+        files=len(files),
+        rows=rows_in_all,
+        is_counted=exact is not None,
+        sampled=counts.texts,
+        refused=counts.refused,
+        tokens=round(rows_in_all * counts.tokens / counts.texts),
+        output_bytes=round(rows_in_all * answered / counts.texts * width),
+        rate=answered / seconds,
+    )
+
+
+def _spread(files: Sequence[InputFile], wanted: int) -> list[InputFile]:
+    return [files[index] for index in sorted({*np.linspace(0, len(files) - 1, wanted).round().astype(int).tolist()})]

@@ -1,0 +1,99 @@
+"""One run of a job: from the files of the input to those of the output, on Ray Data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import ray.data
+from ray.data.checkpoint import CheckpointConfig
+
+from client_sdk.corpus.about import ask_about
+from client_sdk.corpus.encoding import Encode
+from client_sdk.corpus.engine import data_context, own_errors, ray_running
+from client_sdk.corpus.inputs import KEY, CorpusSource, columns_of, count_rows, list_files
+from client_sdk.corpus.output import CorpusSink, Output
+from client_sdk.corpus.progress import told
+from client_sdk.corpus.settings import CorpusSettings
+from client_sdk.corpus.summary import Summary
+from client_sdk.corpus.tally import Tally
+
+_IO = 0.25
+"""What a task that reads or writes, beside servers that compute, asks of Ray's processors."""
+
+_LARGEST_BLOCK = 64 << 20
+"""Bytes of rows on their way together."""
+
+
+def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -> Summary:
+    """Encode every row of the input that no run before has encoded.
+
+    Killed at any moment and run again, it leaves each row of the input in the output exactly once: with a vector in
+    `vectors/*.parquet`, or with the reason why not in `errors/*.jsonl`.
+
+    Args:
+        settings: Of the job.
+        tell: Given a line every few seconds that says how far it is.
+
+    Raises:
+        InvalidArgument: What is asked for cannot be; the output is of another job; or too many rows are refused.
+        ClientError: As a client's methods; what is done is kept, and run again the job goes on.
+    """
+    files = list_files(settings.inputs)
+    columns = columns_of(files, settings.text_column, settings.kept)
+    about = ask_about(settings)
+    output = Output(settings.output)
+    with output.held(), ray_running(settings.ray_address):
+        numbered = output.begin(settings.fingerprint(about.identity), files)
+        before = output.written()
+        checkpoint = CheckpointConfig(
+            id_column=KEY,
+            checkpoint_path=output.checkpoint.path,
+            override_filesystem=output.checkpoint.filesystem,
+            delete_checkpoint_on_success=False,
+        )
+        started = time.monotonic()
+        with (
+            closing(Tally(before.refused, settings.max_errors)) as tally,
+            data_context(
+                checkpoint_config=checkpoint,
+                enable_progress_bars=False,
+                target_max_block_size=_LARGEST_BLOCK,
+            ),
+            told(tell, tally, before, count_rows(files)),
+            own_errors(tally),
+        ):
+            rows = ray.data.read_datasource(
+                CorpusSource(numbered, columns),
+                override_num_blocks=len(numbered),
+                concurrency=max(2, settings.worker_count),
+                num_cpus=_IO,
+            )
+            blocks = rows.repartition(target_num_rows_per_block=settings.rows_per_file)
+            blocks.map_batches(
+                Encode,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_constructor_args=(settings, about, tally),
+                concurrency=settings.worker_count,
+                num_cpus=0,
+            ).write_datasink(
+                CorpusSink(output, settings, {number: file.path for number, file in numbered.items()}, about),
+                ray_remote_args={"num_cpus": _IO},
+            )
+            servers = tally.counts().servers
+        seconds = time.monotonic() - started
+        now = output.written()
+        summary = Summary(
+            rows=now.texts,
+            encoded=now.texts - now.refused,
+            refused=now.refused,
+            tokens=now.tokens,
+            cut=now.cut,
+            new_rows=now.texts - before.texts,
+            seconds=seconds,
+            servers={server: texts for server, texts in servers.items() if server},
+        )
+        output.end(vars(summary))
+        return summary

@@ -1,0 +1,67 @@
+"""Files and folders, on this machine or in a store of objects, as pyarrow knows them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pyarrow import ArrowInvalid
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+
+from client_sdk._errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path in a file system."""
+
+    filesystem: FileSystem
+    path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine, or mounted."""
+        return isinstance(self.filesystem, LocalFileSystem)
+
+    def __truediv__(self, name: str) -> Place:
+        return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def info(self) -> FileInfo:
+        """What is there; of type NotFound if nothing is."""
+        return self.filesystem.get_file_info(self.path)
+
+    def files(self, *, recursive: bool = False) -> list[FileInfo]:
+        """Of a folder, by name; none if it is not there."""
+        found = self.filesystem.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
+        return sorted((info for info in found if info.type == FileType.File), key=lambda info: info.path)
+
+    def count_lines(self) -> int:
+        """Of a file."""
+        with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 20), b""))
+
+    def write(self, content: bytes) -> None:
+        """Replace it, at once: whoever reads sees what was there or what is."""
+        target = self.path + ".new" if self.is_local else self.path
+        with self.filesystem.open_output_stream(target) as stream:
+            stream.write(content)
+        if self.is_local:
+            self.filesystem.move(target, self.path)
+
+    def read(self) -> bytes | None:
+        """All of it; None if it is not there."""
+        try:
+            with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+
+def place(path: str) -> Place:
+    """Of a path or a URI. Raises InvalidArgument for one that no file system here understands."""
+    if "://" not in path:
+        return Place(LocalFileSystem(), os.path.abspath(path))
+    try:
+        return Place(*FileSystem.from_uri(path))
+    except (ArrowInvalid, NotImplementedError, OSError) as error:
+        raise InvalidArgument(f"{path!r} is no path that can be read here: {error}") from None

@@ -1,0 +1,79 @@
+"""What a job has done, and what one would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rows of a job, those of earlier runs included.
+
+    Attributes:
+        rows: Of the input; each is either encoded or refused.
+        encoded: With a vector.
+        refused: Without; `errors/` says why.
+        tokens: Of the texts with a vector, before anything was cut off.
+        cut: Texts that were longer than what the model takes.
+        new_rows: Of this run.
+        seconds: Of this run, from the first row read to the last file written.
+        servers: Texts that each has answered in this run, where there are several.
+    """
+
+    rows: int
+    encoded: int
+    refused: int
+    tokens: int
+    cut: int
+    new_rows: int
+    seconds: float
+    servers: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """A line, and one for each of several servers."""
+        rate = f", {self.new_rows / self.seconds:,.0f} rows/s" if self.new_rows else ""
+        whole = (
+            f"{self.rows:,} rows: {self.encoded:,} encoded ({self.tokens:,} tokens, {self.cut:,} texts cut), "
+            f"{self.refused:,} refused; {self.new_rows:,} in this run, {self.seconds:,.0f} s{rate}"
+        )
+        return "\n".join([whole, *(f"  {server}: {texts:,} texts" for server, texts in sorted(self.servers.items()))])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sample says about a job.
+
+    Attributes:
+        files: Of the input.
+        rows: Of the input.
+        is_counted: Whether the files say how many rows they have; else it is reckoned from their sizes.
+        sampled: Rows that were looked at.
+        refused: Of those, the ones that cannot be encoded.
+        tokens: In all rows.
+        output_bytes: Of all vectors, without what is copied beside them.
+        rate: Texts a second of the servers, for one call at a time.
+    """
+
+    files: int
+    rows: int
+    is_counted: bool
+    sampled: int
+    refused: int
+    tokens: int
+    output_bytes: int
+    rate: float
+
+    def __str__(self) -> str:
+        """A few lines."""
+        rows = f"{self.rows:,} rows" if self.is_counted else f"about {self.rows:,} rows"
+        hours = self.rows / self.rate / 3600 if self.rate else float("inf")
+        return "\n".join(
+            [
+                f"input    {self.files:,} files, {rows}, about {self.tokens:,} tokens",
+                f"output   about {self.output_bytes / 2**30:,.2f} GiB of vectors",
+                f"time     about {hours:,.1f} hours at {self.rate:,.0f} texts/s: the servers' rate for a sample of "
+                f"{self.sampled:,} rows, one call at a time",
+                f"refused  {self.refused:,} of those {self.sampled:,}",
+            ]
+        )

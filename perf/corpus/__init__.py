@@ -1,0 +1,1 @@
+"""`python -m perf corpus`: the job of `corpus` beside `Client.encode`."""

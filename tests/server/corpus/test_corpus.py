@@ -1,0 +1,186 @@
+"""Jobs against a real server, on a Ray that starts within the process."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from client_sdk import Client, InvalidArgument, LocalServer
+from client_sdk._settings import make_settings
+from client_sdk.corpus import CorpusSettings, Summary, estimate, run
+from client_sdk.corpus.engine import ray_running
+from client_sdk.corpus.tally import TooManyErrors
+from tests.support.patience import PATIENCE
+from tests.support.places import ROOT
+
+TEXTS = [f"Text number {n} has {'some ' * (n % 7)}words." for n in range(700)]
+BLANK = "the text is blank: there is nothing in it to read"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """Started once, and used by every job of this module."""
+    with ray_running(None):
+        yield
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of Parquet, with ids of which some are there twice, and a third that cannot all be encoded."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, first, last in (("a", 0, 400), ("b", 400, 700)):
+        rows = {"id": [n % 650 for n in range(first, last)], "text": TEXTS[first:last], "n": list(range(first, last))}
+        pq.write_table(pa.table(rows), folder / f"{name}.parquet")
+    pq.write_table(
+        pa.table({"id": [1, 2, 3], "text": ["good", "  ", None], "n": [700, 701, 702]}), folder / "c.parquet"
+    )
+    return folder
+
+
+def job(server: LocalServer, texts: Path, output: Path, **other: Any) -> Summary:
+    """Run one."""
+    asked: dict[str, Any] = {"id_column": "id", "columns": ["n"], "rows_per_file": 128, **other}
+    return run(CorpusSettings([str(texts)], str(output), make_settings(server.grpc_url, "bert"), **asked))
+
+
+@pytest.fixture(scope="module")
+def done(server: LocalServer, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    """The output of a job that has ended, and what it said."""
+    output = tmp_path_factory.mktemp("job") / "out"
+    return output, job(server, texts, output)
+
+
+def read(folder: Path) -> pa.Table:
+    return pq.read_table(folder / "vectors").sort_by("n")
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    return np.stack(table["vector"].to_numpy(zero_copy_only=False))
+
+
+def errors(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for path in (folder / "errors").iterdir() for line in path.read_text().splitlines()]
+    return sorted(found, key=lambda error: error["row"])
+
+
+def test_each_row_is_in_the_output_once(done, server, texts):
+    output, summary = done
+    assert (summary.rows, summary.encoded, summary.refused, summary.new_rows) == (703, 701, 2, 703)
+    table = read(output)
+    assert table.column_names == ["id", "n", "vector"]
+    assert table["n"].to_pylist() == list(range(701))
+    assert table["id"].to_pylist() == [n % 650 for n in range(700)] + [1]
+    assert table.schema.field("vector").type == pa.list_(pa.float32(), 384)
+    with Client(server.grpc_url) as client:
+        info = client.info()
+        np.testing.assert_allclose(vectors(table), client.encode([*TEXTS, "good"]), atol=1e-6)
+        assert summary.tokens == client.count_tokens([*TEXTS, "good"]).sum()
+    files = list((output / "vectors").iterdir())
+    assert all(0 < pq.read_metadata(file).num_rows <= 128 for file in files)
+    about = json.loads(pq.read_metadata(files[0]).metadata[b"bert-on-triton"])
+    assert about["identity"] == info.identity and about["id_column"] == "id" and about["dimension"] == 384
+    assert errors(output) == [
+        {"file": str(texts / "c.parquet"), "row": 1, "id": 2, "reason": BLANK},
+        {"file": str(texts / "c.parquet"), "row": 2, "id": 3, "reason": "the text is null"},
+    ]
+    state = json.loads((output / "corpus.json").read_text())
+    assert state["finished"] and state["summary"]["rows"] == 703
+
+
+def test_what_was_being_written_is_done_again_with_files_that_are_new_and_nothing_else(done, server, texts, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(done[0], output)
+    checkpoint = output / "checkpoint" / "1"
+    for number, keys in enumerate(sorted(checkpoint.iterdir())):
+        if number % 3 != 2:  # as if killed after the file was written, or before
+            keys.rename(checkpoint / f"{keys.stem}.pending.parquet")
+        if number % 3 == 1:
+            (output / "vectors" / keys.name).unlink(missing_ok=True)
+    kept = {keys.name for keys in checkpoint.iterdir() if not keys.stem.endswith(".pending")}
+    new = texts / "0.parquet"
+    pq.write_table(pa.table({"id": [9], "text": ["more"], "n": [800]}), new)
+    try:
+        summary = job(server, texts, output)
+    finally:
+        new.unlink()
+    assert 1 < summary.new_rows < summary.rows == 704
+    whole, again = read(done[0]), read(output)
+    assert again["n"].to_pylist() == [*whole["n"].to_pylist(), 800]
+    np.testing.assert_allclose(vectors(again)[:-1], vectors(whole), atol=1e-6)
+    names = {path.name for path in (output / "vectors").iterdir()}
+    assert names & kept == {path.name for path in (done[0] / "vectors").iterdir()} & kept
+    assert [error["reason"] for error in errors(output)] == [BLANK, "the text is null"]
+
+
+def test_lines_without_ids_in_another_precision_with_texts_that_the_model_refuses(server, tmp_path):
+    lines = ["one", "", "word " * 600, "four"]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    output = tmp_path / "out"
+    options = {"precision": "float16", "pooling": "cls", "truncate_dim": 64, "truncate": False}
+    summary = job(server, tmp_path / "lines.txt", output, id_column=None, columns=[], options=options)
+    assert (summary.encoded, summary.refused) == (2, 2)
+    table = pq.read_table(output / "vectors").sort_by("row")
+    assert table.column_names == ["id", "file", "row", "vector"]
+    assert table["row"].to_pylist() == [0, 3] and len(set(table["id"].to_pylist())) == 2
+    assert set(table["file"].to_pylist()) == {str(tmp_path / "lines.txt")}
+    assert table.schema.field("vector").type == pa.list_(pa.float16(), 64)
+    with Client(server.grpc_url) as client:
+        expected = client.encode(["one", "four"], precision="float16", pooling="cls", truncate_dim=64)
+    np.testing.assert_allclose(vectors(table), expected, atol=1e-3)
+    first, second = errors(output)
+    assert (first["row"], first["reason"], second["row"]) == (1, BLANK, 2)
+    assert "truncate" in second["reason"]
+
+
+def test_the_job_stops_where_more_rows_cannot_be_encoded_than_it_may_have(server, texts, tmp_path):
+    with pytest.raises(TooManyErrors, match="2 rows cannot be encoded, and --max-errors allows 1"):
+        job(server, texts, tmp_path / "out", max_errors=1)
+
+
+def test_other_options_are_refused_and_nothing_is_changed(done, server, texts):
+    before = (done[0] / "corpus.json").read_bytes()
+    with pytest.raises(InvalidArgument, match='pooling=null, and this is pooling="cls"'):
+        job(server, texts, done[0], options={"pooling": "cls"})
+    assert (done[0] / "corpus.json").read_bytes() == before
+
+
+def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_path):
+    found = estimate(CorpusSettings([str(texts)], str(tmp_path / "out"), make_settings(server.grpc_url, "bert")))
+    assert (found.files, found.rows, found.is_counted, found.sampled, found.refused) == (3, 703, True, 131, 2)
+    assert found.output_bytes == pytest.approx(703 * 129 / 131 * 384 * 4, rel=0.01) and found.rate > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch):
+    """Its command line, and what it reads afterwards."""
+    page = (ROOT / "docs" / "corpora.md").read_text()
+    command = re.findall(r"^bert-on-triton (corpus .*)$", page, re.MULTILINE)[0].split()
+    (code,) = re.findall(r"^```python\n(import pyarrow.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "texts").mkdir()
+    rows = [{"id": f"d{n}", "text": text, "title": f"t{n}"} for n, text in enumerate(["one", "two", ""])]
+    (tmp_path / "texts" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = subprocess.run(
+        [sys.executable, "-m", "client_sdk", *command],
+        cwd=tmp_path,
+        env={**os.environ, "CLIENT_SDK_URL": server.grpc_url},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 rows: 2 encoded (6 tokens, 0 texts cut), 1 refused; 3 in this run, ")
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "corpora.md", "exec"), names)
+    assert names["table"].column_names == ["id", "title", "vector"]
+    assert sorted(names["table"]["id"].to_pylist()) == ["d0", "d1"]

@@ -1,0 +1,190 @@
+"""What becomes of a block of rows, with a transport without a wire."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from client_sdk import InvalidArgument, ServerBusy, ServerError
+from client_sdk._settings import make_settings
+from client_sdk._transport.base import Arrays, InferRequest
+from client_sdk.corpus import CorpusSettings
+from client_sdk.corpus.about import AboutVectors
+from client_sdk.corpus.encoding import TOKENS, BlockEncoder, Encode
+from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT
+from client_sdk.corpus.tally import Counts
+from tests.support.fake_transport import FakeTransport, texts_of
+
+ABOUT = AboutVectors("id", "vector", "bert", "", "cosine", "float32", 2, 4)
+
+
+def answer(request: InferRequest) -> Arrays:
+    """The length of each text, twice; so many tokens; a text with `!` is refused."""
+    texts = [str(text) for text in texts_of(request)]
+    for index, text in enumerate(texts):
+        if "!" in text:
+            raise InvalidArgument.of_text(index, " has a !")
+    lengths = np.array([[len(text)] for text in texts])
+    return {"EMBEDDING": np.repeat(lengths, 2, axis=1).astype(np.float32), "TOKEN_COUNT": lengths.astype(np.int32)}
+
+
+def block(*texts: str | bytes | None, problems: dict[int, str] | None = None) -> pa.Table:
+    content = [text.encode() if isinstance(text, str) else text for text in texts]
+    said = [(problems or {}).get(row) for row in range(len(texts))]
+    return pa.table(
+        {
+            KEY: pa.array(range(len(texts)), pa.int64()),
+            TEXT: pa.array(content, pa.large_binary()),
+            PROBLEM: pa.array(said, pa.string()),
+            "title": pa.array([f"title {row}" for row in range(len(texts))]),
+        }
+    )
+
+
+@pytest.fixture
+def encoder(monkeypatch):
+    def make(answers: Any = answer, **options: Any) -> tuple[BlockEncoder, FakeTransport]:
+        transport = FakeTransport(answers)
+        monkeypatch.setattr("client_sdk._session.open_transport", lambda connections: transport)
+        settings = CorpusSettings(["in"], "out", make_settings("localhost:1", "bert"), **options)
+        return BlockEncoder(settings, ABOUT), transport
+
+    return make
+
+
+def test_each_text_gets_its_vector_and_what_cannot_have_one_a_reason(encoder):
+    encode, transport = encoder()
+    rows = block("one", None, "  ", b"\xff", "three!", "a" * (1 << 20) + "b", "said", "four", problems={6: "broken"})
+    found, counts = encode.encode(rows)
+    assert found.column("vector").to_pylist() == [[3, 3], *[None] * 6, [4, 4]]
+    assert found.column("vector").type == pa.list_(pa.float32(), 2)
+    assert found.column("title").to_pylist() == rows.column("title").to_pylist()
+    assert found.column(PROBLEM).to_pylist() == [
+        None,
+        "the text is null",
+        "the text is blank: there is nothing in it to read",
+        "the text is not UTF-8: invalid start byte at byte 0",
+        "the text has a !",
+        "the text has 1,048,577 bytes, and 1,048,576 are allowed",
+        "broken",
+        None,
+    ]
+    assert found.column(TOKENS).to_pylist() == [3, 0, 0, 0, 0, 0, 0, 4]
+    assert counts == Counts(texts=8, refused=6, tokens=7, cut=0, servers=Counter({"": 2}))
+    assert all(request.parameters["bulk"] is True for request in transport.requests)
+
+
+def test_a_text_of_more_tokens_than_are_used_is_counted_as_cut(encoder):
+    _, counts = encoder()[0].encode(block("four", "fives"))
+    assert counts == Counts(texts=2, tokens=9, cut=1, servers=Counter({"": 2}))
+
+
+def test_a_block_without_a_text_that_can_be_encoded_asks_nobody(encoder):
+    encode, transport = encoder()
+    found, counts = encode.encode(block(None, ""))
+    assert found.column("vector").to_pylist() == [None, None]
+    assert (counts, transport.requests) == (Counts(texts=2, refused=2), [])
+
+
+def test_a_block_whose_texts_are_all_refused_is_one_of_refused_texts(encoder):
+    found, counts = encoder()[0].encode(block("a!", "b!"))
+    assert (found.column("vector").to_pylist(), counts.refused) == ([None, None], 2)
+
+
+def test_a_number_that_float16_does_not_reach_is_a_reason_of_its_text_alone(encoder):
+    def large(request: InferRequest) -> Arrays:
+        found = answer(request)
+        return {**found, "EMBEDDING": np.where(found["EMBEDDING"] == 5, np.float32(1e6), found["EMBEDDING"])}
+
+    found, _ = encoder(large, options={"precision": "float16"})[0].encode(block("one", "fives", "four"))
+    assert found.column("vector").to_pylist() == [[3, 3], None, [4, 4]]
+    assert found.column("vector").type == pa.list_(pa.float16(), 2)
+    assert "float16 ends at 65504" in found.column(PROBLEM).to_pylist()[1]
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for(encoder, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr("client_sdk.corpus.encoding.time.sleep", waits.append)
+    tries = 0
+
+    def away_twice(self: BlockEncoder, texts: list[str], vectors: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise ServerBusy("not now")
+        call(self, texts, vectors)
+
+    call = BlockEncoder._call
+    monkeypatch.setattr(BlockEncoder, "_call", away_twice)
+    found, _ = encoder()[0].encode(block("one"))
+    assert (found.column("vector").to_pylist(), waits) == ([[3, 3]], [1.0, 2.0])
+
+
+def test_one_that_stays_away_ends_the_job(encoder, monkeypatch):
+    def busy(self: BlockEncoder, texts: list[str], vectors: Any) -> None:
+        raise ServerBusy("not now")
+
+    monkeypatch.setattr(BlockEncoder, "_call", busy)
+    with pytest.raises(ServerBusy, match="not now"):
+        encoder(patience=0.5)[0].encode(block("one"))
+
+
+def test_a_vector_that_means_nothing_ends_the_job(encoder):
+    def broken(request: InferRequest) -> Arrays:
+        return {**answer(request), "EMBEDDING": np.full((len(request.rows), 2), np.nan, np.float32)}
+
+    with pytest.raises(ServerError, match="not finite"):
+        encoder(broken)[0].encode(block("one"))
+
+
+def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
+    class Told:
+        def __init__(self) -> None:
+            self.counts = Counts()
+            self.failures: list[Exception] = []
+
+        def add(self, counts: Counts) -> None:
+            self.counts += counts
+
+        def fail(self, error: Exception) -> None:
+            self.failures.append(error)
+
+    def broken(request: InferRequest) -> Arrays:
+        if "four" in texts_of(request):
+            raise ServerError("the network broke")
+        return answer(request)
+
+    tally = Told()
+    block_encoder, _ = encoder(broken)
+    worker = Encode(block_encoder._settings, ABOUT, tally)  # type: ignore[arg-type]
+    assert worker(block("one", None)).num_rows == 2
+    assert tally.counts == Counts(texts=2, refused=1, tokens=3, servers=Counter({"": 1}))
+    with pytest.raises(ServerError, match="the network broke"):
+        worker(block("four"))
+    assert [str(error) for error in tally.failures] == ["the network broke"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"inputs": []}, "no input was given"),
+        ({"columns": ["vector"]}, "has a column 'vector' of its own"),
+        ({"columns": ["file"]}, "has a column 'file' of its own"),
+        ({"columns": ["a", "a"]}, "'a' is asked for twice"),
+        ({"columns": ["n"], "id_column": "n"}, "'n' is asked for twice"),
+        ({"max_errors": -1}, "max_errors must be at least 0"),
+        ({"rows_per_file": 0}, "rows_per_file must be at least 1"),
+        ({"options": {"pooling": "best"}}, "pooling 'best' is not known"),
+        ({"options": {"precision": "int8"}}, "needs ranges"),
+    ],
+)
+def test_wrong_settings_are_refused_when_they_are_made(wrong, message):
+    settings: dict[str, Any] = {"inputs": ["in"], "output": "out", "client": make_settings("localhost:1", "bert")}
+    with pytest.raises(InvalidArgument, match=message):
+        CorpusSettings(**{**settings, **wrong})
+
+
+def test_file_and_row_are_free_where_there_is_a_column_of_ids():
+    CorpusSettings(["in"], "out", make_settings("localhost:1", "bert"), id_column="id", columns=["file", "row"])

@@ -1,0 +1,128 @@
+"""What a job asks before it begins, what it tells, and what it says of Ray's errors: without Ray and servers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.exceptions import RayError
+
+from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy
+from client_sdk._session import Session
+from client_sdk._settings import make_settings
+from client_sdk.corpus import CorpusSettings, Estimate, Summary
+from client_sdk.corpus.about import ask_about
+from client_sdk.corpus.engine import own_errors
+from client_sdk.corpus.progress import line
+from client_sdk.corpus.tally import Counts
+
+INFO: dict[str, Any] = {
+    "model": "bert",
+    "version": 1,
+    "versions": (1,),
+    "dimension": 384,
+    "max_seq_len": 256,
+    "pooling": "mean",
+    "normalize": True,
+    "layers": (-1,),
+    "max_batch_size": 64,
+    "prompts": {},
+    "default_prompt_name": None,
+    "backend": "python",
+    "server_version": "2.51",
+    "identity": "abc",
+}
+
+
+def settings(**options: Any) -> CorpusSettings:
+    return CorpusSettings(["in"], "out", make_settings("localhost:1", "bert"), id_column="doc", options=options)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """served(**info): what the server says of its model, which gives vectors of two numbers."""
+
+    def served(**info: Any) -> None:
+        monkeypatch.setattr(Session, "info", lambda self, deadline: ModelInfo(**{**INFO, **info}))
+        monkeypatch.setattr(Session, "encode", lambda self, texts, options: np.zeros((len(texts), 2), np.float32))
+
+    return served
+
+
+def test_the_output_says_what_its_vectors_are(served):
+    served(similarity="dot")
+    about = ask_about(settings(max_seq_len=128))
+    assert (about.id_column, about.vector_column, about.identity, about.similarity) == ("doc", "vector", "abc", "dot")
+    assert (about.dimension, about.max_seq_len, about.precision) == (2, 128, "float32")
+
+
+@pytest.mark.parametrize(
+    ("info", "gives"),
+    [
+        ({"labels": ("a",)}, "scores"),
+        ({"splade": "max relu"}, "sparse vectors"),
+        ({"multi": "identity"}, "late interaction"),
+    ],
+)
+def test_a_family_that_gives_something_else_is_refused(served, info, gives):
+    served(**info)
+    with pytest.raises(InvalidArgument, match=f"model 'bert' gives .*{gives}.*, not one vector a text"):
+        ask_about(settings())
+
+
+def test_what_decides_about_vectors_is_in_the_fingerprint():
+    one = settings().fingerprint("abc")
+    for other in (
+        settings(pooling="cls").fingerprint("abc"),
+        settings(precision="float16").fingerprint("abc"),
+        settings(prompt="query: ").fingerprint("abc"),
+        settings(truncate=False).fingerprint("abc"),
+        settings().fingerprint("other"),
+    ):
+        assert other != one
+    assert settings(batch_size=8, pooling=None).fingerprint("abc") == one
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (None, "3,000 rows, 200 rows/s, 5 refused"),
+        (63_000, "3,000 of 63,000 rows, 200 rows/s, 5 minutes left, 5 refused"),
+        (10_000_000, "3,000 of 10,000,000 rows, 200 rows/s, 13.9 hours left, 5 refused"),
+    ],
+)
+def test_progress_counts_rows_of_earlier_runs_and_the_rate_of_this_one(rows, told):
+    assert line(Counts(texts=2000, refused=5), 1000, rows, 10.0) == told
+
+
+def test_a_summary_is_a_line_and_an_estimate_a_few():
+    summary = Summary(rows=30, encoded=28, refused=2, tokens=500, cut=1, new_rows=20, seconds=4.0)
+    assert str(summary) == "30 rows: 28 encoded (500 tokens, 1 texts cut), 2 refused; 20 in this run, 4 s, 5 rows/s"
+    several = Summary(30, 28, 2, 500, 1, 20, 4.0, {"grpc://b:1": 12, "grpc://a:1": 8})
+    assert str(several).splitlines()[1:] == ["  grpc://a:1: 8 texts", "  grpc://b:1: 12 texts"]
+    assert "0 in this run, 4 s" in str(Summary(30, 28, 2, 500, 1, 0, 4.0))
+    estimate = Estimate(2, 3_600_000, False, 100, 1, 7_200_000, 1 << 31, 500.0)
+    assert str(estimate).splitlines() == [
+        "input    2 files, about 3,600,000 rows, about 7,200,000 tokens",
+        "output   about 2.00 GiB of vectors",
+        "time     about 2.0 hours at 500 texts/s: the servers' rate for a sample of 100 rows, one call at a time",
+        "refused  1 of those 100",
+    ]
+
+
+class _Said:
+    """What workers have said, without an actor."""
+
+    def __init__(self, failure: ClientError | None) -> None:
+        self.failure = lambda: failure
+
+
+def test_an_error_of_a_worker_is_raised_as_itself():
+    busy = ServerBusy("the queue is full")
+    with pytest.raises(ServerBusy) as raised, own_errors(_Said(busy)):  # type: ignore[arg-type]
+        raise RayError("a task has failed")
+    assert raised.value is busy
+
+
+def test_an_error_of_rays_own_is_said_in_a_line():
+    with pytest.raises(ClientError, match="^Ray ended the job: the worker died$"), own_errors(_Said(None)):  # type: ignore[arg-type]
+        raise RayError("a traceback\nthe worker died")
