@@ -161,8 +161,10 @@ class Client(Reconnecting):
             precision: `float32`, or in less memory, converted here batch by batch as sentence-transformers'
                 `quantize_embeddings` does: `float16`; `int8` or `uint8`, each number in 256 steps of its range;
                 `binary` (int8) or `ubinary` (uint8), the signs alone, eight numbers in one byte.
-            ranges: For `int8` and `uint8`, which need it: the least and the largest value of each number, [2, D], from
-                vectors of texts like these with the same options.
+            ranges: For `int8` and `uint8`: the least and the largest value of each number, [2, D], from vectors of
+                texts like these with the same options. Default: those that the export has measured on sentences of
+                its own, which the server is asked for; with another `pooling`, `normalize` or `truncate_dim` than the
+                model's own they have to be given.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
             truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
             pair_truncation: Which text of a pair keeps the odd token when both are cut: `longest_first` (the longer,

@@ -63,8 +63,10 @@ class Session(Reconnecting):
         return self._blocks(job, timeout)
 
     def _blocks(self, job: Job[list[Block]], timeout: float | None) -> Generator[Block, None, None]:
+        deadline = self.settings.deadline(timeout)
         try:
-            yield from drive_blocks(job, self.open(), self.settings.deadline(timeout))
+            self._prepare(job, deadline)
+            yield from drive_blocks(job, self.open(), deadline)
         except ModelNotFound as error:
             raise self._missing(job.model, error, job.model_version) from None
         finally:
@@ -73,12 +75,18 @@ class Session(Reconnecting):
     def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""
         try:
+            self._prepare(job, deadline)
             drive(job, self.open(), deadline)
         except ModelNotFound as error:
             raise self._missing(job.model, error, job.model_version) from None
         finally:
             job.close()
         return job.result()
+
+    def _prepare(self, job: Job[Any], deadline: Deadline) -> None:
+        """Have a job learn what it needs to know of the model."""
+        if (questions := job.questions) is not None:
+            job.learn(ask(questions, self.open(), deadline))
 
     def ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
         """Get questions answered, and what they lead to."""
@@ -165,8 +173,10 @@ class AsyncSession(Reconnecting):
         return self._blocks(job, timeout)
 
     async def _blocks(self, job: Job[list[Block]], timeout: float | None) -> AsyncGenerator[Block, None]:
+        deadline = self.settings.deadline(timeout)
         try:
-            driven = drive_blocks_async(job, self.open(), self.settings.deadline(timeout))
+            await self._prepare(job, deadline)
+            driven = drive_blocks_async(job, self.open(), deadline)
             async with aclosing(driven):
                 async for block in driven:
                     yield block
@@ -178,12 +188,18 @@ class AsyncSession(Reconnecting):
     async def run(self, job: Job[R], deadline: Deadline) -> R:
         """Send all of a job, and give its result."""
         try:
+            await self._prepare(job, deadline)
             await drive_async(job, self.open(), deadline)
         except ModelNotFound as error:
             raise await self._missing(job.model, error, job.model_version) from None
         finally:
             job.close()
         return job.result()
+
+    async def _prepare(self, job: Job[Any], deadline: Deadline) -> None:
+        """Have a job learn what it needs to know of the model."""
+        if (questions := job.questions) is not None:
+            job.learn(await ask_async(questions, self.open(), deadline))
 
     async def ask(self, questions: Generator[Query, dict[str, Any], R], deadline: Deadline) -> R:
         """Get questions answered, and what they lead to."""

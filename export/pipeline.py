@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export import settings, verify
+from export import ranges, settings, verify
 from export.checkpoint import checkpoint, skipped
 from export.checkpoint.checkpoint import Checkpoint
 from export.errors import ExportError
@@ -91,12 +91,15 @@ def export(request: Request, step: Step) -> Path:
         if request.precision == "int8":
             if request.verify:
                 _verify(runner, source, family, request, step)
-            _to_int8(runner, tensorrt, path, source, family, request, step)
+            runner = _to_int8(runner, tensorrt, path, source, family, request, step)
         else:
             if tensorrt:
                 runner = _to_engine(tensorrt, path, source, family, request, step)
             if request.verify:
                 _verify(runner, source, family, request, step)
+        if family.is_dense:
+            pooling = staging.directories[f"{family.name}_pooling"]
+            staging.ranges = staging.known_ranges or _ranges(runner, source, family, pooling, step)
     for note in staging.notes:
         print(f"note: {note}")
     return request.repository / f"{family.name}_encoder" / str(request.version)
@@ -174,7 +177,7 @@ def _to_int8(
     family: Family,
     request: Request,
     step: Step,
-) -> None:
+) -> Runner:
     """Put the INT8 form of the FP32 network `exact`, or the engine of it, in its place, if it is near enough."""
     with step("encoding texts in FP32"):
         reference = Reference(exact, source.tokenizer_json, family.max_seq_len)
@@ -191,12 +194,20 @@ def _to_int8(
             quantize.dynamic(original, path, source.encoder, external_data)
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
-        quantized = Network(path)
+        quantized: Runner = Network(path)
         runs(quantized, source.tokenizer_json, family.max_seq_len, family.outputs)
     _compare(quantized, reference, request, step)
     if tensorrt:
-        engine = _to_engine(tensorrt, path, source, family, request, step)
-        _compare(engine, reference, request, step)
+        quantized = _to_engine(tensorrt, path, source, family, request, step)
+        _compare(quantized, reference, request, step)
+    return quantized
+
+
+def _ranges(runner: Runner, source: Checkpoint, family: Family, pooling: Path, step: Step) -> str:
+    """The ranges of a family's vectors, as its config has them."""
+    with step("measuring the ranges of its vectors"):
+        found = ranges.measured(runner, source.tokenizer_json, family, pooling)
+    return "" if found is None else ranges.written(found)
 
 
 def _compare(runner: Runner, reference: Reference, request: Request, step: Step) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import random
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from functools import cache
 from pathlib import Path
 
 _NOT_DOCUMENTATION = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
+_LIBRARY = Path(sysconfig.get_path("stdlib"))
+_OF_A_MODULE = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -21,13 +24,30 @@ def docstring_sentences() -> list[str]:
     once, in the order of the files' names; one Python version always gives the same list. Nothing is
     imported.
     """
-    return list(_sentences(Path(sysconfig.get_path("stdlib"))))
+    return list(_sentences(_LIBRARY))
+
+
+def sample(count: int) -> list[str]:
+    """Return so many of those sentences, a few of each of some modules; the same ones every time."""
+    chosen = random.Random(0)
+    modules = _modules(_LIBRARY)
+    chosen.shuffle(modules)
+    found: dict[str, None] = {}
+    for path in modules:
+        own = list(_sentences_of(path))
+        found |= dict.fromkeys(chosen.sample(own, min(len(own), _OF_A_MODULE)))
+        if len(found) >= count:
+            break
+    return list(found)[:count]
 
 
 @cache  # reading takes seconds, and one export may need them twice
 def _sentences(library: Path) -> tuple[str, ...]:
-    sentences = (sentence for path in _modules(library) for text in _docstrings(path) for sentence in _split(text))
-    return tuple(dict.fromkeys(sentences))
+    return tuple(dict.fromkeys(sentence for path in _modules(library) for sentence in _sentences_of(path)))
+
+
+def _sentences_of(path: Path) -> Iterator[str]:
+    return (sentence for text in _docstrings(path) for sentence in _split(text))
 
 
 def _modules(library: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -22,14 +22,15 @@ from client_sdk._call.blocks import Block, Blocks
 from client_sdk._call.collect import Both, Collector, Counts, LateItems, Rows, TokenItems, TokenLists, TokenVectors
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import BATCH_TOKENS, DEFAULT_BATCH_SIZE, Batch, Room, batches, plan
-from client_sdk._call.precision import PRECISIONS, converter
+from client_sdk._call.precision import PRECISIONS, Scalar, converter
 from client_sdk._call.progress import Progress
+from client_sdk._call.questions import Measured, measured_ranges
 from client_sdk._call.stream import stream_windows
 from client_sdk._call.texts import AnyTexts, TextSource, open_texts
 from client_sdk._checks import positive_int
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, VersionChanged
 from client_sdk._kinds import MULTI
-from client_sdk._transport.base import InferRequest, Parameters, Reach, Reply
+from client_sdk._transport.base import InferRequest, Parameters, Query, Reach, Reply
 from client_sdk._transport.retry import Deadline
 
 R = TypeVar("R")
@@ -70,6 +71,7 @@ class Job(Generic[R]):
         show_progress: bool,
         model_version: int | None = None,
         identity: str | None = None,
+        scalar: Scalar | None = None,
     ) -> None:
         self.model = model
         self.model_version = None if model_version is None else positive_int("model_version", model_version)
@@ -82,6 +84,7 @@ class Job(Generic[R]):
         self._batch_size = None if batch_size is None else positive_int("batch_size", batch_size)
         self._progress = Progress(source.count, show_progress)
         self._done = 0
+        self._scalar = scalar
         self.leave_out: Callable[[int, str], object] | None = None
         """Told the position of each text that the server refuses, and why, where the call is to go on without it."""
         self.answered: Callable[[str, int], object] | None = None
@@ -96,6 +99,20 @@ class Job(Generic[R]):
     def must_know_the_model(self) -> bool:
         """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
         return not self.has_one_text or _shared_pin.get() is not None
+
+    @property
+    def questions(self) -> Generator[Query, dict[str, Any], Measured] | None:
+        """What has to be asked, and learned, before anything is sent; None for nothing."""
+        if self._scalar is None:
+            return None
+        return measured_ranges(self.model, self._scalar.precision, self._parameters, self.model_version)
+
+    def learn(self, measured: Measured) -> None:
+        """Take what the server says of the model, which is the one that has to answer."""
+        assert self._scalar is not None
+        self._scalar.learn(measured.ranges)
+        if self._pin.version is None:
+            self._pin.identity = measured.identity or self._pin.identity
 
     def batches(self, peer: Reach, deadline: Deadline) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""
@@ -292,6 +309,7 @@ class AnswerKind(Generic[R]):
         collector: Makes what puts the replies together, for so many texts; None: a stream.
         identity: Of the model that is to answer, where something has been asked about it; None: whichever is first.
         pairs: Whether a text may be a pair.
+        scalar: Of vectors, what makes 8-bit integers of them by ranges that have to be asked for.
     """
 
     role: str
@@ -299,6 +317,7 @@ class AnswerKind(Generic[R]):
     collector: Callable[[int | None], Collector[R]]
     identity: str | None = None
     pairs: bool = True
+    scalar: Scalar | None = None
 
     def job(
         self,
@@ -320,7 +339,7 @@ class AnswerKind(Generic[R]):
         collector = self.collector(source.count)
         name = model + self.role
         call = batch_size, show_progress, model_version
-        return Job(name, self.outputs, parameters, source, collector, *call, self.identity)
+        return Job(name, self.outputs, parameters, source, collector, *call, self.identity, self.scalar)
 
     def asked(
         self, model: str, texts: AnyTexts | TextSource, options: Mapping[str, Any], *, asynchronous: bool = False
@@ -346,24 +365,28 @@ VECTORS: AnswerKind[npt.NDArray[np.float32]] = AnswerKind("", ("EMBEDDING",), _v
 
 def vectors(options: Mapping[str, Any]) -> tuple[AnswerKind[npt.NDArray[Any]], dict[str, Any]]:
     """One vector a text, of the `precision` that a call's options name; and its other options."""
-    make, rest = _converted(options)
-    return AnswerKind(VECTORS.role, VECTORS.outputs, make), rest
+    make, rest, scalar = _converted(options)
+    return AnswerKind(VECTORS.role, VECTORS.outputs, make, scalar=scalar), rest
 
 
 def blocks(options: Mapping[str, Any]) -> tuple[AnswerKind[list[Block]], dict[str, Any]]:
     """The same, a window at a time."""
-    make, rest = _converted(options)
-    kind = AnswerKind(VECTORS.role, VECTORS.outputs, lambda _: Blocks(lambda start, count: make(count, start=start)))
-    return kind, rest
+    make, rest, scalar = _converted(options)
+
+    def collector(_: int | None) -> Blocks:
+        return Blocks(lambda start, count: make(count, start=start))
+
+    return AnswerKind(VECTORS.role, VECTORS.outputs, collector, scalar=scalar), rest
 
 
-def _converted(options: Mapping[str, Any]) -> tuple[Callable[..., Rows], dict[str, Any]]:
+def _converted(options: Mapping[str, Any]) -> tuple[Callable[..., Rows], dict[str, Any], Scalar | None]:
     rest = dict(options)
     if not rest.get("prompt") is rest.get("prompt_name") is None:  # which takes the place of the input type's
         rest.pop("input_type", None)
     precision, ranges = rest.pop("precision", "float32"), rest.pop("ranges", None)
-    convert = converter(precision, ranges)
-    return partial(Rows, "EMBEDDING", PRECISIONS[precision], convert=convert), rest
+    convert = converter(precision, ranges, learns=True)
+    scalar = convert if isinstance(convert, Scalar) and not convert.has_ranges else None
+    return partial(Rows, "EMBEDDING", PRECISIONS[precision], convert=convert), rest, scalar
 
 
 def counted(kind: AnswerKind[R]) -> AnswerKind[tuple[R, npt.NDArray[np.int64]]]:

@@ -20,14 +20,18 @@ PRECISIONS: dict[str, npt.DTypeLike] = {
 }
 """And the type of their numbers."""
 
+WITH_RANGES = ("int8", "uint8")
+"""Those whose numbers are steps of a range: the caller's, or the one that the model's export has measured."""
+
 Converter = Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]]
 """[N, D] float32 to [N, D], or to [N, D / 8] where eight numbers share a byte."""
 
 
-def converter(precision: str, ranges: npt.ArrayLike | None) -> Converter:
+def converter(precision: str, ranges: npt.ArrayLike | None, *, learns: bool = False) -> Converter:
     """What makes vectors of this precision; `ranges` are for int8 and uint8, which need them.
 
-    It raises InvalidArgument for vectors that have no such form.
+    It raises InvalidArgument for vectors that have no such form. One that learns is a `Scalar` without ranges where
+    these are needed and not given: it is told them before it is used.
 
     Raises:
         InvalidArgument: Another precision, or ranges that are missing, not needed, or no ranges.
@@ -37,19 +41,19 @@ def converter(precision: str, ranges: npt.ArrayLike | None) -> Converter:
         raise InvalidType(f"precision must be a str, not {type(precision).__name__}")
     if precision not in PRECISIONS:
         raise InvalidArgument(f"precision {precision!r} is not known; allowed: {', '.join(PRECISIONS)}")
-    if precision in ("int8", "uint8"):
-        return _Scalar(precision, _checked(precision, ranges))
+    if precision in WITH_RANGES:
+        if ranges is None and not learns:
+            raise InvalidArgument(
+                f"precision={precision!r} needs ranges, the least and the largest value of each number of a vector, "
+                "from vectors of texts like yours: ranges=numpy.stack([vectors.min(axis=0), vectors.max(axis=0)])"
+            )
+        return Scalar(precision, ranges)
     if ranges is not None:
         raise InvalidArgument(f"ranges are for precision int8 and uint8, and this is {precision}")
     return _CONVERTERS[precision]
 
 
-def _checked(precision: str, ranges: Any) -> npt.NDArray[np.float32]:
-    if ranges is None:
-        raise InvalidArgument(
-            f"precision={precision!r} needs ranges, the least and the largest value of each number of a vector, from "
-            "vectors of texts like yours: ranges=numpy.stack([vectors.min(axis=0), vectors.max(axis=0)])"
-        )
+def _checked(ranges: Any) -> npt.NDArray[np.float32]:
     try:
         array = np.asarray(ranges, np.float32)
     except (TypeError, ValueError):
@@ -61,14 +65,22 @@ def _checked(precision: str, ranges: Any) -> npt.NDArray[np.float32]:
     return array
 
 
-class _Scalar:
+class Scalar:
     """Each number as one of 256 steps of its range; what lies outside is at its end."""
 
-    def __init__(self, precision: str, ranges: npt.NDArray[np.float32]) -> None:
+    def __init__(self, precision: str, ranges: npt.ArrayLike | None) -> None:
+        """`ranges` may be learned later. Raises as `converter`."""
+        self.precision = precision
+        self.has_ranges = False
+        if ranges is not None:
+            self.learn(_checked(ranges))
+
+    def learn(self, ranges: npt.NDArray[np.float32]) -> None:
+        """Take the ranges, [2, D], which are needed before any vector comes."""
         self._starts = ranges[0]
         steps = (ranges[1] - ranges[0]) / np.float32(255)
         self._steps = np.where(steps == 0, np.float32(1), steps)
-        self._signed = precision == "int8"
+        self.has_ranges = True
 
     def __call__(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
         if vectors.shape[1] != len(self._starts):
@@ -77,7 +89,7 @@ class _Scalar:
                 "from vectors of the same model and options?"
             )
         levels: npt.NDArray[np.float32] = np.clip(np.floor((vectors - self._starts) / self._steps), 0, 255)
-        return (levels - np.float32(128)).astype(np.int8) if self._signed else levels.astype(np.uint8)
+        return (levels - np.float32(128)).astype(np.int8) if self.precision == "int8" else levels.astype(np.uint8)
 
 
 def _half(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:

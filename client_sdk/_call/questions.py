@@ -6,11 +6,15 @@ the ClientError raised there that came instead.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Generator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from client_sdk._errors import (
     AccessDenied,
@@ -23,7 +27,7 @@ from client_sdk._errors import (
     VersionChanged,
 )
 from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, family_of, kind_of
-from client_sdk._transport.base import Query
+from client_sdk._transport.base import Parameters, Query
 from client_sdk._transport.known import Known, identities
 
 EXPLAIN_TIMEOUT = 5.0
@@ -208,6 +212,72 @@ def _dimension_of(model: str, kind: Kind, what: str) -> Generator[Query, dict[st
     if found is not kind:
         raise InvalidArgument(f"model {model!r} gives {found.gives}, not {what}")
     return int(parameters["dimension"]), identity
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an export has measured of its vectors."""
+
+    ranges: npt.NDArray[np.float32]
+    """The least and the largest value of each number, [2, D]."""
+    identity: str | None
+    """Of the model that they are of; None if it has none."""
+
+
+_RANGES = "ranges."  # and the version: a parameter of the last step
+
+_GIVE_RANGES = "give ranges=numpy.stack([vectors.min(axis=0), vectors.max(axis=0)]), from vectors of the same options"
+
+
+def measured_ranges(
+    model: str, precision: str, parameters: Parameters, version: int | None = None, advice: str = _GIVE_RANGES
+) -> Generator[Query, dict[str, Any], Measured]:
+    """Ask for the ranges of a family's vectors, by which those of int8 and uint8 are made where none are given.
+
+    Args:
+        model: The family.
+        precision: Of the vectors, for errors.
+        parameters: Of the call, whose vectors must be as the family was exported.
+        version: That is asked for; None for the highest that is served.
+        advice: What else the caller can do, for errors.
+
+    Raises:
+        InvalidArgument: Its vectors are others, or have not been measured, or the family has no dense ones.
+    """
+    config = yield Query("config", _last_step(model))
+    said, identity_of = _parameters(config), identities(config)
+    kind = kind_of(said)
+    if kind is not DENSE:
+        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not dense vectors")
+    own = {
+        "pooling": said.get("pooling"),
+        "normalize": said.get("normalize") == "true",
+        "truncate_dim": int(said.get("dimension", 0)),
+    }
+    for name, value in own.items():
+        if parameters.get(name, value) != value:
+            raise InvalidArgument(
+                f"precision {precision!r} with {name}={parameters[name]!r}: the ranges that the export has measured "
+                f"are of the vectors that model {model!r} gives by itself, with {name} {value}: {advice}"
+            )
+    there = sorted(
+        {int(name.removeprefix(_RANGES)) for name in said if name.startswith(_RANGES)} | {*map(int, identity_of)}
+    )
+    if version is None and len(there) > 1:
+        served = yield Query("metadata", model)
+        version = max(map(int, served.get("versions", [])), default=there[-1])
+    version = (there[0] if there else 1) if version is None else version
+    written = said.get(f"{_RANGES}{version}")
+    if not written:
+        raise InvalidArgument(
+            f"precision {precision!r}: the export of model {model!r} has measured no ranges, as older ones do not: "
+            f"export it again, or {advice}"
+        )
+    try:
+        ranges = np.frombuffer(base64.b64decode(written, validate=True), "<f4").reshape(2, -1).astype(np.float32)
+    except ValueError as error:
+        raise ServerError(f"the ranges in the configuration of model {model!r} cannot be read ({error})") from None
+    return Measured(ranges, identity_of.get(str(version)))
 
 
 def sparse_dimension(model: str) -> Generator[Query, dict[str, Any], tuple[int, str | None]]:

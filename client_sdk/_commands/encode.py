@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.options import INPUT_TYPES, POOLINGS
-from client_sdk._call.precision import PRECISIONS, Converter, converter
-from client_sdk._call.questions import multi_dimension, sparse_dimension
+from client_sdk._call.precision import PRECISIONS, Scalar, converter
+from client_sdk._call.questions import measured_ranges, multi_dimension, sparse_dimension
 from client_sdk._commands.answer_lines import (
     LateVectors,
     Numbers,
@@ -95,7 +95,8 @@ def add_vector_arguments(parser: argparse.ArgumentParser) -> None:
         "--ranges",
         type=Path,
         metavar="FILE.npy",
-        help="for int8 and uint8, which need it: the least and the largest value of each number, [2, D]",
+        help="for int8 and uint8: the least and the largest value of each number, [2, D]; default: those that the "
+        "export has measured, for vectors as the model gives them by itself",
     )
 
 
@@ -120,34 +121,32 @@ def _dense(arguments: argparse.Namespace, session: Session) -> int:
         normalize=arguments.normalize,
         truncate_dim=arguments.truncate_dim,
     )
-    convert = _converter(arguments)
+    convert = converter(arguments.precision or "float32", ranges_of(arguments), learns=True)
+    identity: str | None = None
     with open_run(arguments, session) as lines:
+        if isinstance(convert, Scalar) and not convert.has_ranges:
+            version = arguments.model_version
+            asked = measured_ranges(session.settings.model, convert.precision, parameters, version)
+            measured = session.ask(asked, lines.deadline)
+            convert.learn(measured.ranges)
+            identity = measured.identity
         is_array = output is not None and output.suffix == ".npy"
         make: Callable[[IO[bytes]], Writer[Vectors]] = Array if is_array else partial(VectorLines, numbered=lines.skips)
         with open_output(output, make, "vectors") as writer:
-            lines.answer(Numbers("EMBEDDING", convert=convert), parameters, writer)
+            lines.answer(Numbers("EMBEDDING", convert=convert), parameters, writer, identity=identity)
     return 0
 
 
-def _converter(arguments: argparse.Namespace) -> Converter:
-    """What makes vectors of the precision that is asked for."""
-    return converter(arguments.precision or "float32", ranges_of(arguments))
-
-
 def ranges_of(arguments: argparse.Namespace) -> npt.NDArray[Any] | None:
-    """What --ranges names, if it is there; raises InvalidArgument, or OSError."""
+    """Those that are given; raises InvalidArgument, or OSError."""
     path: Path | None = arguments.ranges
-    if path is None and arguments.precision in ("int8", "uint8"):
-        raise InvalidArgument(
-            f"--precision {arguments.precision} needs --ranges FILE.npy: the least and the largest value of each "
-            "number of a vector, [2, D]"
-        )
     if path is None:
         return None
     try:
-        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+        ranges: npt.NDArray[Any] = np.load(path, allow_pickle=False)
     except ValueError as error:
         raise InvalidArgument(f"--ranges {str(path)!r} holds no array in NumPy's format ({error})") from None
+    return ranges
 
 
 def _sparse(arguments: argparse.Namespace, session: Session) -> int:

@@ -25,6 +25,11 @@ from export.repository.template import TEMPLATE
 IDENTITY = "identity."
 """How the parameters begin that hold the identity of a version (see `identity`); its number follows."""
 
+RANGES = "ranges."
+"""How the parameters of a pooling begin that hold the ranges of a version's vectors (see `export.ranges`)."""
+
+OF_A_VERSION = (IDENTITY, RANGES)
+
 FOR_CLIENTS = ("max_seq_len", _PROMPT := "prompt_characters")
 """What ensembles alone say to clients, which the steps do not read there: the latter of the longest prompt."""
 
@@ -37,6 +42,7 @@ def configs(
     template: Path = TEMPLATE,
     identities: Mapping[int, str] | None = None,
     there: Mapping[str, ModelConfig] | None = None,
+    ranges: Mapping[int, str] | None = None,
 ) -> dict[str, str]:
     """The text of each model's config.pbtxt, by model name.
 
@@ -45,6 +51,7 @@ def configs(
         template: The model repository that holds the template.
         identities: Of the versions that stand beside each other, by number.
         there: The configs that are replaced, by model name. Their version_policy is an operator's, and is kept.
+        ranges: Of the vectors of those versions, by number.
 
     Raises:
         ExportError: the template is missing or cannot be parsed.
@@ -64,16 +71,39 @@ def configs(
         for step in config.ensemble_scheduling.step:
             step.model_name = family.name + step.model_name.removeprefix(TEMPLATE_NAME)
         _EDITS[origin.removeprefix(TEMPLATE_NAME)](config, family)
-        for key in [key for key in config.parameters if key.startswith(IDENTITY)]:
+        for key in [key for key in config.parameters if key.startswith(OF_A_VERSION)]:
             del config.parameters[key]
-        set_parameters(
-            config.parameters, **{f"{IDENTITY}{n}": value for n, value in (identities or {}).items() if value}
-        )
+        _set_versioned(config, IDENTITY, identities)
+        if name.endswith("_pooling"):
+            _set_versioned(config, RANGES, ranges)
         config.ClearField("version_policy")
         if there and name in there and there[name].HasField("version_policy"):
             config.version_policy.CopyFrom(there[name].version_policy)
         texts[name] = text if config == parsed else text_format.MessageToString(config)
     return texts
+
+
+def versioned(config: ModelConfig, what: str) -> dict[int, str]:
+    """What a config has of each version, by number, in the parameters that begin with one of `OF_A_VERSION`."""
+    return {
+        int(key.removeprefix(what)): value.string_value
+        for key, value in config.parameters.items()
+        if key.startswith(what) and key.removeprefix(what).isdecimal()
+    }
+
+
+def ranges_of(identity: str, *configs: ModelConfig) -> str:
+    """The ranges that one of these configs of a pooling has of the model of this identity; empty if none has."""
+    for config in configs:
+        ranges = versioned(config, RANGES)
+        for version, found in versioned(config, IDENTITY).items():
+            if found == identity and version in ranges:
+                return ranges[version]
+    return ""
+
+
+def _set_versioned(config: ModelConfig, what: str, values: Mapping[int, str] | None) -> None:
+    set_parameters(config.parameters, **{f"{what}{n}": value for n, value in (values or {}).items() if value})
 
 
 def step_settings(family: Family) -> dict[str, str]:

@@ -108,6 +108,11 @@ class Family:
     multi: LateInteraction | None = None
 
     @property
+    def is_dense(self) -> bool:
+        """Whether it gives a dense vector of a text."""
+        return not (self.splade or self.labels or self.multi)
+
+    @property
     def token_size(self) -> int:
         """Length of a token vector, D."""
         return self.multi.dimension if self.multi else self.hidden_size * len(self.layers)

@@ -21,8 +21,17 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.errors import ExportError
-from export.repository.configs import FOR_CLIENTS, IDENTITY, configs, step_settings
-from export.repository.family import ALL_ROLES, Family
+from export.repository.configs import (
+    FOR_CLIENTS,
+    IDENTITY,
+    OF_A_VERSION,
+    RANGES,
+    configs,
+    ranges_of,
+    step_settings,
+    versioned,
+)
+from export.repository.family import ALL_ROLES, TEMPLATE_NAME, Family
 from export.repository.template import IN_CHECKOUT, TEMPLATE
 
 # What a version directory takes over from the template: the Python step's modules, or what keeps an ensemble's empty
@@ -39,13 +48,22 @@ class Staging:
 
     Attributes:
         directories: The version directory of each model, by the model's name; they hold the template's files.
+        pooling: The configs of the family's pooling and of the template's, as they are.
         identity: Of the version, to be set before the block ends; see `identity.of`.
+        ranges: Of its vectors, to be set where the family has dense ones; see `ranges.written`.
         notes: What the user should know of the move, once it is done.
     """
 
     directories: dict[str, Path]
+    pooling: tuple[ModelConfig, ...] = ()
     identity: str = ""
+    ranges: str = ""
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def known_ranges(self) -> str:
+        """Those of the identity, where they have been measured before: measured elsewhere, their last bits differ."""
+        return ranges_of(self.identity, *self.pooling)
 
 
 @contextmanager
@@ -66,15 +84,19 @@ def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
             finish(staging, repository)
         try:
             with _failures_named(repository):
-                export = Staging(_lay_out(staging / "new", family, version))
                 there = _there(repository, family)
+                pooling = there.get(f"{family.name}_pooling", ModelConfig())
+                of_pooling = pooling, _config(TEMPLATE / f"{TEMPLATE_NAME}_pooling")
+                export = Staging(_lay_out(staging / "new", family, version), of_pooling)
                 _check_roles(repository, family)
                 others = _other_versions(repository, family, version)
                 export.notes = _check_configs(configs(family, there=there), there, others, family)
             yield export
             with _failures_named(repository):
-                identities = _identities(there.get(family.ensemble, ModelConfig()), others) | {version: export.identity}
-                texts = configs(family, identities=identities, there=there)
+                identities = _kept(there.get(family.ensemble, ModelConfig()), IDENTITY, others)
+                identities[version] = export.identity
+                ranges = _kept(pooling, RANGES, others) | {version: export.ranges}
+                texts = configs(family, identities=identities, there=there, ranges=ranges)
                 export.notes += _tracked(texts, repository)
                 for name, text in texts.items():
                     (staging / "new" / name / "config.pbtxt").write_text(text)
@@ -234,9 +256,9 @@ def _other_versions(repository: Path, family: Family, version: int) -> list[int]
     return sorted(found - {version})
 
 
-def _identities(config: ModelConfig, versions: list[int]) -> dict[int, str]:
-    values = {key: value.string_value for key, value in config.parameters.items()}
-    return {version: values.get(f"{IDENTITY}{version}", "") for version in versions}
+def _kept(config: ModelConfig, what: str, versions: list[int]) -> dict[int, str]:
+    """What a config has of the versions that stay."""
+    return {version: value for version, value in versioned(config, what).items() if version in versions}
 
 
 def _check_configs(
@@ -270,7 +292,7 @@ def _compared(config: ModelConfig) -> ModelConfig:
     copy = ModelConfig()
     copy.CopyFrom(config)
     for_clients = FOR_CLIENTS if config.platform == "ensemble" else ()
-    for key in [key for key in copy.parameters if key.startswith(IDENTITY) or key in for_clients]:
+    for key in [key for key in copy.parameters if key.startswith(OF_A_VERSION) or key in for_clients]:
         del copy.parameters[key]
     return copy
 

@@ -6,10 +6,7 @@ modules, which need no Triton, read the exported tokenizer.json, and must give t
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from export.errors import ExportError
+from export.step_modules import modules_of
 from export.tokenizer.check import odd_inputs
 
 _OUTPUTS = ["input_ids", "attention_mask", "token_type_ids"]
@@ -41,7 +39,7 @@ def check(directory: Path, tokenizer_json: str, settings: dict[str, str]) -> Non
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit, direction=settings.get("truncation_side", "right"))
     tokenizer.encode_special_tokens = settings.get("split_special_tokens") == "true"
-    with _modules_of(directory) as (token_rows, tokenizer_file):
+    with modules_of(directory, "token_rows", "tokenizer_file") as (token_rows, tokenizer_file):
         try:
             tokenizer_file.TokenizerFile(tokenizer_json, settings)
             step = tokenizer_file.TokenizerFile(
@@ -88,19 +86,3 @@ def _compare(expected: Mapping[tuple[str, ...], Encoding], rows: list[tuple[list
 def _encoded(tokenizer: Tokenizer, inputs: Sequence[tuple[str, ...]]) -> Iterable[tuple[tuple[str, ...], Encoding]]:
     encodings = tokenizer.encode_batch([row if len(row) == 2 else row[0] for row in inputs])
     return zip(inputs, encodings, strict=True)
-
-
-@contextmanager
-def _modules_of(directory: Path) -> Iterator[tuple[Any, Any]]:
-    """The step's modules, imported as its own process does, and forgotten again: another version has the same names."""
-    names = [path.stem for path in directory.glob("*.py") if path.stem != "model"]
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    sys.path.insert(0, str(directory))
-    importlib.invalidate_caches()
-    try:
-        yield importlib.import_module("token_rows"), importlib.import_module("tokenizer_file")
-    finally:
-        sys.path.remove(str(directory))
-        for name in names:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)

@@ -30,6 +30,8 @@ class FakeTransport:
         self.identity = ""
         self.max_seq_len = 512
         self.prompt_length = 0
+        self.parameters: dict[str, str] = {}
+        """Others in its configuration."""
         self.requests: list[InferRequest] = []
         self.timeouts: list[float] = []
         self.started: list[Future[Reply]] = []
@@ -62,6 +64,7 @@ class FakeTransport:
                 parameters["prompt_characters"] = {"string_value": str(self.prompt_length)}
             if self.identity:
                 parameters["identity.1"] = {"string_value": self.identity}
+            parameters |= {name: {"string_value": value} for name, value in self.parameters.items()}
             return noted({"max_batch_size": self.limit, "parameters": parameters} if query.kind == "config" else {})
 
     def close(self) -> None:

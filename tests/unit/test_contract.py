@@ -21,7 +21,7 @@ import export
 import export.__main__
 import perf
 from client_sdk import _kinds, _settings
-from client_sdk._call import job, options, plan
+from client_sdk._call import job, options, plan, questions
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
 from client_sdk._server.repository import families
@@ -100,6 +100,10 @@ def test_an_identity_is_read_where_it_is_written():
     for name in step_models.STEPS:
         assert configs.IDENTITY in {*strings(configs.TEMPLATE / f"bert_{name}" / "1")}
     assert known.identities({"parameters": {f"{configs.IDENTITY}3": {"string_value": "abc"}}}) == {"3": "abc"}
+
+
+def test_ranges_are_read_where_they_are_written():
+    assert questions._RANGES == configs.RANGES
 
 
 def test_ports_are_tritons_own_everywhere():

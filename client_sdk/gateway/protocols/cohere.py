@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from starlette.responses import Response
 
-from client_sdk._call.job import VECTORS
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import STATUSES, Failure
 from client_sdk.gateway.families import Family, Kind
@@ -17,7 +16,7 @@ from client_sdk.gateway.protocols.options import (
     VectorType,
     checked_dimension,
     checked_truncation,
-    converter_to,
+    typed_vectors,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
@@ -50,14 +49,14 @@ async def embed(call: Call, body: EmbedRequest) -> Response:
     """Texts to vectors, of one type or several."""
     call.gateway.limits.check_texts(body.texts, "texts")
     target = await call.find(body.model, Kind.VECTORS)
-    convert = {kind: _converter(kind) for kind in body.embedding_types}
     options = {
         "truncate_dim": checked_dimension(body.output_dimension, target.family, "output_dimension"),
         "truncate": checked_truncation(body.truncate),
         **_prompt(body.input_type, target.family),
     }
-    vectors = await target.answer(VECTORS, body.texts, options)
-    embeddings = {kind: list(converted(vectors)) for kind, converted in convert.items()}
+    types: list[VectorType] = ["float" if kind == "base64" else kind for kind in body.embedding_types]
+    found = zip(body.embedding_types, await typed_vectors(target, body.texts, types, options), strict=True)
+    embeddings = {kind: list(map(base64_of, rows) if kind == "base64" else rows) for kind, rows in found}
     meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": target.usage.tokens}}
     return json_answer(
         {
@@ -68,12 +67,6 @@ async def embed(call: Call, body: EmbedRequest) -> Response:
             "response_type": "embeddings_by_type",
         }
     )
-
-
-def _converter(kind: VectorType | Literal["base64"]) -> Any:
-    if kind == "base64":
-        return lambda vectors: map(base64_of, vectors)
-    return converter_to(kind, "embedding_types")
 
 
 def _prompt(input_type: str | None, family: Family) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
-from client_sdk._call.job import VECTORS
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import STATUSES, Failure, Reason
 from client_sdk.gateway.families import Family, Kind
@@ -16,7 +15,7 @@ from client_sdk.gateway.protocols.options import (
     VectorType,
     checked_dimension,
     checked_truncation,
-    converter_to,
+    typed_vectors,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.texts import TextOrTexts
@@ -66,8 +65,7 @@ async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
         "truncate": checked_truncation(body.truncate),
         "input_type": _INPUT_TYPES.get(body.input_type or ""),
     }
-    convert = converter_to(body.embedding_type, "embedding_type")
-    vectors = convert(await target.answer(VECTORS, body.input, options))
+    (vectors,) = await typed_vectors(target, body.input, [body.embedding_type], options)
     rows: Any = vectors if body.encoding_format == "float" else map(base64_of, vectors)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     tokens = target.usage.tokens

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-from client_sdk._call.precision import Converter, converter
+import numpy.typing as npt
+
+from client_sdk._call.job import VECTORS
+from client_sdk._call.precision import Scalar, converter
+from client_sdk._call.questions import measured_ranges
 from client_sdk.gateway.failures import Failure
-from client_sdk.gateway.families import Family
+from client_sdk.gateway.families import Family, Target
 
 Truncate = Literal["NONE", "START", "END"]
 
 VectorType = Literal["float", "int8", "uint8", "binary", "ubinary"]
+
+_ADVICE = "ask for float"
 
 
 def checked_truncation(truncate: Truncate) -> bool:
@@ -27,13 +35,24 @@ def checked_dimension(dimension: int | None, family: Family, param: str) -> int 
     return dimension
 
 
-def converter_to(kind: VectorType, param: str) -> Converter:
-    """What makes vectors of this type. Raises Failure for one that needs what a request does not hold."""
-    if kind in ("int8", "uint8"):
-        raise Failure(
-            "invalid",
-            f"{param} {kind}: it needs the ranges of a corpus, which are given in Python alone "
-            f"(client_sdk.encode(precision={kind!r}, ranges=...)); here: float, binary, ubinary",
-            param,
-        )
-    return converter("float32" if kind == "float" else kind, None)
+async def typed_vectors(
+    target: Target, texts: Sequence[str], types: Sequence[VectorType], options: Mapping[str, Any]
+) -> list[npt.NDArray[Any]]:
+    """The vectors of texts, by a client's options, as each of these types has them: [N, D], or [N, D / 8] of bits.
+
+    Raises:
+        ClientError: As a client's `encode`; of int8 and uint8 too where the model has no ranges for such vectors.
+    """
+    convert = [converter("float32" if kind == "float" else kind, None, learns=True) for kind in types]
+    scalars = [one for one in convert if isinstance(one, Scalar)]
+    kind = VECTORS
+    if scalars:
+        given = {name: value for name, value in options.items() if value is not None}
+        session, version = target.family.session, target.options.get("model_version")
+        asked = measured_ranges(target.family.name, scalars[0].precision, given, version, _ADVICE)
+        measured = await session.ask(asked, session.settings.deadline(None))
+        for scalar in scalars:
+            scalar.learn(measured.ranges)
+        kind = replace(VECTORS, identity=measured.identity)
+    vectors = await target.answer(kind, texts, options)
+    return [one(vectors) for one in convert]

@@ -11,9 +11,10 @@ def client(url):
 
 def test_vectors(client, expected, same):
     answer = client.embed(
-        model="bert", texts=expected.texts, input_type="search_document", embedding_types=["float", "ubinary"]
+        model="bert", texts=expected.texts, input_type="search_document", embedding_types=["float", "int8", "ubinary"]
     )
     same(answer.embeddings.float_, expected.bert)
+    assert len(answer.embeddings.int8[0]) == len(expected.bert[0])
     assert len(answer.embeddings.ubinary[0]) == len(expected.bert[0]) / 8
     assert answer.meta.billed_units.input_tokens == expected.tokens
 
@@ -34,5 +35,7 @@ def test_rerank(client, expected):
 def test_errors_are_its_own(client):
     with pytest.raises(cohere.NotFoundError, match="there is no model 'embed-v4'"):
         client.embed(model="embed-v4", texts=["text"], input_type="search_query", embedding_types=["float"])
-    with pytest.raises(cohere.BadRequestError, match="ranges"):
-        client.embed(model="bert", texts=["text"], input_type="search_query", embedding_types=["int8"])
+    with pytest.raises(cohere.BadRequestError, match="ask for float"):
+        client.embed(
+            model="bert", texts=["text"], input_type="search_query", embedding_types=["int8"], output_dimension=8
+        )

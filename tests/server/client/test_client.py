@@ -11,6 +11,8 @@ import pytest
 import client_sdk
 from client_sdk import Client, LocalServer, TokenVectors
 from client_sdk._call.plan import WINDOW_TEXTS
+from export.ranges import TEXTS
+from export.sentences import sample
 from tests.support.patience import PATIENCE
 
 DIMENSION = 384  # all-MiniLM-L6-v2
@@ -141,6 +143,26 @@ def test_vectors_come_in_less_memory(client, texts):
     assert (one.shape, one.dtype) == ((DIMENSION,), np.float16)
     with pytest.raises(client_sdk.InvalidArgument, match="ranges are of 384 numbers, and the vectors have 64"):
         client.encode(texts, precision="int8", ranges=ranges, truncate_dim=64)
+
+
+async def test_ranges_are_those_that_the_export_has_measured(url):
+    """On its own sentences, as vectors that are served have them; of others some numbers lie outside."""
+    with Client(url, "small") as client:
+        sentences = sample(TEXTS)
+        vectors = client.encode(sentences)
+        measured = [vectors.min(axis=0), vectors.max(axis=0)]
+        expected = client.encode(sentences, precision="int8", ranges=measured)
+        found = client.encode(sentences, precision="int8", normalize=client.info().normalize)
+        assert found.dtype == np.int8 and (found != expected).mean() < 0.01  # the last bits decide on some steps
+        assert np.abs(found.astype(int) - expected).max() <= 1
+        blocks = np.concatenate([*client.encode_iter(iter(sentences), precision="int8")])
+        assert np.abs(blocks.astype(int) - found).max() <= 1
+        with pytest.raises(client_sdk.InvalidArgument, match="precision 'uint8' with truncate_dim=4: the ranges that"):
+            client.encode(sentences, precision="uint8", truncate_dim=4)
+    async with client_sdk.AsyncClient(url, "small") as other:
+        assert np.abs(await other.encode(sentences, precision="int8") - blocks.astype(int)).max() <= 1
+        (block,) = [block async for block in other.encode_iter(sentences[:9], precision="uint8")]
+        assert np.abs(block.astype(int) - 128 - found[:9]).max() <= 1
 
 
 def test_a_prompt_can_be_given_by_its_name(url):

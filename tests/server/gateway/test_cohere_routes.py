@@ -14,7 +14,13 @@ QUERY = "the quick fox"
 
 @pytest.mark.parametrize(
     ("kind", "precision", "dtype"),
-    [("float", "float32", np.float32), ("binary", "binary", np.int8), ("ubinary", "ubinary", np.uint8)],
+    [
+        ("float", "float32", np.float32),
+        ("int8", "int8", np.int8),
+        ("uint8", "uint8", np.uint8),
+        ("binary", "binary", np.int8),
+        ("ubinary", "ubinary", np.uint8),
+    ],
 )
 def test_vectors_are_those_of_the_client(gateway: RunningGateway, client_of, kind, precision, dtype):
     answer = gateway.post("/v2/embed", model="bert", texts=TEXTS, input_type="search_document", embedding_types=[kind])
@@ -31,6 +37,8 @@ def test_several_types_come_of_one_call(gateway: RunningGateway, client_of):
     same(np.array(found["float"], np.float32), expected)
     same([np.frombuffer(base64.b64decode(row), "<f4") for row in found["base64"]], expected)
     np.testing.assert_array_equal(found["ubinary"], np.packbits(expected > 0, axis=-1))
+    both = gateway.post("/v2/embed", model="bert", texts=TEXTS, embedding_types=["uint8", "int8"]).json["embeddings"]
+    np.testing.assert_array_equal(np.array(both["int8"]) + 128, both["uint8"])
     tokens = int(client_of("bert").count_tokens(TEXTS).sum())
     meta = answer.json["meta"]
     assert meta == {"api_version": {"version": "2"}, "billed_units": {"input_tokens": tokens}}
@@ -84,7 +92,12 @@ def test_passages_are_ranked_by_logits(gateway: RunningGateway, client_of):
         ("/v2/embed", {"model": "bert", "texts": []}, 400, "texts is empty"),
         ("/v2/embed", {"model": "bert", "texts": ["a", ""]}, 400, "text 1 is empty"),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "input_type": "image"}, 400, "input_type"),
-        ("/v2/embed", {"model": "bert", "texts": ["a"], "embedding_types": ["int8"]}, 400, "ranges"),
+        (
+            "/v2/embed",
+            {"model": "bert", "texts": ["a"], "embedding_types": ["float", "int8"], "output_dimension": 64},
+            400,
+            "of the vectors that model 'bert' gives by itself, with truncate_dim 384: ask for float",
+        ),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "embedding_types": []}, 400, "embedding_types"),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "output_dimension": 400}, 400, "bert takes 1 to 384"),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "truncate": "START"}, 400, "END"),

@@ -60,9 +60,9 @@ def test_dimensions_are_the_first_numbers_as_the_client_gives_them(gateway: Runn
     same(found, client.encode(TEXTS, truncate_dim=64))
 
 
-@pytest.mark.parametrize("kind", ["binary", "ubinary"])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "binary", "ubinary"])
 @pytest.mark.parametrize("encoding_format", ["float", "base64"])
-def test_bits_are_those_of_the_client(gateway: RunningGateway, client, kind, encoding_format):
+def test_smaller_numbers_are_those_of_the_client(gateway: RunningGateway, client, kind, encoding_format):
     expected = client.encode(TEXTS, precision=kind)
     options = {"embedding_type": kind, "encoding_format": encoding_format}
     found = read(gateway.post("/v1/embeddings", model="bert", input=TEXTS, **options), expected.dtype)
@@ -115,7 +115,13 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
         ({"model": "bert", "input": "a", "dimensions": 0}, 400, "dimensions", "greater than or equal to 1"),
         ({"model": "bert", "input": "a", "encoding_format": "hex"}, 400, "encoding_format", "'float' or 'base64'"),
         ({"model": "bert", "input": "a", "truncate": "START"}, 400, "truncate", "END"),
-        ({"model": "bert", "input": "a", "embedding_type": "int8"}, 400, "embedding_type", "ranges"),
+        (
+            {"model": "bert", "input": "a", "embedding_type": "int8", "dimensions": 64},
+            400,
+            None,
+            "precision 'int8' with truncate_dim=64: the ranges that the export has measured are of the vectors that model "
+            "'bert' gives by itself, with truncate_dim 384: ask for float",
+        ),
         ({"model": "none", "input": "a"}, 404, "model", "there: bert, colbert, reranker, sentiment, small, splade"),
         ({"model": "bert:7", "input": "a"}, 404, "model", "there is no model 'bert:7'"),
         ({"model": "bert-no-prompt", "input": "a"}, 404, "model", "there is no model"),

@@ -197,7 +197,7 @@ async def test_what_is_wrong_is_refused_when_the_iterator_is_made():
             ),
             ([1], {}, InvalidType, "text 0 is int"),
             (["a"], {"pooling": "x"}, InvalidArgument, "pooling 'x' is not known"),
-            (["a"], {"precision": "int8"}, InvalidArgument, "needs ranges"),
+            (["a"], {"precision": "int8", "ranges": [1.0]}, InvalidArgument, r"ranges must be \[2, D\]"),
             (["a"], {"timeout": -1}, InvalidArgument, "timeout must be a positive"),
             (["a"], {"sentences": 1}, InvalidType, r"encode_iter\(\) has no argument sentences"),
         ):

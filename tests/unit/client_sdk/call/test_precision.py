@@ -65,12 +65,6 @@ def test_a_number_beyond_float16_is_an_error_that_names_its_text():
     [
         ("int4", None, InvalidArgument, "precision 'int4' is not known; allowed: float32, float16, int8, uint8, bin"),
         (None, None, InvalidType, "precision must be a str, not NoneType"),
-        (
-            "int8",
-            None,
-            InvalidArgument,
-            r"precision='int8' needs ranges, .*: ranges=numpy.stack\(\[vectors.min\(axis=0",
-        ),
         ("binary", [[0], [1]], InvalidArgument, "ranges are for precision int8 and uint8, and this is binary"),
         ("uint8", "a", InvalidType, r"ranges must be numbers, \[2, D\] float32, not str"),
         ("uint8", [0.0, 1.0], InvalidArgument, r"ranges must be \[2, D\]: .*, not of shape \(2,\)"),
@@ -82,6 +76,16 @@ def test_a_number_beyond_float16_is_an_error_that_names_its_text():
 def test_what_is_no_precision_is_refused_before_anything_is_sent(precision, ranges, error, message):
     with Client("grpc://127.0.0.1:1") as client, pytest.raises(error, match=message):
         client.encode(["a"], precision=precision, ranges=ranges)
+
+
+def test_integers_have_ranges_given_or_learned():
+    with pytest.raises(InvalidArgument, match=r"precision='int8' needs ranges, .*: ranges=numpy.stack\(\[vectors.min"):
+        converter("int8", None)
+    ranges = precisions.ranges(12)
+    learned = converter("int8", None, learns=True)
+    learned.learn(ranges)
+    vectors = precisions.vectors(12)
+    assert learned(vectors).tobytes() == converter("int8", ranges)(vectors).tobytes()
 
 
 def test_ranges_of_other_vectors_are_refused():

@@ -1,7 +1,10 @@
+import base64
+
+import numpy as np
 import pytest
 
-from client_sdk import ModelNotFound, ServerError, VersionChanged
-from client_sdk._call.questions import missing_model, model_info
+from client_sdk import InvalidArgument, ModelNotFound, ServerError, VersionChanged
+from client_sdk._call.questions import measured_ranges, missing_model, model_info
 from client_sdk._transport.address import parse_address
 from client_sdk._transport.base import Query
 from client_sdk._transport.peer import Peer
@@ -140,3 +143,38 @@ def test_a_missing_version_is_named_with_those_that_are_there():
     statistics = {"model_stats": [{"name": name, "version": version} for name, version in models]}
     error = ask(missing_model("bert", "bert", "HOST", 7), {Query("statistics"): statistics})
     assert str(error) == "there is no version 7 of model 'bert' at HOST; there: 2, 10"
+
+
+RANGES = np.array([[-1, -2], [1, 2]], np.float32)
+
+
+def measured(**others):
+    """A family of vectors of two numbers, of whose version 10 the export has measured the ranges."""
+    written = base64.b64encode(RANGES.astype("<f4").tobytes()).decode()
+    named = {"ranges.10": written, "identity.2": "two", "identity.10": "ten", "dimension": "2"}
+    return family(**named, **others)
+
+
+@pytest.mark.parametrize("version", [None, 10])
+def test_ranges_are_those_of_the_version_that_answers(version):
+    parameters = {"pooling": "mean", "normalize": True, "truncate_dim": 2, "max_seq_len": 8}
+    found = ask(measured_ranges("bert", "int8", parameters, version), measured())
+    assert (found.ranges == RANGES).all() and found.identity == "ten"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "version", "others", "error", "message"),
+    [
+        ({}, 2, {}, InvalidArgument, "has measured no ranges, as older ones do not: export it again, or give ranges="),
+        ({"pooling": "cls"}, None, {}, InvalidArgument, "with pooling='cls': .* with pooling mean: give ranges="),
+        ({"normalize": False}, None, {}, InvalidArgument, "with normalize=False: .* with normalize True"),
+        ({"truncate_dim": 1}, None, {}, InvalidArgument, "with truncate_dim=1: .* with truncate_dim 2"),
+        ({}, None, {"labels": "[]"}, InvalidArgument, r"'bert' gives scores .*, not dense vectors"),
+        ({}, None, {"ranges.10": "no"}, ServerError, "the ranges in the configuration of model 'bert' cannot be read"),
+    ],
+)
+def test_vectors_of_which_no_ranges_are_known_have_none(parameters, version, others, error, message):
+    answers = measured()
+    answers[Query("config", "bert_pooling")]["parameters"] |= {k: {"string_value": v} for k, v in others.items()}
+    with pytest.raises(error, match=message):
+        ask(measured_ranges("bert", "uint8", parameters, version), answers)

@@ -1,5 +1,6 @@
 """`encode --precision`: the arrays that Client.encode gives, in files."""
 
+import base64
 import json
 import sys
 
@@ -59,7 +60,8 @@ def test_a_file_holds_what_the_client_would_give(encode, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--precision", "int8"], "--precision int8 needs --ranges FILE.npy: the least and the largest value"),
+        (["--precision", "int8"], "precision 'int8': the export of model 'bert' has measured no ranges"),
+        (["--precision", "int8", "--truncate-dim", "8"], "precision 'int8' with truncate_dim=8: the ranges that the"),
         (["--precision", "binary", "--ranges", "ranges.npy"], "ranges are for precision int8 and uint8"),
         (["--precision", "int8", "--ranges", "texts.txt"], "texts.txt' holds no array in NumPy's format"),
         (["--precision", "float16", "--kind", "sparse"], "--precision is for dense vectors: leave it out"),
@@ -69,6 +71,13 @@ def test_what_does_not_go_together_is_named(encode, tmp_path, monkeypatch, optio
     monkeypatch.chdir(tmp_path)
     code, err = encode(*options)
     assert code == 2 and message in err
+
+
+def test_ranges_that_the_export_has_measured_need_no_file(encode, server, tmp_path):
+    measured = base64.b64encode(RANGES.astype("<f4").tobytes()).decode()
+    server.parameters = {"ranges.1": measured, "dimension": "12", "pooling": "mean", "normalize": "true"}
+    assert encode("-o", str(tmp_path / "vectors.npy"), "--precision", "int8", "--normalize")[0] == 0
+    assert np.load(tmp_path / "vectors.npy").tobytes() == converter("int8", RANGES)(VECTORS).tobytes()
 
 
 def test_a_number_too_large_for_a_precision_is_told_by_its_line(encode, monkeypatch):

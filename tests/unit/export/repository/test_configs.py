@@ -53,9 +53,9 @@ def parameters(config: ModelConfig) -> dict[str, str]:
 
 
 def test_the_default_family_is_the_committed_text():
-    committed = text_format.Parse((TEMPLATE / "bert/config.pbtxt").read_text(), ModelConfig())
-    identity = parameters(committed)["identity.1"]
-    for name, text in configs(MINILM, identities={1: identity}).items():
+    committed = text_format.Parse((TEMPLATE / "bert_pooling/config.pbtxt").read_text(), ModelConfig())
+    of_version = {what: {1: parameters(committed)[f"{what}.1"]} for what in ("identity", "ranges")}
+    for name, text in configs(MINILM, identities=of_version["identity"], ranges=of_version["ranges"]).items():
         assert text == (TEMPLATE / name / "config.pbtxt").read_text()
 
 
@@ -255,6 +255,14 @@ def test_every_model_has_the_identities_of_its_versions():
             "identity.1": "one",
             "identity.12": "twelve",
         }
+
+
+def test_the_pooling_alone_has_the_ranges_of_its_versions():
+    found = {}
+    for name, text in configs(OTHER, ranges={1: "one", 12: "twelve"}).items():
+        of_model = parameters(text_format.Parse(text, ModelConfig()))
+        found |= {(name, key): value for key, value in of_model.items() if key.startswith("ranges")}
+    assert found == {("other_pooling", "ranges.1"): "one", ("other_pooling", "ranges.12"): "twelve"}
 
 
 def test_a_version_policy_is_kept_and_nothing_else():
