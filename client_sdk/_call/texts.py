@@ -15,8 +15,8 @@ from client_sdk._errors import InvalidArgument, InvalidType
 Text = str | tuple[str, str]
 """One text, or a pair of texts that are encoded together."""
 
-Tokens = list[str]
-"""One text that has been cut into tokens already; `"|||"` stands between those of a pair."""
+Tokens = list[str] | list[int]
+"""One text that has been cut into tokens already; `"|||"` stands between those of a pair. Or the ids of its tokens."""
 
 Texts = str | Iterable[Text | Tokens]
 
@@ -58,14 +58,14 @@ def open_texts(
     """Check `texts`, a collection at once and a stream (a generator, a lazy sequence) as it is read.
 
     A tuple at the top is a collection like a list; a pair is a tuple within a collection. With `is_tokenized`, an
-    element is a list or a tuple of tokens, and comes out as the JSON array that the server reads. What is no
-    collection of texts, or not surely one (a table, a mapping), is refused with what to write instead.
+    element is a list or a tuple of tokens or of their ids, and comes out as the JSON array that the server reads. What
+    is no collection of texts, or not surely one (a table, a mapping), is refused with what to write instead.
 
     Args:
         texts: What the user gave.
         name: Of the argument that they were given as.
         pairs: Whether an element may be one.
-        is_tokenized: Each element is a list of tokens.
+        is_tokenized: Each element is a list of tokens, or of their ids.
         asynchronous: Whether an asynchronous iterable will do.
     """
     check = _checked_tokens if is_tokenized else _checked if pairs else _checked_single
@@ -144,11 +144,19 @@ def _checked_tokens(tokens: object, index: int | None) -> str:
         raise _refused(index, f" is {_kind(tokens)}; with is_tokenized a text is a list of tokens", InvalidType)
     if not tokens:
         raise _refused(index, " has no tokens: there is nothing in it to read")
+    if isinstance(tokens[0], (int, np.integer)):
+        return json.dumps([_checked_id(one, index, place) for place, one in enumerate(tokens)])
     for place, token in enumerate(tokens):
         if not isinstance(token, str):
             raise _refused(index, f": token {place} is {_kind(token)}, not str{instead_of_text(token)}", InvalidType)
         _check_string(token, index, f": token {place}")
     return json.dumps(tokens, ensure_ascii=False)
+
+
+def _checked_id(value: object, index: int | None, place: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise _refused(index, f": token {place} is {_kind(value)}, and others are ids: give ids alone", InvalidType)
+    return int(value)
 
 
 def _check_string(text: str, index: int | None, part: str = "") -> None:

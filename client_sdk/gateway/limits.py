@@ -88,10 +88,12 @@ class Limits:
         if len(texts) == 0:
             raise Failure("invalid", f"{param} is empty: there is nothing to encode", param)
 
-    def check_numbers(self, texts: Sequence[str], info: ModelInfo, param: str) -> None:
+    def check_numbers(self, texts: Sequence[str] | Sequence[list[int]], info: ModelInfo, param: str) -> None:
         """Raise Failure where vectors of all tokens may be too much for one answer; a token is a byte or more."""
         around = 2 + 4 * max(map(len, info.prompts.values()), default=0)
-        tokens = sum(min(info.max_seq_len, 4 * len(text) + around) for text in texts)
+        tokens = sum(
+            min(info.max_seq_len, 4 * len(text) + around if isinstance(text, str) else len(text)) for text in texts
+        )
         numbers = tokens * info.dimension
         if numbers > MAX_NUMBERS:
             raise Failure(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 from starlette.responses import Response
 
+from client_sdk._errors import InvalidArgument
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import STATUSES, Failure, Reason
 from client_sdk.gateway.families import Family, Kind
@@ -18,7 +19,7 @@ from client_sdk.gateway.protocols.options import (
     typed_vectors,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
-from client_sdk.gateway.protocols.texts import TextOrTexts
+from client_sdk.gateway.protocols.texts import TextsOrIds, ids_options
 
 _TYPES: dict[Reason, tuple[str, str | None]] = {
     "denied": ("invalid_request_error", "invalid_api_key"),
@@ -27,6 +28,10 @@ _TYPES: dict[Reason, tuple[str, str | None]] = {
     "unavailable": ("server_error", "service_unavailable"),
     "deadline": ("server_error", "timeout"),
 }
+
+_OF_OTHER_IDS = (
+    "LangChain's OpenAIEmbeddings sends the ids of OpenAI's own models, and texts with check_embedding_ctx_length=False"
+)
 
 _INPUT_TYPES = {"passage": "document", "query": "query"}
 
@@ -47,7 +52,7 @@ class EmbeddingsRequest(Body):
     """What `POST /v1/embeddings` takes: OpenAI's fields, and behind them those of NVIDIA NIM."""
 
     model: str | None = Field(None, description="NAME, NAME:VERSION, NAME-query or NAME-passage")
-    input: TextOrTexts
+    input: TextsOrIds
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     input_type: Literal["query", "passage"] | None = None
@@ -57,15 +62,21 @@ class EmbeddingsRequest(Body):
 
 @openai.post("/v1/embeddings", "/embeddings", body=EmbeddingsRequest)
 async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
-    """Texts to vectors."""
+    """Texts, or token ids of the model's own tokenizer, to vectors."""
     call.gateway.limits.check_texts(body.input, "input")
     target = await call.find(body.model, Kind.VECTORS)
     options = {
         "truncate_dim": checked_dimension(body.dimensions, target.family, "dimensions"),
         "truncate": checked_truncation(body.truncate),
         "input_type": _INPUT_TYPES.get(body.input_type or ""),
+        **ids_options(body.input),
     }
-    (vectors,) = await typed_vectors(target, body.input, [body.embedding_type], options)
+    try:
+        (vectors,) = await typed_vectors(target, body.input, [body.embedding_type], options)
+    except InvalidArgument as error:
+        if error.text_index is None or isinstance(body.input[0], str):
+            raise
+        raise Failure("invalid", f"{error}; {_OF_OTHER_IDS}", "input") from None
     rows: Any = vectors if body.encoding_format == "float" else map(base64_of, vectors)
     data = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(rows)]
     tokens = target.usage.tokens

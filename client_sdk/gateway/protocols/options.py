@@ -11,6 +11,7 @@ import numpy.typing as npt
 from client_sdk._call.job import VECTORS
 from client_sdk._call.precision import Scalar, converter
 from client_sdk._call.questions import measured_ranges
+from client_sdk._call.texts import Text, Tokens
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.families import Family, Target
 
@@ -36,7 +37,7 @@ def checked_dimension(dimension: int | None, family: Family, param: str) -> int 
 
 
 async def typed_vectors(
-    target: Target, texts: Sequence[str], types: Sequence[VectorType], options: Mapping[str, Any]
+    target: Target, texts: Sequence[Text | Tokens], types: Sequence[VectorType], options: Mapping[str, Any]
 ) -> list[npt.NDArray[Any]]:
     """The vectors of texts, by a client's options, as each of these types has them: [N, D], or [N, D / 8] of bits.
 

@@ -22,7 +22,7 @@ from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import TextOrTexts, Texts
+from client_sdk.gateway.protocols.texts import TextOrTexts, Texts, TextsOrIds, ids_options
 from client_sdk.gateway.tokens import tokens_of
 
 _TYPES: dict[Reason, str] = {
@@ -67,7 +67,7 @@ class _Asked(Body):
 class TeiEmbedRequest(_Asked):
     """What `POST /embed` takes."""
 
-    inputs: TextOrTexts
+    inputs: TextsOrIds
     prompt_name: str | None = None
     normalize: bool | None = True
     dimensions: int | None = Field(None, ge=1)
@@ -77,6 +77,14 @@ class TeiEmbedRequest(_Asked):
 class TeiTokensRequest(_Asked):
     """What `POST /embed_all` and `POST /embed_sparse` take."""
 
+    inputs: TextsOrIds
+    prompt_name: str | None = None
+
+
+class TokenizeRequest(Body):
+    """What `POST /tokenize` takes."""
+
+    model: str | None = None
     inputs: TextOrTexts
     prompt_name: str | None = None
 
@@ -157,7 +165,7 @@ async def embed(call: Call, body: TeiEmbedRequest) -> Response:
     target = await call.find(body.model, Kind.VECTORS)
     dimension = checked_dimension(body.dimensions, target.family, "dimensions")
     options = {"normalize": body.normalize, "prompt_name": body.prompt_name, "truncate_dim": dimension}
-    vectors = await target.answer(VECTORS, body.inputs, {**options, **body.options()})
+    vectors = await target.answer(VECTORS, body.inputs, {**options, **ids_options(body.inputs), **body.options()})
     return json_answer(vectors if body.encoding_format != "base64" else [base64_of(row) for row in vectors])
 
 
@@ -176,7 +184,8 @@ async def embed_all(call: Call, body: TeiTokensRequest) -> Response:
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.VECTORS)
     call.gateway.limits.check_numbers(body.inputs, target.family.info, "inputs")
-    found = await target.answer(TOKEN_VECTORS, body.inputs, {"prompt_name": body.prompt_name, **body.options()})
+    options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
+    found = await target.answer(TOKEN_VECTORS, body.inputs, options)
     return json_answer([item.vectors for item in found])
 
 
@@ -186,7 +195,8 @@ async def embed_sparse(call: Call, body: TeiTokensRequest) -> Response:
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.SPARSE)
     kind = sparse_vectors(target.family.info.dimension, None)
-    found = await target.answer(kind, body.inputs, {"prompt_name": body.prompt_name, **body.options()})
+    options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
+    found = await target.answer(kind, body.inputs, options)
     rows = []
     for vector in found:
         order = np.argsort(vector.indices)
@@ -239,8 +249,8 @@ async def predict(call: Call, body: PredictRequest) -> Response:
     return json_answer(rows if body.inputs.is_batch else rows[0])
 
 
-@tei.post("/tokenize", body=TeiTokensRequest)
-async def tokenize(call: Call, body: TeiTokensRequest) -> Response:
+@tei.post("/tokenize", body=TokenizeRequest)
+async def tokenize(call: Call, body: TokenizeRequest) -> Response:
     """Texts to their tokens, as far as the model reads them; where they stand in a text is not known here."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
     rows = await tokens_of(await call.find(body.model, None), body.inputs, body.prompt_name)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, FailFast
-
-_ADVICE = (
-    "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts with "
-    "check_embedding_ctx_length=False"
-)
+from pydantic import BeforeValidator, FailFast, PlainValidator
 
 
 def _checked(value: Any) -> list[str]:
@@ -17,11 +13,29 @@ def _checked(value: Any) -> list[str]:
     if not isinstance(texts, list):
         raise ValueError("must be a text or a list of texts")
     for index, text in enumerate(texts):
-        if isinstance(text, (int, list)) and not isinstance(text, bool):
-            raise ValueError(_ADVICE)
         if not isinstance(text, str):
             raise ValueError(f"text {index} is not a string")
     return texts
+
+
+def _checked_or_ids(value: Any) -> list[str] | list[list[int]]:
+    if not isinstance(value, list) or not value:
+        return _checked(value)
+    if isinstance(value[0], list):
+        for index, ids in enumerate(value):
+            if not _are_ids(ids):
+                raise ValueError(f"text {index} is not a list of token ids, as others are")
+        return value
+    return [value] if _are_ids(value) else _checked(value)
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and {*map(type, value)} == {int}
+
+
+def ids_options(texts: Sequence[str] | Sequence[list[int]]) -> dict[str, Any]:
+    """A client's options for texts that are token ids; none for others."""
+    return {} if isinstance(texts[0], str) else {"is_tokenized": True, "pair_truncation": "longest_first"}
 
 
 Texts = Annotated[list[str], FailFast()]
@@ -29,6 +43,13 @@ Texts = Annotated[list[str], FailFast()]
 
 TextOrTexts = Annotated[list[str], BeforeValidator(_checked, json_schema_input_type=str | list[str])]
 """A text, or a list of them."""
+
+
+TextsOrIds = Annotated[
+    list[str] | list[list[int]],
+    PlainValidator(_checked_or_ids, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+]
+"""A text, or a list of them; or the token ids of one, or of several."""
 
 
 def _document(value: Any) -> str:

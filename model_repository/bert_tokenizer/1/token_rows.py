@@ -97,7 +97,7 @@ class Job:
         self.size = size
         if self.is_tokenized:
             if texts.shape[1] == 2:
-                raise Refused("text 0: with is_tokenized a text is one JSON array of token strings")
+                raise Refused("text 0: with is_tokenized a text is one JSON array of token strings, or of token ids")
             self.unread.extend(enumerate(texts[:, 0]))
         else:
             self.rows = [[Side(prompt + row[0]), *map(Side, row[1:])] for row in texts]
@@ -158,6 +158,9 @@ class Job:
         """Read the next tokenized text."""
         index, value = self.unread.popleft()
         tokens = _tokens(index, value)
+        if type(tokens[0]) is int:
+            self.rows.append([self._side_of_ids(index, tokens)])
+            return
         middle = tokens.index(PAIR_SEPARATOR) if PAIR_SEPARATOR in tokens else len(tokens)
         row = []
         for half in (tokens[:middle], tokens[middle + 1 :]):
@@ -170,6 +173,30 @@ class Job:
         if middle < len(tokens):
             self._check_limit(pairs=True)
         self.rows.append(row)
+
+    def _side_of_ids(self, index: int, ids: list[int]) -> Side:
+        """The text of which a tokenizer has made these ids: what stands between the special tokens around it."""
+        frame = self._frame(pair=False)
+        head, tail = [*frame.head[0]], [*frame.tail[0]]
+        own = ids[len(head) : max(len(head), len(ids) - len(tail))]
+        unknown = next((one for one in ids if one not in self.tokenizer.vocabulary), None)
+        if unknown is not None:
+            raise Refused(
+                f"text {index}: token id {shown(unknown)} is not in the vocabulary, of {len(self.tokenizer.vocabulary)} "
+                "tokens: token ids are those of this model's own tokenizer"
+            )
+        if ids != [*head, *own, *tail]:
+            raise Refused(
+                f"text {index}: its token ids do not begin with {shown(head)} and end with {shown(tail)}, as this "
+                "model's own tokenizer puts special tokens around a text; parameter add_special_tokens false takes ids "
+                "as they stand"
+            )
+        if not own:
+            raise Refused(f"text {index}: no tokens; there is nothing to encode")
+        side = Side(b"")
+        side.count = len(own)
+        side.ids = own[-self.limit :] if self.keeps_last else own[: self.limit]
+        return side
 
     def finished_rows(self) -> Iterator[tuple[list[int], list[int], list[int], int]]:
         """The ids, the types, and where the special tokens are, of each row as it goes to the network; and its count.
@@ -300,16 +327,18 @@ def _check_text(index: int, value: bytes) -> None:
         raise Refused(f"text {index}: empty or blank; there is nothing to encode")
 
 
-def _tokens(index: int, value: bytes) -> list[str]:
+def _tokens(index: int, value: bytes) -> list[Any]:
+    """What a tokenized text holds: tokens, or their ids."""
     try:
-        tokens: list[str] = json.loads(value)
-        valid = isinstance(tokens, list) and {*map(type, tokens)} <= {str}
-        if valid:
+        tokens: list[Any] = json.loads(value)
+        kinds = {*map(type, tokens)} if isinstance(tokens, list) else {object}
+        valid = kinds <= {str} or kinds == {int}
+        if valid and kinds == {str}:
             "".join(tokens).encode()  # JSON can hold half of a surrogate pair
     except (ValueError, RecursionError):
         valid = False
     if not valid:
-        raise Refused(f"text {index}: with is_tokenized a text is one JSON array of token strings")
+        raise Refused(f"text {index}: with is_tokenized a text is one JSON array of token strings, or of token ids")
     if tokens in ([], [PAIR_SEPARATOR]):
         raise Refused(f"text {index}: no tokens; there is nothing to encode")
     return tokens

@@ -93,6 +93,10 @@ def test_a_text_may_come_as_its_tokens(client):
     texts = ["First do it", ("then do", "it right")]
     tokens = [["first", "do", "it"], ["then", "do", "|||", "it", "right"]]
     same(client.encode(tokens, is_tokenized=True), client.encode(texts))
+    ids = [[*np.array([101, 7592, 102])], (101, 2034, 102)]
+    same(client.encode(ids, is_tokenized=True), client.encode(["hello", "first"]))
+    with pytest.raises(client_sdk.InvalidArgument, match="text 1: its token ids do not begin with"):
+        client.encode([[101, 7592, 102], [7592]], is_tokenized=True)
     assert client.count_tokens(tokens, is_tokenized=True).tolist() == [5, 7]
     assert client.count_tokens(tokens[:1], is_tokenized=True, add_special_tokens=False).tolist() == [3]
     items = client.encode_tokens(tokens * 40, is_tokenized=True, add_special_tokens=False, batch_size=7)

@@ -4,6 +4,7 @@ import base64
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from client_sdk import Client, LocalServer
 from tests.support.patience import wait_for
@@ -41,6 +42,19 @@ def test_a_text_alone_is_a_list_of_one_bit_for_bit(gateway: RunningGateway, clie
     answer = gateway.post("/v1/embeddings", model="bert", input=text, encoding_format=encoding_format)
     same(read(answer), client.encode([text]))
     assert answer.json["object"] == "list" and answer.json["model"] == "bert"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(gateway_repository):
+    return Tokenizer.from_file(str(gateway_repository / "bert_tokenizer" / "1" / "tokenizer.json"))
+
+
+def test_token_ids_of_the_models_own_tokenizer_are_the_texts(gateway: RunningGateway, client, tokenizer):
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(TEXTS)]
+    answer = gateway.post("/v1/embeddings", model="bert", input=ids)
+    np.testing.assert_allclose(read(answer), client.encode(TEXTS), rtol=0, atol=1e-6)
+    assert answer.json["usage"]["prompt_tokens"] == sum(min(256, len(row)) for row in ids)
+    np.testing.assert_allclose(read(gateway.post("/v1/embeddings", input=ids[0])), client.encode(TEXTS[:1]), atol=1e-6)
 
 
 def test_a_list_longer_than_a_request_of_the_server_is_split(gateway: RunningGateway, client, texts):
@@ -103,8 +117,17 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
         ({"model": "bert"}, 400, "input", "input: Field required"),
         ({"model": "bert", "input": []}, 400, "input", "input is empty"),
         ({"model": "bert", "input": ["a", 1.5]}, 400, "input", "text 1 is not a string"),
-        ({"model": "bert", "input": [1, 2]}, 400, "input", "check_embedding_ctx_length=False"),
-        ({"model": "bert", "input": [[1, 2]]}, 400, "input", "check_embedding_ctx_length=False"),
+        ({"model": "bert", "input": [5451, 656]}, 400, "input", "do not begin with [101] and end with [102]"),
+        ({"model": "bert", "input": [[5451, 656]]}, 400, "input", "texts with check_embedding_ctx_length=False"),
+        (
+            {"model": "bert", "input": [[101, 99999, 102]]},
+            400,
+            "input",
+            "token id 99999 is not in the vocabulary, of 30522",
+        ),
+        ({"model": "bert", "input": [[101, 7592, 102], "a"]}, 400, "input", "text 1 is not a list of token ids"),
+        ({"model": "bert", "input": [101, "a"]}, 400, "input", "text 0 is not a string"),
+        ({"model": "bert-query", "input": [[101, 7592, 102]]}, 400, None, "is_tokenized goes without one"),
         ({"model": "bert", "input": ["a", " "]}, 400, None, "text 1 is blank"),
         (
             {"model": "bert", "input": "a", "dimensions": 385},
@@ -119,8 +142,8 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
             {"model": "bert", "input": "a", "embedding_type": "int8", "dimensions": 64},
             400,
             None,
-            "precision 'int8' with truncate_dim=64: the ranges that the export has measured are of the vectors that model "
-            "'bert' gives by itself, with truncate_dim 384: ask for float",
+            "precision 'int8' with truncate_dim=64: the ranges that the export has measured are of the vectors that "
+            "model 'bert' gives by itself, with truncate_dim 384: ask for float",
         ),
         ({"model": "none", "input": "a"}, 404, "model", "there: bert, colbert, reranker, sentiment, small, splade"),
         ({"model": "bert:7", "input": "a"}, 404, "model", "there is no model 'bert:7'"),

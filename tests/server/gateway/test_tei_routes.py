@@ -58,6 +58,17 @@ def test_vectors_of_tokens(gateway: RunningGateway, client_of):
         np.testing.assert_allclose(rows, item.vectors, rtol=0, atol=1e-6)
 
 
+def test_token_ids_are_the_texts(gateway: RunningGateway, client_of):
+    ids = [[token["id"] for token in row] for row in gateway.post("/tokenize", inputs=TEXTS[:2], model="bert").json]
+    np.testing.assert_allclose(
+        array(gateway.post("/embed", inputs=ids)), client_of("bert").encode(TEXTS[:2]), atol=1e-6
+    )
+    found = gateway.post("/embed_all", inputs=ids[0]).json
+    np.testing.assert_allclose(found[0], client_of("bert").encode_tokens(TEXTS[0]).vectors, rtol=0, atol=1e-6)
+    ids = [[token["id"] for token in row] for row in gateway.post("/tokenize", inputs=[QUERY], model="splade").json]
+    assert gateway.post("/embed_sparse", inputs=ids).json == gateway.post("/embed_sparse", inputs=[QUERY]).json
+
+
 def test_vectors_of_more_tokens_than_an_answer_may_have_are_refused_before_they_are_made(gateway: RunningGateway):
     answer = gateway.post("/embed_all", inputs=["a long text " * 100] * 200)
     assert answer.status == 413 and "send fewer texts" in answer.json["error"]
@@ -115,7 +126,8 @@ def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts)
     ("path", "fields", "status", "kind", "message"),
     [
         ("/embed", {}, 422, "validation", "inputs: Field required"),
-        ("/embed", {"inputs": [1, 2]}, 422, "validation", "inputs: holds token ids"),
+        ("/embed", {"inputs": [1, 2]}, 422, "validation", "its token ids do not begin with [101] and end with [102]"),
+        ("/tokenize", {"inputs": [1, 2]}, 422, "validation", "inputs: text 0 is not a string"),
         ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "validation", "truncation_direction left"),
         ("/embed", {"inputs": TEXTS, "truncate": False}, 422, "validation", "text 2"),
         ("/embed", {"inputs": "a", "prompt_name": "nope"}, 422, "validation", "prompt_name"),

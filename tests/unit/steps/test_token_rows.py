@@ -56,6 +56,47 @@ def run(made: Any, texts: list[Any], wanted: list[str] = ALL, **options: Any) ->
     return finish(made, job_of(made, texts, wanted, **options))[0]
 
 
+FOX = "the quick brown fox jumps over the lazy dog"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("limit", [32, 6])
+def test_ids_of_a_text_are_the_text(side, limit):
+    made = load(truncation_side=side)
+    ids = json.dumps(library_tokenizer(text_of_tokenizer()).encode(FOX).ids)
+    options = {"max_seq_len": limit, "mask_cls_sep": True, "pair_truncation": "longest_first"}
+    found, expected = run(made, [ids], is_tokenized=True, **options), run(made, [FOX], **options)
+    assert all((found[name] == expected[name]).all() for name in ALL)
+
+
+def test_ids_are_taken_as_they_stand_where_no_special_tokens_are_added(made):
+    found = run(made, ["[7592, 102, 0]", "[1]"], is_tokenized=True, add_special_tokens=False)
+    assert found["input_ids"].tolist() == [[7592, 102, 0], [1, 0, 0]]
+    assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]] and not found["token_type_ids"].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("[5451, 656, 433]", {}, r"text 0: its token ids do not begin with \[101\] and end with \[102\], as this model's"),
+        ("[101, 656]", {}, r"text 0: its token ids do not begin with"),
+        ("[101]", {}, r"text 0: its token ids do not begin with"),
+        ("[101, 102]", {}, r"text 0: no tokens; there is nothing to encode"),
+        ("[101, 30522, 102]", {}, r"text 0: token id 30522 is not in the vocabulary, of 30522 tokens"),
+        ("[101, -1, 102]", {}, r"text 0: token id -1 is not in the vocabulary"),
+        (f"[101, {10**400}, 102]", {}, r"text 0: token id 10{50,}\.\.\. is not in the vocabulary"),
+        ("[30522]", {"add_special_tokens": False}, r"text 0: token id 30522 is not in the vocabulary"),
+        ("[101, true, 102]", {}, r"text 0: with is_tokenized a text is one JSON array of token strings, or of token ids"),
+        ('[101, "hello", 102]', {}, r"text 0: with is_tokenized a text is one JSON array"),
+        ("[101, 7592.0, 102]", {}, r"text 0: with is_tokenized a text is one JSON array"),
+        ("[]", {}, r"text 0: no tokens"),
+    ],
+)
+def test_ids_that_are_not_of_the_model_are_refused(made, text, options, message):
+    with pytest.raises(Refused, match=message):
+        run(made, [text], is_tokenized=True, **options)
+
+
 @cache
 def library_tokenizer(text: str) -> Tokenizer:
     made = Tokenizer.from_str(text)
