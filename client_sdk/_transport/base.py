@@ -7,7 +7,9 @@ elsewhere (`_transport.retry`). Its blocking form may be shared by threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy.typing as npt
@@ -50,6 +52,10 @@ class Reply(NamedTuple):
     """That the server was asked for, so that it is its own; empty if it has none, None if that is not known."""
     server: str = ""
     """Which of several answered; empty where there is one only."""
+
+
+trace_headers: ContextVar[Mapping[str, str]] = ContextVar("trace_headers", default=MappingProxyType({}))
+"""Sent with each inference beside the connection's own headers: of what trace it is a part (W3C Trace Context)."""
 
 
 @dataclass(frozen=True)

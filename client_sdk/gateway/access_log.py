@@ -12,6 +12,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from client_sdk.gateway.metrics import Metrics
+from client_sdk.gateway.tracing import describe
 
 logger = logging.getLogger("client_sdk.gateway.access")
 
@@ -44,6 +45,7 @@ class AccessLog:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
+                describe(scope, scope[_NOTES])
             else:
                 sent += len(message.get("body", b""))
             await send(message)

@@ -30,6 +30,7 @@ from client_sdk.gateway.protocols.tei import tei
 from client_sdk.gateway.protocols.weaviate import weaviate
 from client_sdk.gateway.settings import GatewaySettings
 from client_sdk.gateway.state import Gateway
+from client_sdk.gateway.tracing import TELEMETRY
 
 PROTOCOLS: tuple[Protocol, ...] = (openai, nim, cohere, tei, bert_as_service, weaviate, health, page)
 
@@ -59,7 +60,8 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
             await app.state.gateway.families.close()
 
     # FastAPI's own pages are made of scripts from another host.
-    app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "telemetry": TELEMETRY}
+    app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, **options)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
     if settings.cors:

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from client_sdk._errors import ClientError
 from client_sdk._transport.address import Address
-from client_sdk._transport.base import InferRequest, Query, Reply
+from client_sdk._transport.base import InferRequest, Query, Reply, trace_headers
 from client_sdk._transport.connection import Connection
 from client_sdk._transport.grpc.messages import infer_message, query_message, read_answer, read_reply
 from client_sdk._transport.peer import Peer
@@ -75,13 +75,14 @@ class GrpcTransport:
     def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
         request = self.peer.addressed(request)
-        reply = self._call(self._stub.ModelInfer, infer_message(request), timeout)
+        reply = self._call(self._stub.ModelInfer, infer_message(request), timeout, trace_headers.get())
         return Reply(read_reply(reply), reply.model_version, request.identity)
 
     def start(self, request: InferRequest, timeout: float) -> _PendingCall:
         """Send without waiting."""
         request = self.peer.addressed(request)
-        begin = partial(self._stub.ModelInfer.future, infer_message(request), timeout=timeout, metadata=self._metadata)
+        metadata = [*self._metadata, *trace_headers.get().items()]
+        begin = partial(self._stub.ModelInfer.future, infer_message(request), timeout=timeout, metadata=metadata)
         return _PendingCall(begin, self._unbroken, self.peer, request.identity)
 
     def query(self, query: Query, timeout: float) -> dict[str, Any]:
@@ -94,9 +95,9 @@ class GrpcTransport:
         """Drop the connection, within a second; also called by the garbage collector, in any thread."""
         self._unbroken.wait_for(self._channel.close, seconds=1.0)
 
-    def _call(self, procedure: Any, message: Any, timeout: float) -> Any:
+    def _call(self, procedure: Any, message: Any, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
         try:
-            reply = procedure(message, timeout=timeout, metadata=self._metadata)
+            reply = procedure(message, timeout=timeout, metadata=[*self._metadata, *(headers or {}).items()])
         except grpc.RpcError as error:
             raise _translated(error, self.peer) from None
         except ValueError as error:
@@ -161,7 +162,7 @@ class AsyncGrpcTransport:
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
         request = self.peer.addressed(request)
-        reply = await self._call(self._stub.ModelInfer, infer_message(request), timeout)
+        reply = await self._call(self._stub.ModelInfer, infer_message(request), timeout, trace_headers.get())
         return Reply(read_reply(reply), reply.model_version, request.identity)
 
     async def query(self, query: Query, timeout: float) -> dict[str, Any]:
@@ -177,9 +178,11 @@ class AsyncGrpcTransport:
     def drop(self) -> None:
         """A channel that is collected closes itself."""
 
-    async def _call(self, procedure: Any, message: Any, timeout: float) -> Any:
+    async def _call(
+        self, procedure: Any, message: Any, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> Any:
         try:
-            reply = await procedure(message, timeout=timeout, metadata=self._metadata)
+            reply = await procedure(message, timeout=timeout, metadata=[*self._metadata, *(headers or {}).items()])
         except grpc.RpcError as error:
             raise _translated(error, self.peer) from None
         except grpc.aio.UsageError as error:

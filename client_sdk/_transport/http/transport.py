@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from client_sdk._errors import ClientError
-from client_sdk._transport.base import InferRequest, Query, Reply
+from client_sdk._transport.base import InferRequest, Query, Reply, trace_headers
 from client_sdk._transport.connection import Connection
 from client_sdk._transport.http.loop_thread import in_loop_thread, submit
 from client_sdk._transport.http.messages import infer_body, query_path, read_error, read_json, read_reply
@@ -63,7 +63,7 @@ class AsyncHttpTransport:
         """Send and wait."""
         request = self.peer.addressed(request)
         path, headers, body = infer_body(request)
-        status, answered, content = await self._call("POST", path, timeout, headers, body)
+        status, answered, content = await self._call("POST", path, timeout, {**trace_headers.get(), **headers}, body)
         if status != 200:
             raise self._answered(status, content)
         try:

@@ -15,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from client_sdk._errors import ModelNotFound, VersionChanged
+from client_sdk._transport.base import trace_headers
 from client_sdk.gateway.access_log import note
 from client_sdk.gateway.failures import CallerGone, Failure, failure_of
 from client_sdk.gateway.families import Kind, Target
 from client_sdk.gateway.keys import Holder
 from client_sdk.gateway.limits import while_awaited
 from client_sdk.gateway.state import Gateway
+from client_sdk.gateway.tracing import trace_context
 
 _IN_PATH = re.compile(r"{(\w+)")
 
@@ -121,6 +123,7 @@ class Protocol:
         async def endpoint(request: Request) -> Response:
             call = Call(request, self.form)
             note(request.scope, route=request.scope["route"].path)
+            trace_headers.set(trace_context(request))
             try:
                 if not is_open:
                     call.admit()

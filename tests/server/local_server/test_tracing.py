@@ -1,5 +1,6 @@
-"""A server that sends traces to a collector."""
+"""A server, and a gateway in front of it, that send traces to a collector."""
 
+import base64
 import http.client
 import http.server
 import json
@@ -9,20 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from client_sdk import Client, InvalidArgument, LocalServer
+from tests.support.servers.gateways import RunningGateway, running_gateway
 from tests.support.servers.local_servers import wait_for
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes OTLP over HTTP, in JSON, as Triton sends it."""
+    """Takes OTLP over HTTP, in JSON as Triton sends it, or in protobuf as the gateway does."""
 
     spans: list[dict] = []
     services: set[str] = set()
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.path == "/v1/traces" and self.headers["Content-Type"] == "application/json"
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.path == "/v1/traces"
+        body = read_protobuf(sent) if "protobuf" in self.headers["Content-Type"] else json.loads(sent)
         for resource in body["resourceSpans"]:
             attributes = {a["key"]: a["value"].get("stringValue") for a in resource["resource"]["attributes"]}
             self.services.add(attributes["service.name"])
@@ -33,6 +38,15 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+def read_protobuf(sent: bytes) -> dict:
+    """As JSON has it: of numbers by name, and ids in hexadecimal."""
+    body = json_format.MessageToDict(ExportTraceServiceRequest.FromString(sent))
+    for span in (span for r in body["resourceSpans"] for s in r["scopeSpans"] for span in s["spans"]):
+        for name in {"traceId", "spanId", "parentSpanId"} & {*span}:
+            span[name] = base64.b64decode(span[name]).hex()
+    return body
 
 
 @pytest.fixture
@@ -49,15 +63,47 @@ def collector() -> Iterator[str]:
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 
-def test_a_request_is_traced_through_each_step_to_a_collector(bert_repository: Path, collector: str):
+CALLED, PASSED_ON = "1" * 32, "2" * 32
+"""Traces of requests to a gateway that makes spans of its own, and to one that does not."""
+
+
+def requested(trace: str) -> list[dict]:
+    """The spans of inferences that are of a trace."""
+    return [span for span in Collector.spans if (span["name"], span["traceId"].lower()) == ("InferRequest", trace)]
+
+
+def asked(gateway: RunningGateway, trace: str) -> None:
+    body = json.dumps({"input": "a text that is nobody's business"})
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    assert gateway.send("POST", "/v1/embeddings?of=business", body, **headers).status == 200
+
+
+def test_a_request_is_traced_through_each_step_to_a_collector(
+    bert_repository: Path, collector: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     with LocalServer(bert_repository, trace=f"otlp={collector}", trace_rate=0) as server:
         headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
         with Client(server.http_url, headers=headers) as traced, Client(server.http_url) as untraced:
             untraced.encode("nobody asked for a trace of this one")
             traced.encode("where does the time go?")
-        wait_for(lambda: len([span for span in Collector.spans if span["name"] == "InferRequest"]) >= 1)
-    assert Collector.services == {"bert-on-triton"}
-    assert {span["traceId"].lower() for span in Collector.spans} == {TRACE_ID}
+        wait_for(lambda: requested(TRACE_ID))
+        assert Collector.services == {"bert-on-triton"}
+        assert {span["traceId"].lower() for span in Collector.spans} == {TRACE_ID}
+        with running_gateway(tmp_path, server.grpc_url) as gateway:
+            asked(gateway, PASSED_ON)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
+        with running_gateway(tmp_path, server.grpc_url) as gateway:
+            asked(gateway, CALLED)
+        wait_for(lambda: requested(PASSED_ON) and requested(CALLED))
+    (passed,), (called,) = requested(PASSED_ON), requested(CALLED)
+    assert passed["parentSpanId"].lower() == "b7ad6b7169203331"
+    (own,) = [span for span in Collector.spans if span["name"] == "POST /v1/embeddings"]
+    assert (own["traceId"], own["parentSpanId"]) == (CALLED, "b7ad6b7169203331")
+    assert called["parentSpanId"].lower() == own["spanId"]
+    said = {attribute["key"]: [*attribute["value"].values()] for attribute in own["attributes"]}
+    assert said["bert.model"] == ["bert"] and said["bert.texts"] == ["1"] and said["url.query"] == ["REDACTED"]
+    assert "business" not in json.dumps(Collector.spans)
     names = {span["name"] for span in Collector.spans}
     assert {"bert", "bert_tokenizer", "bert_encoder", "bert_pooling", "compute"} <= names
     by_id = {span["spanId"]: span for span in Collector.spans}
