@@ -132,6 +132,7 @@ class Client(Reconnecting):
         ranges: npt.ArrayLike | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        truncation_side: str | None = None,
         pair_truncation: str | None = None,
         is_tokenized: bool = False,
         add_special_tokens: bool = True,
@@ -167,6 +168,8 @@ class Client(Reconnecting):
                 model's own they have to be given.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
             truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
+            truncation_side: Where a longer text loses tokens: `right` keeps its first ones, `left` its last. Default: as
+                the checkpoint's tokenizer, which is the right for nearly all.
             pair_truncation: Which text of a pair keeps the odd token when both are cut: `longest_first` (the longer,
                 as transformers) or `bert_as_service` (the first). Default: the former; the latter with `is_tokenized`.
             is_tokenized: Each text is a list of tokens, taken as they stand and [UNK] if the model does not know them;
@@ -204,6 +207,7 @@ class Client(Reconnecting):
             "ranges": ranges,
             "max_seq_len": max_seq_len,
             "truncate": truncate,
+            "truncation_side": truncation_side,
             "pair_truncation": pair_truncation,
             "is_tokenized": is_tokenized,
             "add_special_tokens": add_special_tokens,
@@ -299,6 +303,7 @@ class Client(Reconnecting):
         *,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        truncation_side: str | None = None,
         pair_truncation: str | None = None,
         is_tokenized: bool = False,
         add_special_tokens: bool = True,
@@ -321,6 +326,7 @@ class Client(Reconnecting):
         options: TokenOptions = {
             "max_seq_len": max_seq_len,
             "truncate": truncate,
+            "truncation_side": truncation_side,
             "pair_truncation": pair_truncation,
             "is_tokenized": is_tokenized,
             "add_special_tokens": add_special_tokens,
@@ -387,6 +393,7 @@ class Client(Reconnecting):
         activation: str | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        truncation_side: str | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
@@ -405,6 +412,7 @@ class Client(Reconnecting):
                 Default: the checkpoint's own, see `info`.
             max_seq_len: As in `encode`.
             truncate: As in `encode`.
+            truncation_side: As in `encode`.
             prompt: Put before the first text of each pair.
             prompt_name: The same, by the name of one of the model's prompts.
             model_version: As in `encode`.
@@ -425,6 +433,7 @@ class Client(Reconnecting):
             "activation": activation,
             "max_seq_len": max_seq_len,
             "truncate": truncate,
+            "truncation_side": truncation_side,
             "prompt": prompt,
             "prompt_name": prompt_name,
             "model_version": model_version,
@@ -530,6 +539,7 @@ class Client(Reconnecting):
         max_active_dims: int | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        truncation_side: str | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
@@ -547,6 +557,7 @@ class Client(Reconnecting):
             max_active_dims: Keep so many words of a text, the heaviest. Default: the checkpoint's own, or all.
             max_seq_len: As in `encode`.
             truncate: As in `encode`.
+            truncation_side: As in `encode`.
             prompt: As in `encode`.
             prompt_name: As in `encode`.
             model_version: As in `encode`.
@@ -565,6 +576,7 @@ class Client(Reconnecting):
             "max_active_dims": max_active_dims,
             "max_seq_len": max_seq_len,
             "truncate": truncate,
+            "truncation_side": truncation_side,
             "prompt": prompt,
             "prompt_name": prompt_name,
             "model_version": model_version,
@@ -591,6 +603,7 @@ class Client(Reconnecting):
         input_type: str | None = None,
         max_seq_len: int | None = None,
         truncate: bool = True,
+        truncation_side: str | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         model_version: int | None = None,
@@ -611,6 +624,7 @@ class Client(Reconnecting):
                 out.
             max_seq_len: As in `encode`; of queries that are filled up to a length no less than that.
             truncate: As in `encode`.
+            truncation_side: As in `encode`.
             prompt: As in `encode`; it takes the place of what marks a query or document.
             prompt_name: As in `encode`.
             model_version: As in `encode`.
@@ -629,6 +643,7 @@ class Client(Reconnecting):
             "input_type": input_type,
             "max_seq_len": max_seq_len,
             "truncate": truncate,
+            "truncation_side": truncation_side,
             "prompt": prompt,
             "prompt_name": prompt_name,
             "model_version": model_version,

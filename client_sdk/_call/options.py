@@ -17,6 +17,9 @@ what they need."""
 PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
 """How a pair that is too long loses tokens: as in transformers, or as in bert-as-service."""
 
+TRUNCATION_SIDES = ("right", "left")
+"""Where a text that is too long loses tokens."""
+
 INPUT_TYPES = ("query", "document")
 """What a text is in a search, which decides on the prompt of a request that gives none."""
 
@@ -47,6 +50,7 @@ class TokenOptions(CountOptions, total=False):
 
     max_seq_len: int | None
     truncate: bool
+    truncation_side: str | None
     pair_truncation: str | None
     mask_cls_sep: bool
     priority: str | None
@@ -72,6 +76,7 @@ class HeadOptions(TypedDict, total=False):
 
     max_seq_len: int | None
     truncate: bool
+    truncation_side: str | None
     prompt: str | None
     prompt_name: str | None
     model_version: int | None
@@ -114,6 +119,7 @@ def request_parameters(
     max_active_dims: int | None = None,
     max_seq_len: int | None = None,
     truncate: bool = True,
+    truncation_side: str | None = None,
     pair_truncation: str | None = None,
     is_tokenized: bool = False,
     add_special_tokens: bool = True,
@@ -157,6 +163,7 @@ def request_parameters(
         "max_active_dims": None if max_active_dims is None else positive_int("max_active_dims", max_active_dims),
         "max_seq_len": None if max_seq_len is None else positive_int("max_seq_len", max_seq_len),
         "truncate": None if truncate else False,
+        "truncation_side": _choice("truncation_side", truncation_side, TRUNCATION_SIDES),
         "pair_truncation": pair_truncation,
         "is_tokenized": is_tokenized or None,
         "add_special_tokens": None if add_special_tokens else False,

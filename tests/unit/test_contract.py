@@ -289,6 +289,7 @@ def of_the_sdk() -> dict[str, Any]:
         truncate_dim=1,
         max_seq_len=3,
         truncate=False,
+        truncation_side="left",
         pair_truncation="longest_first",
         split_special_tokens=True,
         mask_cls_sep=True,
@@ -321,6 +322,7 @@ def documented_table(header: str) -> str:
 
 def test_pairs_are_cut_in_the_same_ways():
     assert step("tokenizer")["token_rows"].PAIR_TRUNCATIONS == options.PAIR_TRUNCATIONS
+    assert step("tokenizer")["token_rows"].TRUNCATION_SIDES == options.TRUNCATION_SIDES
 
 
 def test_texts_are_of_the_same_kinds():

@@ -15,7 +15,7 @@ from client_sdk.gateway.protocols.options import (
     Truncate,
     VectorType,
     checked_dimension,
-    checked_truncation,
+    truncation,
     typed_vectors,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
@@ -51,7 +51,7 @@ async def embed(call: Call, body: EmbedRequest) -> Response:
     target = await call.find(body.model, Kind.VECTORS)
     options = {
         "truncate_dim": checked_dimension(body.output_dimension, target.family, "output_dimension"),
-        "truncate": checked_truncation(body.truncate),
+        **truncation(body.truncate),
         **_prompt(body.input_type, target.family),
     }
     types: list[VectorType] = ["float" if kind == "base64" else kind for kind in body.embedding_types]
@@ -90,7 +90,7 @@ class RerankRequest(Body):
 async def rerank(call: Call, body: RerankRequest) -> Response:
     """Documents by how well they answer a query, best first, with scores from 0 to 1."""
     target, found = await ranked(
-        call, body.model, body.query, body.documents, "documents", activation="sigmoid", top=body.top_n
+        call, body.model, body.query, body.documents, "documents", {"activation": "sigmoid"}, body.top_n
     )
     results = [
         {

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from client_sdk.gateway.answers import json_answer
 from client_sdk.gateway.protocols.openai import form
-from client_sdk.gateway.protocols.options import Truncate, checked_truncation
+from client_sdk.gateway.protocols.options import Truncate, truncation
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
 from client_sdk.gateway.protocols.texts import Document, Documents
@@ -28,10 +28,8 @@ class RankingRequest(Body):
 @nim.post("/v1/ranking", body=RankingRequest)
 async def ranking(call: Call, body: RankingRequest) -> Response:
     """Passages by how well they answer a query, best first, with their logits."""
-    truncate = checked_truncation(body.truncate)
-    target, found = await ranked(
-        call, body.model, body.query, body.passages, "passages", activation="none", truncate=truncate, top=body.top_n
-    )
+    options = {"activation": "none", **truncation(body.truncate)}
+    target, found = await ranked(call, body.model, body.query, body.passages, "passages", options, body.top_n)
     tokens = target.usage.tokens
     rankings = [{"index": one.index, "logit": one.score} for one in found]
     return json_answer({"rankings": rankings, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})

@@ -15,7 +15,7 @@ from client_sdk.gateway.protocols.options import (
     Truncate,
     VectorType,
     checked_dimension,
-    checked_truncation,
+    truncation,
     typed_vectors,
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
@@ -67,7 +67,7 @@ async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
     target = await call.find(body.model, Kind.VECTORS)
     options = {
         "truncate_dim": checked_dimension(body.dimensions, target.family, "dimensions"),
-        "truncate": checked_truncation(body.truncate),
+        **truncation(body.truncate),
         "input_type": _INPUT_TYPES.get(body.input_type or ""),
         **ids_options(body.input),
     }

@@ -17,16 +17,17 @@ from client_sdk.gateway.families import Family, Target
 
 Truncate = Literal["NONE", "START", "END"]
 
+_SIDES: dict[Truncate, str | None] = {"START": "left", "END": None}
+"""Of an end; None: the checkpoint's own, which is the right for nearly all."""
+
 VectorType = Literal["float", "int8", "uint8", "binary", "ubinary"]
 
 _ADVICE = "ask for float"
 
 
-def checked_truncation(truncate: Truncate) -> bool:
-    """Whether a text that is too long is cut. Raises Failure for an end that texts are not cut at."""
-    if truncate == "START":
-        raise Failure("invalid", "truncate START: texts are cut at their end (END), or not at all (NONE)", "truncate")
-    return truncate == "END"
+def truncation(truncate: Truncate) -> dict[str, Any]:
+    """A client's options for texts that are too long: they are cut at an end, or refused."""
+    return {"truncate": False} if truncate == "NONE" else {"truncation_side": _SIDES[truncate]}
 
 
 def checked_dimension(dimension: int | None, family: Family, param: str) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from client_sdk._call.scores import Ranked, Ranking
 from client_sdk.gateway.families import Kind, Target
@@ -15,14 +16,15 @@ async def ranked(
     query: str,
     documents: Sequence[str],
     param: str,
-    *,
-    activation: str,
-    truncate: bool | None = None,
+    options: Mapping[str, Any],
     top: int | None = None,
 ) -> tuple[Target, list[Ranked]]:
-    """The documents that answer a query best, and the family that says so; `param` is what the caller calls them."""
+    """The documents that answer a query best, by a client's options, and the family that says so.
+
+    `param` is what the caller calls them.
+    """
     call.gateway.limits.check_texts(documents, param)
     target = await call.find(model, Kind.RANKS)
     ranking = Ranking(query, documents, top, asynchronous=True)
-    found = await target.answer(ranking.kind, ranking.source, {"activation": activation, "truncate": truncate})
+    found = await target.answer(ranking.kind, ranking.source, options)
     return target, found

@@ -58,10 +58,8 @@ class _Asked(Body):
     truncation_direction: Direction = "right"
 
     def options(self) -> dict[str, Any]:
-        """As the client has them. Raises Failure for an end that texts are not cut at."""
-        if self.truncation_direction == "left":
-            raise Failure("invalid", "truncation_direction left: texts are cut at their right", "truncation_direction")
-        return {"truncate": self.truncate}
+        """As the client has them; the right is the checkpoint's own side, which it is for nearly all."""
+        return {"truncate": self.truncate, "truncation_side": "left" if self.truncation_direction == "left" else None}
 
 
 class TeiEmbedRequest(_Asked):
@@ -223,11 +221,8 @@ async def rerank(call: Call, body: AnyRerank) -> Response:
         call.form = cohere.form
         return await cohere.rerank(call, checked(cohere.RerankRequest, fields))
     asked = checked(TeiRerankRequest, fields)
-    activation = "none" if asked.raw_scores else "sigmoid"
-    truncate = asked.options()["truncate"]
-    _, found = await ranked(
-        call, asked.model, asked.query, asked.texts, "texts", activation=activation, truncate=truncate
-    )
+    options = {"activation": "none" if asked.raw_scores else "sigmoid", **asked.options()}
+    _, found = await ranked(call, asked.model, asked.query, asked.texts, "texts", options)
     return json_answer(
         [
             {"index": one.index, "score": one.score, **({"text": one.document} if asked.return_text else {})}

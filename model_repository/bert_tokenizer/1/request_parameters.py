@@ -14,6 +14,7 @@ SHOWN = 60  # characters of a wrong value
 TYPES: dict[str, type] = {
     "max_seq_len": int,
     "truncate": bool,
+    "truncation_side": str,
     "pair_truncation": str,
     "is_tokenized": bool,
     "add_special_tokens": bool,

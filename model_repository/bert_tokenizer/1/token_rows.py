@@ -22,6 +22,7 @@ MAX_REQUEST_BYTES = 64 << 20  # the texts of a request in all, each with its pro
 MAX_FIRST_BYTES = 128 << 10  # of the pieces that a request has tokenized at once; one with more waits for its turns
 PAIR_SEPARATOR = "|||"  # between the two texts of a pair in tokenized input, as in bert-as-service
 PAIR_TRUNCATIONS = ("longest_first", "bert_as_service")
+TRUNCATION_SIDES = ("right", "left")
 
 
 class Side:
@@ -69,12 +70,20 @@ class Job:
         self.add_special_tokens: bool = options.get("add_special_tokens", True)
         if not (self.add_special_tokens or self.is_tokenized):
             raise Refused("parameter add_special_tokens is false; that goes together with is_tokenized only")
+        side = options.get("truncation_side", TRUNCATION_SIDES[tokenizer.truncates_left])
+        if side not in TRUNCATION_SIDES:
+            raise Refused(f"parameter truncation_side is {shown(side)}; it takes {' or '.join(TRUNCATION_SIDES)}")
         # Tokenized input is bert-as-service's own form, so it is cut its way unless the request says otherwise.
-        self.pair_truncation: str = options.get("pair_truncation", PAIR_TRUNCATIONS[self.is_tokenized])
+        its_own = self.is_tokenized and "truncation_side" not in options
+        self.pair_truncation: str = options.get("pair_truncation", PAIR_TRUNCATIONS[its_own])
         if self.pair_truncation not in PAIR_TRUNCATIONS:
             known = " or ".join(PAIR_TRUNCATIONS)
             raise Refused(f"parameter pair_truncation is {shown(self.pair_truncation)}; it takes {known}")
-        self.keeps_last = tokenizer.truncates_left and self.pair_truncation != "bert_as_service"
+        self.keeps_last = side == "left" and not self._by_first
+        if self._by_first and options.get("truncation_side") == "left":
+            raise Refused(
+                "parameter truncation_side left is not for pair_truncation bert_as_service, which cuts the right"
+            )
         self.counts = "TOKEN_COUNT" in wanted or not self.truncate or self.keeps_last
         if self.is_tokenized and not options.keys().isdisjoint(("prompt", "prompt_name", "input_type")):
             raise Refused("parameter is_tokenized goes without a prompt: put the prompt's tokens into the text")
@@ -182,8 +191,8 @@ class Job:
         unknown = next((one for one in ids if one not in self.tokenizer.vocabulary), None)
         if unknown is not None:
             raise Refused(
-                f"text {index}: token id {shown(unknown)} is not in the vocabulary, of {len(self.tokenizer.vocabulary)} "
-                "tokens: token ids are those of this model's own tokenizer"
+                f"text {index}: token id {shown(unknown)} is not in the vocabulary, of "
+                f"{len(self.tokenizer.vocabulary)} tokens: token ids are those of this model's own tokenizer"
             )
         if ids != [*head, *own, *tail]:
             raise Refused(

@@ -68,6 +68,25 @@ def test_documents_are_ranked(gateway: RunningGateway, client_of, path, version)
     assert len(plain["results"]) == 3 and "document" not in plain["results"][0]
 
 
+def test_texts_are_cut_at_the_end_that_is_asked_for(gateway: RunningGateway, client_of):
+    text = f"{LONG} {QUERY}"
+    expected = {
+        "END": client_of("bert").encode([text]),
+        "START": client_of("bert").encode([text], truncation_side="left"),
+    }
+    assert np.abs(expected["END"] - expected["START"]).max() > 1e-3
+    for end, vectors in expected.items():
+        answer = gateway.post("/v2/embed", model="bert", texts=[text], truncate=end)
+        same(np.array(answer.json["embeddings"]["float"], np.float32), vectors)
+        (one,) = gateway.post("/v1/embeddings", input=text, truncate=end).json["data"]
+        same(np.array([one["embedding"]], np.float32), vectors)
+    found = gateway.post("/embed", inputs=text, truncation_direction="Left").json
+    same(np.array(found, np.float32), expected["START"])
+    (one,) = client_of("reranker").rerank(QUERY, [text], truncation_side="left", activation="none")
+    (found,) = gateway.post("/v1/ranking", query={"text": QUERY}, passages=[text], truncate="START").json["rankings"]
+    assert found["logit"] == pytest.approx(one.score, abs=1e-6)
+
+
 def test_usage_of_a_ranking_is_of_the_tokens_that_are_computed(gateway: RunningGateway, client_of):
     reranker = client_of("reranker")
     limit = reranker.info().max_seq_len
@@ -100,7 +119,7 @@ def test_passages_are_ranked_by_logits(gateway: RunningGateway, client_of):
         ),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "embedding_types": []}, 400, "embedding_types"),
         ("/v2/embed", {"model": "bert", "texts": ["a"], "output_dimension": 400}, 400, "bert takes 1 to 384"),
-        ("/v2/embed", {"model": "bert", "texts": ["a"], "truncate": "START"}, 400, "END"),
+        ("/v2/embed", {"model": "bert", "texts": ["a"], "truncate": "MIDDLE"}, 400, "'NONE', 'START' or 'END'"),
         ("/v2/embed", {"model": "bert", "texts": [LONG], "truncate": "NONE"}, 400, "text 0"),
         ("/v2/embed", {"model": "none", "texts": ["a"]}, 404, "there: bert"),
         ("/v2/rerank", {"query": "a", "documents": ["a"] * 2049}, 413, "documents has 2049 texts"),
@@ -115,5 +134,5 @@ def test_what_is_wrong_is_a_message(gateway: RunningGateway, path, fields, statu
 
 
 def test_what_is_wrong_with_passages_is_said_in_openais_form(gateway: RunningGateway):
-    answer = gateway.post("/v1/ranking", query={"text": "a"}, passages=["a"], truncate="START")
+    answer = gateway.post("/v1/ranking", query={"text": "a"}, passages=["a"], truncate="MIDDLE")
     assert answer.status == 400 and answer.json["error"]["param"] == "truncate"

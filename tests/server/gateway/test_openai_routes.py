@@ -137,7 +137,7 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
         ),
         ({"model": "bert", "input": "a", "dimensions": 0}, 400, "dimensions", "greater than or equal to 1"),
         ({"model": "bert", "input": "a", "encoding_format": "hex"}, 400, "encoding_format", "'float' or 'base64'"),
-        ({"model": "bert", "input": "a", "truncate": "START"}, 400, "truncate", "END"),
+        ({"model": "bert", "input": "a", "truncate": "MIDDLE"}, 400, "truncate", "'START' or 'END'"),
         (
             {"model": "bert", "input": "a", "embedding_type": "int8", "dimensions": 64},
             400,

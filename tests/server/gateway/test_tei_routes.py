@@ -128,7 +128,7 @@ def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts)
         ("/embed", {}, 422, "validation", "inputs: Field required"),
         ("/embed", {"inputs": [1, 2]}, 422, "validation", "its token ids do not begin with [101] and end with [102]"),
         ("/tokenize", {"inputs": [1, 2]}, 422, "validation", "inputs: text 0 is not a string"),
-        ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "validation", "truncation_direction left"),
+        ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "validation", "'left' or 'right'"),
         ("/embed", {"inputs": TEXTS, "truncate": False}, 422, "validation", "text 2"),
         ("/embed", {"inputs": "a", "prompt_name": "nope"}, 422, "validation", "prompt_name"),
         ("/embed", {"inputs": ["a"] * 2049}, 413, "validation", "a request may have 2048"),

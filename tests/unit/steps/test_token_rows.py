@@ -69,6 +69,38 @@ def test_ids_of_a_text_are_the_text(side, limit):
     assert all((found[name] == expected[name]).all() for name in ALL)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("text", [FOX, (FOX, "a lazy dog sleeps all day long"), ("no", FOX)])
+def test_a_request_may_say_where_its_texts_are_cut(made, side, text):
+    options = {"max_seq_len": 8}
+    expected = run(load(truncation_side=side), [text], **options)
+    found = run(made, [text], truncation_side=side, **options)
+    assert all((found[name] == expected[name]).all() for name in ALL)
+    assert (
+        run(load(truncation_side="left"), [text], truncation_side=side, **options)["TOKENS"] == found["TOKENS"]
+    ).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truncation_side": "up"}, "parameter truncation_side is 'up'; it takes right or left"),
+        (
+            {"truncation_side": "left", "pair_truncation": "bert_as_service"},
+            "parameter truncation_side left is not for pair_truncation bert_as_service",
+        ),
+    ],
+)
+def test_a_side_that_is_none_is_refused(made, options, message):
+    with pytest.raises(Refused, match=message):
+        run(made, [FOX], **options)
+
+
+def test_tokenized_texts_keep_their_last_tokens_where_they_are_to(made):
+    found = run(made, ['["a", "b", "c", "d"]'], is_tokenized=True, truncation_side="left", max_seq_len=4)
+    assert found["TOKENS"].tolist() == [[b"[CLS]", b"c", b"d", b"[SEP]"]]
+
+
 def test_ids_are_taken_as_they_stand_where_no_special_tokens_are_added(made):
     found = run(made, ["[7592, 102, 0]", "[1]"], is_tokenized=True, add_special_tokens=False)
     assert found["input_ids"].tolist() == [[7592, 102, 0], [1, 0, 0]]
@@ -78,7 +110,11 @@ def test_ids_are_taken_as_they_stand_where_no_special_tokens_are_added(made):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("[5451, 656, 433]", {}, r"text 0: its token ids do not begin with \[101\] and end with \[102\], as this model's"),
+        (
+            "[5451, 656, 433]",
+            {},
+            r"text 0: its token ids do not begin with \[101\] and end with \[102\], as this model's",
+        ),
         ("[101, 656]", {}, r"text 0: its token ids do not begin with"),
         ("[101]", {}, r"text 0: its token ids do not begin with"),
         ("[101, 102]", {}, r"text 0: no tokens; there is nothing to encode"),
@@ -86,7 +122,11 @@ def test_ids_are_taken_as_they_stand_where_no_special_tokens_are_added(made):
         ("[101, -1, 102]", {}, r"text 0: token id -1 is not in the vocabulary"),
         (f"[101, {10**400}, 102]", {}, r"text 0: token id 10{50,}\.\.\. is not in the vocabulary"),
         ("[30522]", {"add_special_tokens": False}, r"text 0: token id 30522 is not in the vocabulary"),
-        ("[101, true, 102]", {}, r"text 0: with is_tokenized a text is one JSON array of token strings, or of token ids"),
+        (
+            "[101, true, 102]",
+            {},
+            r"text 0: with is_tokenized a text is one JSON array of token strings, or of token ids",
+        ),
         ('[101, "hello", 102]', {}, r"text 0: with is_tokenized a text is one JSON array"),
         ("[101, 7592.0, 102]", {}, r"text 0: with is_tokenized a text is one JSON array"),
         ("[]", {}, r"text 0: no tokens"),

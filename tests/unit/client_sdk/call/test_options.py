@@ -117,7 +117,7 @@ def test_a_batch_size_is_a_positive_int():
         positive_int("batch_size", None)
 
 
-@pytest.mark.parametrize("name", ["prompt", "prompt_name", "pooling", "pair_truncation", "priority"])
+@pytest.mark.parametrize("name", ["prompt", "prompt_name", "pooling", "truncation_side", "pair_truncation", "priority"])
 def test_a_string_that_would_not_arrive_as_it_is_is_refused(name):
     with pytest.raises(InvalidArgument, match=f"^{name} has a NUL at character 3, where Triton cuts it"):
         request_parameters(**{name: "cls\0 tail"})
