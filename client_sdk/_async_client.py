@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,14 @@ from client_sdk._call.options import (
 )
 from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, similarity_metric, sparse_dimension
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
-from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
+from client_sdk._call.sparse import (
+    Comparable,
+    SparseVector,
+    SparseVectors,
+    is_sparse,
+    sparse_similarity,
+    sparse_vectors,
+)
 from client_sdk._call.texts import AnyPairs, Text, Tokens
 from client_sdk._call.texts import AnyTexts as Texts
 from client_sdk._client import Client
@@ -166,13 +173,15 @@ class AsyncClient(Reconnecting):
 
     @named
     async def similarity(
-        self, a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+        self, a: Comparable, b: Comparable, *, metric: str | None = None, timeout: float | None = None
     ) -> npt.NDArray[np.float32]:
         """Compare each vector of `a` with each of `b`: [N, M] float32. See `Client.similarity`."""
+        if is_sparse(a) or is_sparse(b):
+            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = await self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
-        return similarity_of(a, b, metric)
+        return similarity_of(cast(npt.ArrayLike, a), cast(npt.ArrayLike, b), metric)
 
     @overload
     async def encode_sparse(self, texts: str, **options: Unpack[SparseOptions]) -> SparseVector: ...  # type: ignore[overload-overlap]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,14 @@ from client_sdk._call.options import (
 )
 from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, similarity_metric, sparse_dimension
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
-from client_sdk._call.sparse import SparseVector, SparseVectors, sparse_vectors
+from client_sdk._call.sparse import (
+    Comparable,
+    SparseVector,
+    SparseVectors,
+    is_sparse,
+    sparse_similarity,
+    sparse_vectors,
+)
 from client_sdk._call.texts import Pairs, Text, Texts, Tokens
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._session import Session
@@ -168,8 +175,8 @@ class Client(Reconnecting):
                 model's own they have to be given.
             max_seq_len: Use this many tokens of a text, special tokens included; no more than the model's.
             truncate: False makes a text of more than `max_seq_len` tokens an error instead of cutting it.
-            truncation_side: Where a longer text loses tokens: `right` keeps its first ones, `left` its last. Default: as
-                the checkpoint's tokenizer, which is the right for nearly all.
+            truncation_side: Where a longer text loses tokens: `right` keeps its first ones, `left` its last. Default:
+                as the checkpoint's tokenizer, which is the right for nearly all.
             pair_truncation: Which text of a pair keeps the odd token when both are cut: `longest_first` (the longer,
                 as transformers) or `bert_as_service` (the first). Default: the former; the latter with `is_tokenized`.
             is_tokenized: Each text is a list of tokens, taken as they stand and [UNK] if the model does not know them;
@@ -196,7 +203,8 @@ class Client(Reconnecting):
             int8 or uint8; for `binary` and `ubinary` [N, ceil(D / 8)].
 
         Raises:
-            InvalidArgument: No texts, a blank or too long one, or an option that is not allowed.
+            InvalidArgument: No texts, a blank or too long one, an option that is not allowed, or a model that gives
+                something else than a vector of a text; the message says what.
             InvalidType: A text that is not a str, or an option of the wrong type.
         """
         options: VectorOptions = {
@@ -500,17 +508,17 @@ class Client(Reconnecting):
 
     @named
     def similarity(
-        self, a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+        self, a: Comparable, b: Comparable, *, metric: str | None = None, timeout: float | None = None
     ) -> npt.NDArray[np.float32]:
         """Compare each vector of `a` with each of `b`, here and not on the server.
 
         Args:
             a: Vectors of `encode`: [N, D], or one [D]. Of a model for late interaction the queries: N arrays of
-                `encode_multi`, or one.
+                `encode_multi`, or one; of one of sparse vectors those of `encode_sparse`.
             b: The same: [M, D], or one [D]; the documents.
             metric: `cosine`, `dot`, `euclidean` or `manhattan`, the last two negative distances; `maxsim` or
                 `meanmaxsim` for late interaction (see `client_sdk.maxsim`). Default: what the checkpoint was trained
-                for (`ModelInfo.similarity`), which is asked from the server each time.
+                for (`ModelInfo.similarity`), which is asked from the server each time; of sparse vectors `dot`.
             timeout: Seconds for that question.
 
         Returns:
@@ -520,10 +528,12 @@ class Client(Reconnecting):
             InvalidArgument: Vectors of unlike lengths, or a metric that is not known.
             InvalidType: Vectors of integers, as `encode` gives them with a `precision`.
         """
+        if is_sparse(a) or is_sparse(b):
+            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
-        return similarity_of(a, b, metric)
+        return similarity_of(cast(npt.ArrayLike, a), cast(npt.ArrayLike, b), metric)
 
     @overload
     def encode_sparse(self, texts: str, **options: Unpack[SparseOptions]) -> SparseVector: ...  # type: ignore[overload-overlap]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.options import EncodeOptions, VectorOptions
+from client_sdk._call.sparse import Comparable
 from client_sdk._call.texts import Texts
 from client_sdk._client import Client
 from client_sdk._settings import default_api_key, default_model, default_url
@@ -44,7 +45,7 @@ def encode(texts: Texts, **options: Unpack[VectorOptions]) -> npt.NDArray[Any]:
 
 @named
 def similarity(
-    a: npt.ArrayLike, b: npt.ArrayLike, *, metric: str | None = None, timeout: float | None = None
+    a: Comparable, b: Comparable, *, metric: str | None = None, timeout: float | None = None
 ) -> npt.NDArray[np.float32]:
     """Compare each vector of `a` with each of `b`, as the checkpoint means it; with `metric`, no server is asked.
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from client_sdk._errors import (
     AccessDenied,
+    ClientError,
     DeadlineExceeded,
     InvalidArgument,
     ModelNotFound,
@@ -360,8 +361,10 @@ def _families(models: Set[str]) -> list[str]:
 
 def missing_model(
     family: str, wanted: str, address: object, version: int | None = None, servers: int = 1
-) -> Generator[Query, dict[str, Any], ModelNotFound]:
+) -> Generator[Query, dict[str, Any], ClientError]:
     """Ask which families there are, for the error that says that `wanted`, a model of `family`, is not.
+
+    It is InvalidArgument where the family is there and of another kind, so that it has no such model.
 
     If it is there after all, the `version` is not. So many servers take queries in turn; each is asked.
     """
@@ -383,7 +386,7 @@ def missing_model(
         with suppress(AccessDenied, ModelNotFound):
             kind = kind_of(_parameters((yield Query("config", _last_step(family)))))
     if kind is not None and family + kind.role in names and wanted in {family, f"{family}_tokens"} - names:
-        return ModelNotFound(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
+        return InvalidArgument(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
     there = ", ".join(families or sorted(names)) or "none"
     if wanted in names and _last_step(family) not in names:
         return ModelNotFound(f"model {wanted!r} at {address} is no family that this project's export has written")

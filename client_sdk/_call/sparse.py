@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from client_sdk._call.collect import finite_rows
 from client_sdk._call.job import AnswerKind
-from client_sdk._errors import ClientError, ServerError
+from client_sdk._errors import ClientError, InvalidArgument, InvalidType, ServerError
 from client_sdk._kinds import SPARSE
+from client_sdk._similarity import METRICS
 from client_sdk._transport.base import Arrays
+
+_LEAST = 1e-12  # a vector without words is like no other
 
 
 class SparseVector(NamedTuple):
@@ -65,6 +68,22 @@ class SparseVectors(Sequence[SparseVector]):
         """Where each text's words begin, and where the last end: [N + 1]."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
+    def similarity(self, other: SparseVector | SparseVectors, metric: str = "dot") -> npt.NDArray[np.float32]:
+        """The similarity of each text to each of `other`, as sentence-transformers' SparseEncoder.similarity.
+
+        Args:
+            other: Vectors of `encode_sparse`, of the same model.
+            metric: `dot`, `cosine`, `euclidean` or `manhattan`, the last two negative distances.
+
+        Returns:
+            [N, M] float32, larger for nearer texts.
+
+        Raises:
+            InvalidArgument: Vectors over another vocabulary, or a metric that is not known.
+            InvalidType: What are no sparse vectors.
+        """
+        return sparse_similarity(self, other, metric)
+
     def to_scipy(self) -> Any:
         """As scipy.sparse.csr_array [N, dimension] of float32, the words of each row ascending.
 
@@ -78,6 +97,58 @@ class SparseVectors(Sequence[SparseVector]):
         array = csr_array((self.weights, self.indices, self._starts), (len(self), self.dimension), copy=True)
         array.sort_indices()
         return array
+
+
+Comparable = npt.ArrayLike | SparseVector | SparseVectors
+"""What may be compared: vectors of any kind."""
+
+
+def is_sparse(value: object) -> bool:
+    """Whether it is one sparse vector, or several."""
+    return isinstance(value, (SparseVector, SparseVectors))
+
+
+def sparse_similarity(
+    a: SparseVector | SparseVectors, b: SparseVector | SparseVectors, metric: str | None
+) -> npt.NDArray[np.float32]:
+    """The similarity of each of `a` to each of `b`: [N, M] float32. Raises as `SparseVectors.similarity`."""
+    metric = "dot" if metric is None else metric
+    if not isinstance(metric, str):
+        raise InvalidType(f"metric must be str or None, not {type(metric).__name__}")
+    if metric not in METRICS:
+        raise InvalidArgument(f"metric {metric!r} is not known for sparse vectors; allowed: {', '.join(METRICS)}")
+    one, other = _several("a", a), _several("b", b)
+    if isinstance(a, SparseVectors) and isinstance(b, SparseVectors) and a.dimension != b.dimension:
+        raise InvalidArgument(f"a is over {a.dimension} words and b over {b.dimension}: are both of a model?")
+    weights = other.weights.astype(np.float64)
+    rows = np.repeat(np.arange(len(other)), other.lengths)
+    total = partial(np.bincount, rows, minlength=len(other))  # of what is said of each word, that of each text
+    squares = total(weights**2)
+    dense = np.zeros(1 + max(one.indices.max(initial=0), other.indices.max(initial=0)))
+    found = np.empty((len(one), len(other)), np.float32)
+    for result, vector in zip(found, one, strict=True):
+        own = vector.weights.astype(np.float64)
+        dense[vector.indices] = own
+        met = dense[other.indices]  # of `a`, at the words of `b`
+        if metric == "manhattan":
+            result[:] = total(np.abs(met)) - np.abs(own).sum() - total(np.abs(weights - met))
+        else:
+            products = total(weights * met)
+            if metric == "cosine":
+                products = products / (max(np.sqrt((own**2).sum()), _LEAST) * np.maximum(np.sqrt(squares), _LEAST))
+            elif metric == "euclidean":
+                products = -np.sqrt(np.maximum((own**2).sum() - 2 * products + squares, 0))
+            result[:] = products
+        dense[vector.indices] = 0
+    return found
+
+
+def _several(name: str, value: SparseVector | SparseVectors) -> SparseVectors:
+    if isinstance(value, SparseVectors):
+        return value
+    if not isinstance(value, SparseVector):
+        raise InvalidType(f"{name} must be of encode_sparse, as the other is, not {type(value).__name__}")
+    return SparseVectors(value.indices, value.weights, np.array([len(value.indices)]), 0)
 
 
 def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 from transformers import AutoTokenizer
 
-from client_sdk import AsyncClient, Client, InvalidArgument, LocalServer, ModelNotFound
+from client_sdk import AsyncClient, Client, InvalidArgument, LocalServer
 from client_sdk._commands.main import main
 from export.checkpoint import checkpoint
 from export.network import network
@@ -224,7 +224,7 @@ def test_a_classifier_asked_for_vectors_says_what_it_gives(own_server, texts):
             ):
                 client.encode(texts)
             with pytest.raises(
-                ModelNotFound, match="'bert' at .* gives scores .score, rerank, classify., and nothing else"
+                InvalidArgument, match="'bert' at .* gives scores .score, rerank, classify., and nothing else"
             ):
                 client.encode_tokens(texts)
 

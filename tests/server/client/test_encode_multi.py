@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from client_sdk import AsyncClient, Client, InvalidArgument, InvalidType, ModelNotFound, maxsim
+from client_sdk import AsyncClient, Client, InvalidArgument, InvalidType, maxsim
 from client_sdk._commands.main import main
 from tests.support.checkpoints.late_interaction import DIMENSION
 from tests.support.servers.triton_requests import infer
@@ -90,7 +90,7 @@ def test_a_family_for_late_interaction_says_what_it_is_and_what_it_gives(kinds_s
                 lambda: client.rerank("a", ["b"]),
             ):
                 with pytest.raises(
-                    ModelNotFound, match=r"'colbert' at .* gives vectors for late interaction \(encode_m"
+                    InvalidArgument, match=r"'colbert' at .* gives vectors for late interaction \(encode_m"
                 ):
                     ask()
             for refused, message in (

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from client_sdk import ClientError, ServerError, SparseVectors
+from client_sdk import Client, ClientError, InvalidArgument, InvalidType, ServerError, SparseVectors
 from client_sdk._call.sparse import sparse_vectors
 
 REPLIES = {
@@ -74,3 +74,46 @@ def test_scipy_is_asked_for_by_name_where_it_is_not_there(monkeypatch):
 def test_a_reply_that_is_none_is_refused(reply, message):
     with pytest.raises(ServerError, match=message):
         sparse_vectors(10, None).collector(1).take([0], reply)
+
+
+def some_vectors(seed, count, dimension=40):
+    """Sparse vectors, the second without a word, and the same as an array."""
+    made = np.random.default_rng(seed)
+    dense = np.where(made.random((count, dimension)) < 0.3, made.standard_normal((count, dimension)), 0)
+    dense[1] = 0
+    words = [np.flatnonzero(row) for row in dense]
+    weights = np.concatenate([row[found] for row, found in zip(dense, words, strict=True)])
+    lengths = np.array([len(found) for found in words])
+    vectors = SparseVectors(np.concatenate(words).astype(np.int32), weights.astype(np.float32), lengths, dimension)
+    return vectors, dense.astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", [None, "dot", "cosine", "euclidean", "manhattan"])
+def test_sparse_vectors_are_as_near_as_the_same_dense_ones(metric):
+    (a, dense_a), (b, dense_b) = some_vectors(0, 5), some_vectors(1, 7)
+    with Client("grpc://127.0.0.1:1") as client:  # which has nothing to ask
+        expected = client.similarity(dense_a, dense_b, metric=metric or "dot")
+        found = client.similarity(a, b, metric=metric)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(client.similarity(a[2], b, metric=metric), expected[2:3], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(a.similarity(b[3], metric or "dot"), expected[:, 3:4], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("b", "metric", "error", "message"),
+    [
+        (np.ones((2, 40), np.float32), None, InvalidType, "b must be of encode_sparse, as the other is, not ndarray"),
+        (some_vectors(1, 2, 50)[0], None, InvalidArgument, "a is over 40 words and b over 50: are both of a model"),
+        (
+            some_vectors(1, 2)[0],
+            "maxsim",
+            InvalidArgument,
+            "metric 'maxsim' is not known for sparse vectors; allowed: co",
+        ),
+        (some_vectors(1, 2)[0], 5, InvalidType, "metric must be str or None, not int"),
+    ],
+)
+def test_what_cannot_be_compared_with_sparse_vectors_is_refused(b, metric, error, message):
+    with Client("grpc://127.0.0.1:1") as client, pytest.raises(error, match=message):
+        client.similarity(some_vectors(0, 2)[0], b, metric=metric)
