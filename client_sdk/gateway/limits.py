@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 from starlette.requests import ClientDisconnect, Request
 
+from client_sdk._call.collect import Collector
 from client_sdk._call.questions import ModelInfo
+from client_sdk._call.sparse import SparseVector, SparseVectors
+from client_sdk._transport.base import Arrays
 from client_sdk.gateway.failures import CallerGone, Failure
 from client_sdk.gateway.settings import GatewaySettings
 
@@ -23,6 +27,12 @@ _TOGETHER = 16
 
 MAX_NUMBERS = 1 << 24
 """Of an answer with a vector for each token: 64 MiB, and 200 MB of JSON."""
+
+MAX_TOKENS = 1 << 20
+"""Of an answer that names each: 90 MB of JSON."""
+
+MAX_WORDS = 1 << 22
+"""Of the sparse vectors of an answer: 32 MiB, and 170 MB of JSON."""
 
 
 class Limits:
@@ -90,16 +100,23 @@ class Limits:
 
     def check_numbers(self, texts: Sequence[str] | Sequence[list[int]], info: ModelInfo, param: str) -> None:
         """Raise Failure where vectors of all tokens may be too much for one answer; a token is a byte or more."""
-        around = 2 + 4 * max(map(len, info.prompts.values()), default=0)
-        tokens = sum(
-            min(info.max_seq_len, 4 * len(text) + around if isinstance(text, str) else len(text)) for text in texts
-        )
+        tokens = _most_tokens(texts, info)
         numbers = tokens * info.dimension
         if numbers > MAX_NUMBERS:
             raise Failure(
                 "large",
                 f"{param} may have {tokens} tokens, whose vectors are {numbers} numbers; an answer may have "
                 f"{MAX_NUMBERS}: send fewer texts",
+                param,
+            )
+
+    def check_tokens(self, texts: Sequence[str], info: ModelInfo, param: str) -> None:
+        """Raise Failure where the names of all tokens may be too much for one answer."""
+        tokens = _most_tokens(texts, info)
+        if tokens > MAX_TOKENS:
+            raise Failure(
+                "large",
+                f"{param} may have {tokens} tokens; an answer may have {MAX_TOKENS}: send fewer texts",
                 param,
             )
 
@@ -113,6 +130,41 @@ class Limits:
             yield
         finally:
             self.answered -= 1
+
+
+def _most_tokens(texts: Sequence[str] | Sequence[list[int]], info: ModelInfo) -> int:
+    """As many as texts may have where a model reads them: a token is a byte or more."""
+    around = 2 + 4 * max(map(len, info.prompts.values()), default=0)
+    return sum(min(info.max_seq_len, 4 * len(text) + around if isinstance(text, str) else len(text)) for text in texts)
+
+
+class FewWords:
+    """A collector of sparse vectors, as `collector` collects them, that raises Failure for too many words in all."""
+
+    def __init__(self, collector: Collector[SparseVectors], param: str) -> None:
+        self._collector = collector
+        self._param = param
+        self._words = 0
+
+    def take(self, positions: Sequence[int], reply: Arrays) -> None:
+        """Keep the rows of a reply."""
+        self._words += int(np.count_nonzero(reply.get("WEIGHTS", ())))
+        if self._words > MAX_WORDS:
+            raise Failure(
+                "large",
+                f"the vectors of {self._param} have more than {MAX_WORDS} words, which an answer may have: "
+                "send fewer texts",
+                self._param,
+            )
+        self._collector.take(positions, reply)
+
+    def result(self) -> SparseVectors:
+        """In the caller's order."""
+        return self._collector.result()
+
+    def only(self) -> SparseVector:
+        """That of a single text."""
+        return self._collector.only()  # type: ignore[no-any-return]
 
 
 async def while_awaited(request: Request, work: Coroutine[Any, Any, T]) -> T:

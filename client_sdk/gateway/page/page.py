@@ -52,7 +52,9 @@ class TokensRequest(Body):
 async def tokens(call: Call, body: TokensRequest) -> Response:
     """The tokens of texts, and how many there were before they were cut."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
-    rows = await tokens_of(await call.find(body.model, None), body.inputs)
+    target = await call.find(body.model, None)
+    call.gateway.limits.check_tokens(body.inputs, target.family.info, "inputs")
+    rows = await tokens_of(target, body.inputs)
     return json_answer([{"count": row.counted, "tokens": [token._asdict() for token in row.tokens]} for row in rows])
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import orjson
+from orjson import Fragment
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator
 from starlette.responses import Response
 
@@ -18,6 +21,7 @@ from client_sdk._version import __version__
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import STATUSES, Failure, Reason
 from client_sdk.gateway.families import Family, Kind
+from client_sdk.gateway.limits import FewWords
 from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
@@ -192,14 +196,16 @@ async def embed_sparse(call: Call, body: TeiTokensRequest) -> Response:
     """Texts to sparse vectors over the vocabulary, its words ascending."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.SPARSE)
-    kind = sparse_vectors(target.family.info.dimension, None)
+    plain = sparse_vectors(target.family.info.dimension, None)
+    kind = replace(plain, collector=lambda count: FewWords(plain.collector(count), "inputs"))
     options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
     found = await target.answer(kind, body.inputs, options)
     rows = []
     for vector in found:
         order = np.argsort(vector.indices)
         words, weights = vector.indices[order].tolist(), vector.weights[order]
-        rows.append([{"index": index, "value": value} for index, value in zip(words, weights, strict=True)])
+        row = [{"index": index, "value": value} for index, value in zip(words, weights, strict=True)]
+        rows.append(Fragment(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)))
     return json_answer(rows)
 
 
@@ -248,7 +254,9 @@ async def predict(call: Call, body: PredictRequest) -> Response:
 async def tokenize(call: Call, body: TokenizeRequest) -> Response:
     """Texts to their tokens, as far as the model reads them; where they stand in a text is not known here."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
-    rows = await tokens_of(await call.find(body.model, None), body.inputs, body.prompt_name)
+    target = await call.find(body.model, None)
+    call.gateway.limits.check_tokens(body.inputs, target.family.info, "inputs")
+    rows = await tokens_of(target, body.inputs, body.prompt_name)
     return json_answer([[{**token._asdict(), "start": None, "stop": None} for token in row.tokens] for row in rows])
 
 

@@ -4,13 +4,15 @@ import asyncio
 from types import SimpleNamespace
 from typing import cast
 
+import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
 from client_sdk._call.questions import ModelInfo
+from client_sdk._call.sparse import SparseRows
 from client_sdk.gateway import GatewaySettings
 from client_sdk.gateway.failures import Failure
-from client_sdk.gateway.limits import Limits
+from client_sdk.gateway.limits import FewWords, Limits
 from tests.support.asgi import open_app, request
 
 
@@ -81,6 +83,25 @@ def test_vectors_of_tokens_are_counted_before_they_are_asked_for(prompts):
     with pytest.raises(Failure, match="inputs may have 33280 tokens, whose vectors are 17039360 numbers") as found:
         limits.check_numbers(["a" * 1000] * 65, info, "inputs")
     assert found.value.reason == "large"
+
+
+def test_tokens_are_counted_before_they_are_asked_for():
+    info = cast(ModelInfo, SimpleNamespace(max_seq_len=512, prompts={}))
+    limits = Limits(GatewaySettings())
+    limits.check_tokens(["a" * 1000] * 2048, info, "inputs")
+    with pytest.raises(Failure, match="inputs may have 1049088 tokens; an answer may have 1048576: send fewer texts"):
+        limits.check_tokens(["a" * 1000] * 2049, info, "inputs")
+
+
+def test_words_of_sparse_vectors_are_counted_as_they_come():
+    words = FewWords(SparseRows(30_000), "inputs")
+    reply = {"INDICES": np.tile(np.arange(30_000), (32, 1)), "WEIGHTS": np.ones((32, 30_000), np.float32)}
+    for start in range(0, 128, 32):
+        words.take(range(start, start + 32), reply)
+    assert words.result().lengths.tolist() == [30_000] * 128
+    with pytest.raises(Failure, match="the vectors of inputs have more than 4194304 words") as found:
+        words.take(range(128, 160), reply)
+    assert (found.value.reason, found.value.param) == ("large", "inputs")
 
 
 def test_texts_are_counted():
