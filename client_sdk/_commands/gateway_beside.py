@@ -1,4 +1,4 @@
-"""A gateway that `serve` starts beside the server: a process of its own, which ends with it."""
+"""A gateway that `serve` starts beside the server: a process of its own, started again if it ends before the server."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk._server import guard
 from client_sdk._server.local_server import LocalServer
+from client_sdk._server.run import logger
+from client_sdk._server.supervisor import Pauses
 
 _GRACE_SECONDS = 35.0  # a gateway itself gives requests that are being answered 30
 
@@ -54,7 +58,7 @@ def wanted(args: argparse.Namespace) -> bool:
 
 @contextlib.contextmanager
 def running(server: LocalServer, args: argparse.Namespace, api_key: str | None) -> Iterator[str | None]:
-    """Within it there is one, if it is wanted, and it listens: its address.
+    """Within it there is one, if it is wanted, and it listens: its address. One that ends is started again.
 
     Raises:
         ClientError: It did not start; it has said why on standard error.
@@ -63,27 +67,91 @@ def running(server: LocalServer, args: argparse.Namespace, api_key: str | None) 
         yield None
         return
     listen = f"[{args.listen}]" if ":" in args.listen else args.listen
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-I", "-S", guard.__file__, f"--parent={os.getpid()}", f"--grace={_GRACE_SECONDS}", "--"),
-            *(sys.executable, "-m", "client_sdk", "gateway", f"--triton={server.grpc_url}"),
-            *(f"--listen={listen}:{args.gateway_port}", "--no-access-log"),
-            *([f"--keys={args.gateway_keys}"] if args.gateway_keys else []),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **({"CLIENT_SDK_API_KEY": api_key} if api_key else {})},
-        start_new_session=True,
-    )
+    command = [
+        *(sys.executable, "-I", "-S", guard.__file__, f"--parent={os.getpid()}", f"--grace={_GRACE_SECONDS}", "--"),
+        *(sys.executable, "-m", "client_sdk", "gateway", f"--triton={server.grpc_url}"),
+        *(f"--listen={listen}:{args.gateway_port}", "--no-access-log"),
+        *([f"--keys={args.gateway_keys}"] if args.gateway_keys else []),
+    ]
+    environment = {**os.environ, **({"CLIENT_SDK_API_KEY": api_key} if api_key else {})}
+    gateway = _Gateway(command, environment, is_started_again=not args.no_restart)
     try:
         host = server.grpc_url.partition("://")[2].rpartition(":")[0]
-        if process.stdout is None or not process.stdout.readline():  # it greets once it listens
-            raise ClientError("the gateway did not start")
+        gateway.wait_until_it_listens()
+        gateway.look_after()
         yield f"http://{host}:{args.gateway_port}"
     finally:
+        gateway.end()
+
+
+class _Gateway:
+    """A gateway's process, and what starts it again."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], *, is_started_again: bool) -> None:
+        self._command = command
+        self._environment = environment
+        self._is_started_again = is_started_again
+        self._is_ending = threading.Event()
+        self._changing = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._process = self._begun()
+
+    def wait_until_it_listens(self) -> None:
+        """Raise ClientError if it ends before that."""
+        greeting = self._process.stdout
+        if greeting is None or not greeting.readline():  # it greets once it listens
+            raise ClientError("the gateway did not start")
+
+    def look_after(self) -> None:
+        """Start it again whenever it ends by itself, unless that is not wanted."""
+        if self._is_started_again:
+            self._thread = threading.Thread(target=self._bring_back, name="gateway supervisor", daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """Let it answer what it is answering, and end it."""
+        self._is_ending.set()
+        with self._changing:
+            process = self._process
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         process.wait(_GRACE_SECONDS + 10)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if self._thread is not None:
+            self._thread.join()
+        _close(process)
+
+    def _bring_back(self) -> None:
+        pauses = Pauses()
+        while not self._is_ending.is_set():
+            started = time.monotonic()
+            status = self._process.wait()
+            pause = pauses.after_run_of(time.monotonic() - started)
+            if self._is_ending.is_set():
+                return
+            when = f" in {pause:g} s" if pause else ""
+            logger.error("the gateway has ended (status %d); starting it again%s", status, when)
+            if self._is_ending.wait(pause):
+                return
+            with self._changing:
+                if self._is_ending.is_set():
+                    return
+                _close(self._process)
+                self._process = self._begun()
+            with contextlib.suppress(ClientError):  # it has said why
+                self.wait_until_it_listens()
+                logger.warning("the gateway is back")
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,
+        )
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

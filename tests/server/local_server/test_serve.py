@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from client_sdk._server.guard import children_of
 from tests.support.patience import PATIENCE
 from tests.support.servers.local_servers import (
     SLOW_TO_START,
@@ -47,10 +49,36 @@ def test_a_gateway_beside_the_server_ends_with_it(upper_repository: Path, number
         printed = read_until(process, "Ctrl-C")
         assert f"  gateway  http://127.0.0.1:{port}/v1, and its page http://127.0.0.1:{port}/\n" in printed
         assert http_request(f"http://127.0.0.1:{port}", "GET", "/health/live")[0] == 200
+        if number == signal.SIGTERM:
+            kill_gateway_of(process.pid)
+            read_until_error(process, "the gateway is back")
+            assert http_request(f"http://127.0.0.1:{port}", "GET", "/health/live")[0] == 200
         process.send_signal(number)
         assert process.wait(PATIENCE) == (0 if number == signal.SIGTERM else -number)
     wait_for(lambda: not answers(port))
     wait_for(lambda: not processes_of(upper_repository))
+
+
+def kill_gateway_of(serve_pid: int) -> None:
+    """Kill -9 the gateway that `serve` has started, below its guard."""
+    (gateway,) = [
+        child
+        for guard in children_of(serve_pid)
+        for child in children_of(guard)
+        if b"\0gateway\0" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    os.kill(gateway, signal.SIGKILL)
+
+
+def read_until_error(process: subprocess.Popen[str], words: str) -> str:
+    """Standard error up to the line that has these words; it has said before that the gateway has ended."""
+    said = ""
+    while words not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    assert "the gateway has ended (status 137); starting it again\n" in said
+    return said
 
 
 def answers(port: int) -> bool:
