@@ -64,6 +64,16 @@ class AccessDenied(ClientError, PermissionError):
 class ServerBusy(ClientError):
     """The server's queue was full, or it was not taking requests, for as long as the call could wait."""
 
+    is_loading: bool = False
+    """Whether it was not taking requests: the model is being loaded, or the server stops."""
+
+    @classmethod
+    def loading(cls, message: str) -> Self:
+        """The error of a server that is not taking requests."""
+        error = cls(message)
+        error.is_loading = True
+        return error
+
 
 class DeadlineExceeded(ClientError, TimeoutError):
     """The call did not end within its `timeout`."""

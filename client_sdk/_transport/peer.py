@@ -137,9 +137,10 @@ class Peer(Known):
         if too_many := _TOO_MANY_TEXTS.search(message):
             self.forget()
             return TooManyTexts(message, int(too_many[1]))
-        if _UNLOADED.search(message):
+        if _UNLOADED.search(message):  # it stops, or loads the model anew
             self.forget()
-        if status == "UNAVAILABLE" or _UNLOADED.search(message):  # the latter while it stops, or loads the model anew
+            return ServerBusy.loading(f"{self.address} cannot take the request now: {message}")
+        if status == "UNAVAILABLE":
             return ServerBusy(f"{self.address} cannot take the request now: {message}")
         if message == "Not Found" and not self.address.uses_grpc:  # Triton's answer to a path that is none of its own
             return self.garbled(f"it has nothing at the path {self.address.path or '/'}/v2: is the url's path right?")

@@ -92,8 +92,10 @@ def failure_of(error: Exception) -> Failure:
     logger.warning("%s: %s", type(error).__name__, error)
     if isinstance(error, ModelNotFound):
         return Failure("missing", "the model is not served any more", "model")
+    if isinstance(error, ServerBusy) and error.is_loading:
+        return Failure("unavailable", "the server loads the model; try again")
     if isinstance(error, ServerBusy):
-        return Failure("busy", "the server is busy: its queue is full, or it loads the model; try again")
+        return Failure("busy", "the server is busy: its queue is full; try again")
     if isinstance(error, DeadlineExceeded):
         return Failure("deadline", "the server did not answer in time")
     if isinstance(error, VersionChanged):

@@ -30,6 +30,11 @@ def test_each_error_has_a_status_and_keeps_addresses_for_the_log(error, status, 
     assert ("retry-after" in failure.headers) == (status in (429, 503))
 
 
+def test_a_server_that_loads_its_models_is_away_and_not_busy():
+    failure = failure_of(client_sdk.ServerBusy.loading("Request for unknown model: 'bert' is not at ready state"))
+    assert STATUSES[failure.reason] == 503 and failure.headers == {"retry-after": "1"}
+
+
 def test_what_is_wrong_with_a_call_is_told_as_the_client_tells_it():
     failure = failure_of(client_sdk.InvalidArgument.of_text(3, " is blank"))
     assert (failure.reason, str(failure)) == ("invalid", "text 3 is blank")

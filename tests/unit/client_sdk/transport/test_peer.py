@@ -30,6 +30,7 @@ def test_a_status_becomes_the_error_that_a_caller_would_treat_differently(status
     peer = Peer(parse_address("host"))
     error = peer.answered(status, message)
     assert type(error) is kind and message in str(error)
+    assert getattr(error, "is_loading", False) == ("ready state" in message or "available versions" in message)
     assert peer.reached
 
 
