@@ -3,8 +3,8 @@
     import client_sdk
     client_sdk.encode(["First do it", "then do it right"])   # [2, D] float32
 
-`Client` and `AsyncClient` say which server and model, `LocalServer` runs one here, and every error is a
-`ClientError`. The command line is `python -m client_sdk --help`.
+`Client` and `AsyncClient` say which server and model, `Encoder` is for Ray, Dask and data frames, `LocalServer` runs a
+server here, and every error is a `ClientError`. The command line is `python -m client_sdk --help`.
 """
 
 from client_sdk._async_client import AsyncClient
@@ -14,6 +14,7 @@ from client_sdk._call.scores import Label, Ranked
 from client_sdk._call.sparse import SparseVector, SparseVectors
 from client_sdk._client import Client
 from client_sdk._default_client import encode, similarity
+from client_sdk._encoder import Encoder
 from client_sdk._errors import (
     AccessDenied,
     ClientError,
@@ -39,6 +40,7 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadlineExceeded",
+    "Encoder",
     "InvalidArgument",
     "InvalidType",
     "Label",

@@ -58,7 +58,9 @@ class Settings:
         return Deadline(DEFAULT_TIMEOUT, renewable=True) if whole is None else Deadline(whole)
 
 
-class _Connecting(TypedDict, total=False):
+class ConnectingOptions(TypedDict, total=False):
+    """How servers are reached."""
+
     headers: Mapping[str, str] | None
     api_key: str | None
     root_certificates: FilePath | None
@@ -66,14 +68,14 @@ class _Connecting(TypedDict, total=False):
     client_key: FilePath | None
 
 
-class ClientOptions(_Connecting, total=False):
+class ClientOptions(ConnectingOptions, total=False):
     """What a client is made with, beside url and model."""
 
     timeout: float | None
 
 
 def make_settings(
-    url: Url | None, model: str | None, timeout: float | None = None, **connection: Unpack[_Connecting]
+    url: Url | None, model: str | None, timeout: float | None = None, **connection: Unpack[ConnectingOptions]
 ) -> Settings:
     """Check a client's arguments; None for url, model and api_key means the environment's, or the default."""
     model = default_model() if model is None else model

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from itertools import chain
 from typing import Any, ParamSpec, TypeVar, cast
 
 from client_sdk._errors import InvalidType
@@ -45,14 +46,17 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
     return _explained(function, inspect.signature(function))
 
 
-def as_in(model: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """As `named`, for a function whose `**options` are the keyword-only arguments of `model`; its signature says so."""
-    options = [option for option in inspect.signature(model).parameters.values() if option.kind is option.KEYWORD_ONLY]
+def as_in(*models: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """As `named`, for a function whose `**options` are keyword-only arguments of `models`; its signature says so."""
+    theirs = chain.from_iterable(inspect.signature(model).parameters.items() for model in models)
+    options = {name: option for name, option in theirs if option.kind is option.KEYWORD_ONLY}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         first = [given for given in signature.parameters.values() if given.kind is not given.VAR_KEYWORD]
-        whole = signature.replace(parameters=[*first, *options])
+        own = {given.name for given in first}
+        others = [option for name, option in options.items() if name not in own]
+        whole = signature.replace(parameters=[*first, *others])
         explained = _explained(function, whole)
         explained.__signature__ = whole  # type: ignore[attr-defined]
         return explained

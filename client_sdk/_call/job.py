@@ -48,9 +48,13 @@ _shared_pin: ContextVar[Pin | None] = ContextVar("shared_pin", default=None)
 
 
 @contextmanager
-def one_model() -> Iterator[None]:
-    """The calls within it, all to one family, are answered by one model, or raise VersionChanged, as one call is."""
-    token = _shared_pin.set(Pin())
+def one_model(pin: Pin | None = None) -> Iterator[None]:
+    """The calls within it, all to one family, are answered by one model, or raise VersionChanged, as one call is.
+
+    Args:
+        pin: Which model that is, where others are to be answered by it too; it is filled in by the first answer.
+    """
+    token = _shared_pin.set(Pin() if pin is None else pin)
     try:
         yield
     finally:

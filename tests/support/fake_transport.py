@@ -69,3 +69,5 @@ class FakeTransport:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)
+
+        """Nothing was opened."""
