@@ -1,0 +1,133 @@
+"""What PostgreSQL alone has; the rest is in test_stores.py."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from client_sdk import AccessDenied, InvalidArgument, ServerUnreachable
+from client_sdk.corpus import stores
+from tests.support.corpora import vectors_of, write_corpus
+from tests.support.servers.postgresql import PASSWORD, WITH_PASSWORD
+from tests.support.stores import PostgreSQL
+
+DAY = datetime.date(2026, 1, 2)
+NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 500000)
+COLUMNS: dict[str, tuple[pa.DataType, Any, str]] = {
+    "text": (pa.large_string(), "a 'quoted' \\ text\n", "text"),
+    "Some column": (pa.int32(), -3, "bigint"),
+    "large": (pa.uint64(), 2**64 - 1, "numeric"),
+    "share": (pa.float32(), 0.5, "double precision"),
+    "price": (pa.decimal128(10, 2), decimal.Decimal("12.30"), "numeric"),
+    "right": (pa.bool_(), True, "boolean"),
+    "day": (pa.date32(), DAY, "date"),
+    "at": (pa.timestamp("ns"), NOON, "timestamp without time zone"),
+    "zoned": (pa.timestamp("us", "UTC"), NOON.replace(tzinfo=datetime.timezone.utc), "timestamp with time zone"),
+    "raw": (pa.binary(), b"\x00\xff", "bytea"),
+    "tags": (pa.list_(pa.string()), ["a", None], "jsonb"),
+    "more": (pa.struct([("score", pa.float64()), ("on", pa.date32())]), {"score": 0.5, "on": DAY}, "jsonb"),
+}
+
+
+def test_other_columns_keep_their_values(table: PostgreSQL, tmp_path: Path):
+    others = {name: pa.array([value, None], kind) for name, (kind, value, _) in COLUMNS.items()}
+    stores.load(write_corpus(tmp_path / "corpus", ["one", "two"], vectors_of(2), others=others), table.url)
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    one, two = table.ask(f"SELECT {names} FROM {table.url.partition('table=')[2]} ORDER BY id")
+    wanted = {name: value for name, (_, value, _) in COLUMNS.items()}
+    wanted["more"] = {"score": 0.5, "on": "2026-01-02"}
+    assert dict(zip(COLUMNS, one, strict=True)) == wanted
+    assert two == (None,) * len(COLUMNS)
+    kinds = dict(
+        table.ask(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            f"WHERE table_name = '{table.url.partition('table=')[2]}'"
+        )
+    )
+    assert kinds == {"id": "text", "vector": "USER-DEFINED", **{name: kind for name, (_, _, kind) in COLUMNS.items()}}
+
+
+def test_rows_that_are_as_they_were_are_not_written_again(table: PostgreSQL, tmp_path: Path):
+    name = table.url.partition("table=")[2]
+    vectors = vectors_of(20)
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(20), vectors), table.url)
+    before = dict(table.ask(f"SELECT id, ctid::text FROM {name}"))
+    vectors[3] = vectors_of(1, seed=1)
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(20), vectors), table.url)
+    after = dict(table.ask(f"SELECT id, ctid::text FROM {name}"))
+    assert {id_ for id_ in before if before[id_] != after[id_]} == {3}
+
+
+def test_half_precision_is_a_halfvec(table: PostgreSQL, tmp_path: Path):
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(20), vectors_of(20, dtype=np.float16)), table.url)
+    name = table.url.partition("table=")[2]
+    kinds = table.ask(f"SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '{name}'::regclass")
+    assert ("halfvec(8)",) in kinds
+
+
+def test_a_table_of_a_schema_that_somebody_made_is_filled(table: PostgreSQL, database: str, tmp_path: Path):
+    table.ask("CREATE EXTENSION IF NOT EXISTS vector")
+    table.ask('CREATE SCHEMA "Search"')
+    table.ask(
+        'CREATE TABLE "Search".texts '
+        "(title varchar, vector vector, id int UNIQUE NOT NULL, seen timestamptz DEFAULT now())"
+    )
+    vectors = vectors_of(3)
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(3), vectors), f"{database}&table=Search.texts")
+    assert table.ask('SELECT id, title, seen IS NOT NULL FROM "Search".texts ORDER BY id') == [
+        (id_, f"title of {id_}", True) for id_ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ("id bigint PRIMARY KEY, vector vector(8)", "has no column title; it has id, vector"),
+        ("id bigint, title text, vector vector(8)", "no primary key or unique index of id alone"),
+        ("id bigint, title text, vector vector(8), PRIMARY KEY (id, title)", "no primary key or unique index of id"),
+        ("id bigint PRIMARY KEY, title text, vector vector(3)", r"vector of vector\(3\), and the corpus vector\(8\)"),
+        ("id bigint PRIMARY KEY, title text, vector halfvec(8)", r"of halfvec\(8\), and the corpus vector\(8\)"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(table: PostgreSQL, tmp_path: Path, columns: str, reason: str):
+    table.ask("CREATE EXTENSION IF NOT EXISTS vector")
+    table.ask(f"CREATE TABLE {table.url.partition('table=')[2]} ({columns})")
+    with pytest.raises(InvalidArgument, match=reason):
+        stores.load(write_corpus(tmp_path / "corpus", np.arange(3), vectors_of(3)), table.url)
+
+
+def test_text_that_postgresql_cannot_hold_is_told(table: PostgreSQL, tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2), others={"title": ["a", "b\0c"]})
+    with pytest.raises(InvalidArgument, match=r"cannot hold a row: .*0x00"):
+        stores.load(corpus, table.url)
+
+
+def test_a_name_that_postgresql_would_cut_is_refused(table: PostgreSQL, tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2), others={"é" * 32: ["a", "b"]})
+    with pytest.raises(InvalidArgument, match="names of up to 63 bytes"):
+        stores.load(corpus, table.url)
+
+
+def test_a_wrong_password_is_access_denied_and_not_shown(database: str, tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2))
+    address = database.removeprefix("postgresql://postgres@")
+    wrong = f"postgresql://{WITH_PASSWORD}:s3cret@{address}&table=texts"
+    with pytest.raises(AccessDenied, match="password authentication failed") as raised:
+        stores.load(corpus, wrong)
+    assert "s3cret" not in str(raised.value)
+    right = f"postgresql://{WITH_PASSWORD}:{quote(PASSWORD, safe='')}@{address}&table=texts"
+    with pytest.raises(AccessDenied, match="permission denied for schema public"):
+        stores.load(corpus, right)
+
+
+def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2))
+    with pytest.raises(ServerUnreachable, match="PostgreSQL: connection .* failed: No such file or directory"):
+        stores.load(corpus, f"postgresql:///search?host={tmp_path}&table=texts")
