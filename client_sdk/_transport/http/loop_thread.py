@@ -6,7 +6,7 @@ import asyncio
 import os
 import selectors
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -19,9 +19,32 @@ _selector: selectors.BaseSelector | None = None
 _thread: threading.Thread | None = None
 
 
-def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run `coroutine` on the shared background loop; cancelling the future cancels it."""
-    return asyncio.run_coroutine_threadsafe(coroutine, _running_loop())
+def submit(call: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    """Run what `call` returns on the shared background loop; cancelling the future cancels it.
+
+    `call` is called there: Ctrl-C, which may come at any step of this thread's, leaves no coroutine that nobody awaits.
+    """
+    loop, future = _running_loop(), Future[T]()
+
+    def begin() -> None:
+        task = loop.create_task(call())
+        task.add_done_callback(lambda task: _hand_over(task, future))
+        # Nothing in its closure leads to the future: a cycle would keep the reply until the next collection.
+        future.add_done_callback(lambda done: loop.call_soon_threadsafe(task.cancel) if done.cancelled() else None)
+
+    loop.call_soon_threadsafe(begin)
+    return future
+
+
+def _hand_over(task: asyncio.Task[T], future: Future[T]) -> None:
+    if task.cancelled():
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return
+    if error := task.exception():
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
 
 
 def in_loop_thread() -> bool:
@@ -33,10 +56,11 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _selector, _thread
     with _lock:
         if _loop is None:
-            _selector = selectors.DefaultSelector()
-            _loop = asyncio.SelectorEventLoop(_selector)
-            _thread = threading.Thread(target=_loop.run_forever, name="client_sdk-http", daemon=True)
-            _thread.start()
+            selector = selectors.DefaultSelector()
+            loop = asyncio.SelectorEventLoop(selector)
+            thread = threading.Thread(target=loop.run_forever, name="client_sdk-http", daemon=True)
+            thread.start()
+            _selector, _thread, _loop = selector, thread, loop  # last, lest Ctrl-C leave one that does not run
         return _loop
 
 

@@ -179,15 +179,15 @@ class HttpTransport:
 
     def start(self, request: InferRequest, timeout: float) -> Future[Reply]:
         """Send without waiting."""
-        return submit(self._transport.infer(request, timeout))
+        return submit(lambda: self._transport.infer(request, timeout))
 
     def query(self, query: Query, timeout: float) -> dict[str, Any]:
         """Ask and wait."""
-        return self._wait(submit(self._transport.query(query, timeout)), timeout)
+        return self._wait(submit(lambda: self._transport.query(query, timeout)), timeout)
 
     def close(self) -> None:
         """Drop the connections, within a second; also called by the garbage collector, in any thread."""
-        closing = submit(self._transport.close())
+        closing = submit(self._transport.close)
         if not in_loop_thread():
             wait([closing], timeout=1.0)
 

@@ -1,6 +1,11 @@
 import asyncio
+import gc
 import os
+import sys
 import threading
+import warnings
+import weakref
+from itertools import count
 
 import pytest
 
@@ -14,7 +19,7 @@ async def where():
 
 
 def test_coroutines_share_one_background_thread():
-    (first, inside), (second, _) = submit(where()).result(PATIENCE), submit(where()).result(PATIENCE)
+    (first, inside), (second, _) = submit(where).result(PATIENCE), submit(where).result(PATIENCE)
     assert first is second and first.daemon and inside and not in_loop_thread()
 
 
@@ -28,17 +33,76 @@ def test_cancelling_the_future_cancels_the_coroutine():
             cancelled.set()
             raise
 
-    future = submit(sleeper())
-    submit(asyncio.sleep(0.01)).result(PATIENCE)
+    future = submit(sleeper)
+    submit(lambda: asyncio.sleep(0.01)).result(PATIENCE)
     future.cancel()
     assert cancelled.wait(PATIENCE)
+
+
+def test_a_coroutine_whose_future_is_cancelled_at_once_ends():
+    future = submit(lambda: asyncio.sleep(10 * PATIENCE))
+    future.cancel()
+    assert submit(where).result(PATIENCE)[1]
+    assert not submit(lambda: others()).result(PATIENCE)
+
+
+async def others():
+    await asyncio.sleep(0)
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def test_a_result_is_kept_by_nothing_but_its_future():
+    class Result:
+        pass
+
+    async def give():
+        return Result()
+
+    gc.disable()
+    try:
+        result = weakref.ref(submit(give).result(PATIENCE))
+        submit(where).result(PATIENCE)  # the loop's own last reference is gone
+        assert result() is None
+    finally:
+        gc.enable()
+
+
+def test_what_a_coroutine_raises_is_the_futures():
+    async def fails():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        submit(fails).result(PATIENCE)
+
+
+def test_ctrl_c_at_any_step_leaves_nothing_that_was_not_awaited_and_holds_up_no_other_call():
+    """Python may raise KeyboardInterrupt wherever a function is called or returns."""
+    for steps in count():
+        left = iter(range(steps))
+
+        def interrupt(frame, event, argument, left=left):
+            if "weakref" not in frame.f_code.co_filename and next(left, None) is None:  # what those raise is lost
+                raise KeyboardInterrupt
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sys.setprofile(interrupt)
+            try:
+                submit(where)
+                sys.setprofile(None)
+                break
+            except KeyboardInterrupt:  # which ended the profile, too
+                pass
+        assert not caught
+        assert submit(where).result(PATIENCE)[1]
+    assert steps > 5
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_child_has_a_loop_of_its_own():
-    submit(where()).result(PATIENCE)
+    submit(where).result(PATIENCE)
     child = os.fork()
     if child == 0:
-        os._exit(0 if submit(where()).result(PATIENCE)[1] else 1)
+        os._exit(0 if submit(where).result(PATIENCE)[1] else 1)
     assert os.waitpid(child, 0)[1] == 0
