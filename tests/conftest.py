@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from client_sdk import LocalServer
+from client_sdk._server import run
 from export.pipeline import export
 from export.settings import Request
 from tests.support import reference
@@ -36,6 +37,7 @@ from tests.support.servers.moody_model import make_moody_repository
 PROMPTS = {"query": "find the quick ", "passage": "hello "}
 DENSE_SIZE = 5
 LABELS = ("good", "bad", "neither")
+GRACE_SECONDS = run._GRACE_SECONDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,6 +82,20 @@ def children_end_at_ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers_end_at_once() -> Iterator[None]:
+    """Killed: an end in order takes Triton seconds, and only tests that are about it wait for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_GRACE_SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture
+def ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that start in this test end as those of users do."""
+    monkeypatch.setattr(run, "_GRACE_SECONDS", GRACE_SECONDS)
 
 
 @pytest.fixture(scope="session")

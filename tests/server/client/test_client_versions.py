@@ -76,6 +76,7 @@ def test_servers_of_two_versions_do_not_mix_in_one_call(both, tmp_path):
         assert client.encode(["text"] * 200, batch_size=8, model_version=2).shape == (200, 1)
 
 
+@pytest.mark.usefixtures("ends_in_order")
 def test_a_model_that_is_replaced_in_the_middle_of_a_call_does_not_mix_its_versions(tmp_path):
     http_port, grpc_port, metrics_port = free_ports()
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}

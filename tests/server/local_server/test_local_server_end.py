@@ -28,6 +28,8 @@ from tests.support.servers.local_servers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.usefixtures("ends_in_order")
+
 
 def test_nothing_is_left_after_a_stop_and_it_can_start_again(upper_repository: Path):
     server = LocalServer(upper_repository)

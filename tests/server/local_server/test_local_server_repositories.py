@@ -118,6 +118,7 @@ def test_an_error_names_the_path_that_was_given(tmp_path: Path):
         assert noise not in str(error.value)
 
 
+@pytest.mark.usefixtures("ends_in_order")
 def test_nothing_of_a_view_is_left(tmp_path: Path):
     make_model(tmp_path / "a b", "upper", UPPER)
     with LocalServer(tmp_path / "a b") as server:

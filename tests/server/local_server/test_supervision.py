@@ -29,6 +29,8 @@ from tests.support.servers.local_servers import (
 )
 from tests.support.servers.supervised import FAILS, is_told, misbehaving, supervised, wait_for_the_return
 
+pytestmark = pytest.mark.usefixtures("ends_in_order")
+
 
 def test_a_killed_tritonserver_is_back_on_its_ports(upper_repository: Path, supervisor_log: pytest.LogCaptureFixture):
     with supervised(upper_repository) as server:
