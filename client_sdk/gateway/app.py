@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -82,7 +83,15 @@ async def _no_route(request: Request, error: Exception) -> Response:
     answer = form(failure)
     answer.status_code = error.status_code
     answer.headers.update(error.headers or {})
+    if methods := _methods(request.scope["path"]):  # the header has those of the first route of a path alone
+        answer.headers["allow"] = ", ".join(methods)
     return answer
+
+
+def _methods(path: str) -> list[str]:
+    """Those that a path is answered for."""
+    routes = (route for protocol in PROTOCOLS for route in protocol.router.routes if isinstance(route, APIRoute))
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods or ()})
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -42,6 +42,20 @@ STATUSES: dict[Reason, int] = {
 }
 """Of a protocol that does not have another for one of them."""
 
+MEANINGS: dict[Reason, str] = {
+    "invalid": "the request is wrong, or the model does not give what the route is for",
+    "denied": "keys are needed, and the request shows none of them",
+    "missing": "there is no such model, version or part",
+    "late": "the body did not come in time",
+    "large": "the body is too large, or has too many texts",
+    "busy": "the gateway, the server or the key has too much to do; Retry-After says when to come again",
+    "failed": "the server failed",
+    "unsupported": "it is not served here",
+    "unavailable": "the server cannot be reached, or is not whole; Retry-After says when to come again",
+    "deadline": "the server did not answer in time",
+}
+"""For the OpenAPI page."""
+
 _PAUSE = 1.0
 """Seconds after which a caller may come again, where nothing else is known."""
 

@@ -7,7 +7,6 @@ from importlib.resources import files
 from starlette.responses import Response
 
 from client_sdk.gateway.answers import json_answer
-from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.protocols.openai import form
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.texts import TextOrTexts
@@ -26,19 +25,16 @@ _HEADERS = {
 }
 
 
-@page.get("/", is_open=True)
+@page.get("/", is_open=True, fails=(), media="text/html")
 async def index(call: Call) -> Response:
     """A page to look at, and to try the models on."""
     return _file("index.html")
 
 
-@page.get("/page/{name}", is_open=True)
+@page.get("/page/page.css", "/page/page.js", is_open=True, fails=(), media="text/*")
 async def part(call: Call) -> Response:
     """What the page is made of."""
-    name = call.request.path_params["name"]
-    if name not in _FILES:
-        raise Failure("missing", f"the page has no {name}")
-    return _file(name)
+    return _file(call.request.url.path.rpartition("/")[2])
 
 
 class TokensRequest(Body):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 import orjson
+from pydantic import WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +19,7 @@ from client_sdk.gateway.answers import json_answer
 from client_sdk.gateway.failures import STATUSES, Failure
 from client_sdk.gateway.families import Family, Kind
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, read_json
+from client_sdk.gateway.protocols.texts import TEXT_SHOWN, list_of
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -31,11 +33,14 @@ def form(failure: Failure) -> Response:
 bert_as_service = Protocol("bert-as-service", form)
 
 
+_TEXTS_SHOWN = {"anyOf": [list_of(TEXT_SHOWN), list_of(list_of(TEXT_SHOWN))]}
+
+
 class EncodeRequest(Body):
     """What `POST /encode` takes, as JSON or as a form; `model` is this gateway's own."""
 
     id: Any = None
-    texts: Any = None
+    texts: Annotated[Any, WithJsonSchema(_TEXTS_SHOWN)] = None
     is_tokenized: bool = False
     model: str | None = None
 
@@ -111,7 +116,7 @@ def _config(family: Family) -> dict[str, Any]:
     }
 
 
-@bert_as_service.get("/status/client")
+@bert_as_service.get("/status/client", fails=())
 async def client_status(call: Call) -> Response:
     """What `BertClient.status` says, of the gateway's own requests."""
     return json_answer(

@@ -20,7 +20,7 @@ from client_sdk.gateway.protocols.options import (
 )
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import Documents, Texts
+from client_sdk.gateway.protocols.texts import Documents, OneText, Texts
 
 _INPUT_TYPES = {"search_query": "query", "search_document": "document"}
 
@@ -80,7 +80,7 @@ class RerankRequest(Body):
     """What `POST /v2/rerank` and `POST /v1/rerank` take."""
 
     model: str | None = None
-    query: str
+    query: OneText
     documents: Documents
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False

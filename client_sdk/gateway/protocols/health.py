@@ -12,7 +12,7 @@ from client_sdk.gateway.protocols.protocol import Call, Protocol
 health = Protocol("Health", form)
 
 
-@health.get("/health/live", is_open=True)
+@health.get("/health/live", is_open=True, fails=())
 async def live(call: Call) -> Response:
     """The gateway lives, whatever is behind it."""
     return json_answer({"status": "live"})
@@ -25,7 +25,7 @@ async def ready(call: Call) -> Response:
     return json_answer({"status": "ready", "model": family.name})
 
 
-@health.get("/metrics", is_open=True)
+@health.get("/metrics", is_open=True, fails=(), media="text/plain")
 async def metrics(call: Call) -> Response:
     """What has been answered so far, in Prometheus' form."""
     return Response(call.gateway.metrics.text(), media_type=CONTENT_TYPE)

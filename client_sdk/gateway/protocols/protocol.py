@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from client_sdk._errors import ModelNotFound, VersionChanged
 from client_sdk._transport.base import trace_headers
 from client_sdk.gateway.access_log import note
-from client_sdk.gateway.failures import CallerGone, Failure, failure_of
+from client_sdk.gateway.failures import MEANINGS, STATUSES, CallerGone, Failure, Reason, failure_of
 from client_sdk.gateway.families import Kind, Target
 from client_sdk.gateway.keys import Holder
 from client_sdk.gateway.limits import while_awaited
@@ -27,6 +28,11 @@ from client_sdk.gateway.tracing import trace_context
 _IN_PATH = re.compile(r"{(\w+)")
 
 _CLIENT_CLOSED_REQUEST = 499  # for the log alone: nobody is there to be told
+
+_JSON = "application/json"
+
+_OF_ASKING: tuple[Reason, ...] = ("missing", "busy", "failed", "unavailable", "deadline")
+"""What may come of asking the server."""
 
 
 class Body(BaseModel):
@@ -69,25 +75,37 @@ class Call:
 class Protocol:
     """Routes with one form of errors."""
 
-    def __init__(self, name: str, form: Form) -> None:
+    def __init__(self, name: str, form: Form, statuses: Mapping[Reason, int] = STATUSES) -> None:
         self.router = APIRouter(tags=[name])
         self.bodies: list[type[Body]] = []
         """What its routes read, for the OpenAPI page."""
         self.form = form
+        self._statuses = statuses
 
     def post(
-        self, *paths: str, body: type[B], read: Callable[[Request, bytes], Any] | None = None
+        self,
+        *paths: str,
+        body: type[B],
+        shown: tuple[type[Body], ...] = (),
+        read: Callable[[Request, bytes], Any] | None = None,
+        fails: tuple[Reason, ...] = ("denied", "invalid", "late", "large", *_OF_ASKING),
+        other: Mapping[Reason, int] = MappingProxyType({}),
     ) -> Callable[[Callable[[Call, B], Answer]], Callable[[Call, B], Answer]]:
         """Routes that take a body of this model; its docstring is what their page says.
 
         Args:
             paths: Of one route.
             body: What it takes.
+            shown: What the page says that it takes, where that is one of several.
             read: Makes the fields of a request and the bytes of its body; else it is JSON.
+            fails: Why it may have no answer.
+            other: Statuses of another protocol that may ask the route too.
         """
-        self.bodies.append(body)
-        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+        shown = shown or (body,)
+        self.bodies.extend(shown)
+        schemas = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in shown]
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        extra = {"requestBody": {"required": True, "content": {_JSON: {"schema": schema}}}}
 
         def decorate(answer: Callable[[Call, B], Answer]) -> Callable[[Call, B], Answer]:
             async def work(call: Call) -> Response:
@@ -97,16 +115,32 @@ class Protocol:
                     with limits.place():
                         return await while_awaited(call.request, answer(call, checked(body, fields)))
 
-            self._add("POST", paths, work, answer.__doc__, extra)
+            self._add("POST", paths, work, answer.__doc__, _answers(200, _JSON, fails, self._statuses, other), extra)
             return answer
 
         return decorate
 
-    def get(self, *paths: str, is_open: bool = False) -> Callable[[Callable[[Call], Answer]], Callable[[Call], Answer]]:
-        """Routes without a body; one that is open asks for no key."""
+    def get(
+        self,
+        *paths: str,
+        is_open: bool = False,
+        fails: tuple[Reason, ...] = _OF_ASKING,
+        status: int = 200,
+        media: str | None = _JSON,
+    ) -> Callable[[Callable[[Call], Answer]], Callable[[Call], Answer]]:
+        """Routes without a body.
+
+        Args:
+            paths: Of one route.
+            is_open: It asks for no key.
+            fails: Why it may have no answer, beside the key.
+            status: Of its answer.
+            media: The type of its answer; None: that has no body.
+        """
 
         def decorate(answer: Callable[[Call], Answer]) -> Callable[[Call], Answer]:
-            self._add("GET", paths, answer, answer.__doc__, {}, is_open)
+            answers = _answers(status, media, fails if is_open else ("denied", *fails), self._statuses)
+            self._add("GET", paths, answer, answer.__doc__, answers, is_open=is_open)
             return answer
 
         return decorate
@@ -117,7 +151,8 @@ class Protocol:
         paths: tuple[str, ...],
         answer: Callable[[Call], Answer],
         summary: str | None,
-        extra: dict[str, Any],
+        answers: dict[int | str, dict[str, Any]],
+        extra: Mapping[str, Any] = MappingProxyType({}),
         is_open: bool = False,
     ) -> None:
         async def endpoint(request: Request) -> Response:
@@ -140,8 +175,30 @@ class Protocol:
         for path in paths:
             described = {**extra, "parameters": list(map(_parameter, _IN_PATH.findall(path)))}
             self.router.add_api_route(
-                path, endpoint, methods=[method], summary=summary, response_model=None, openapi_extra=described
+                path,
+                endpoint,
+                methods=[method],
+                summary=summary,
+                status_code=int(next(iter(answers))),
+                response_class=Response,  # of no type, which `answers` say
+                response_model=None,
+                responses=answers,
+                openapi_extra=described,
             )
+
+
+def _answers(
+    status: int, media: str | None, fails: tuple[Reason, ...], *forms: Mapping[Reason, int]
+) -> dict[int | str, dict[str, Any]]:
+    """What the page says of a route's answers, the right one first."""
+    found: dict[int | str, dict[str, Any]] = {status: {"description": "the answer"}}
+    if media is not None:
+        found[status]["content"] = {media: {}}
+    for reason in fails:
+        for form in forms:
+            if reason in form:
+                found[form[reason]] = {"description": MEANINGS[reason], "content": {_JSON: {}}}
+    return found
 
 
 def _parameter(name: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ import numpy as np
 import orjson
 from orjson import Fragment
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator
+
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from starlette.responses import Response
 
 from client_sdk._call.job import TOKEN_VECTORS, VECTORS
@@ -26,7 +29,7 @@ from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import TextOrTexts, Texts, TextsOrIds, ids_options
+from client_sdk.gateway.protocols.texts import OneText, TEXT_SHOWN, TextOrTexts, Texts, TextsOrIds, ids_options, list_of
 from client_sdk.gateway.tokens import tokens_of
 
 _TYPES: dict[Reason, str] = {
@@ -44,7 +47,7 @@ def form(failure: Failure) -> Response:
     return json_answer(content, _STATUSES[failure.reason], failure.headers)
 
 
-tei = Protocol("Text Embeddings Inference", form)
+tei = Protocol("Text Embeddings Inference", form, _STATUSES)
 
 
 def _lower(value: Any) -> Any:
@@ -94,7 +97,7 @@ class TokenizeRequest(Body):
 class Sentences(Body):
     """A sentence, and those that it is compared with."""
 
-    source_sentence: str
+    source_sentence: OneText
     sentences: Texts
 
 
@@ -115,7 +118,7 @@ class AnyInputs(Body):
 class TeiRerankRequest(_Asked):
     """What `POST /rerank` takes, if its documents are called `texts`."""
 
-    query: str
+    query: OneText
     texts: Texts
     raw_scores: bool = False
     return_text: bool = False
@@ -153,10 +156,14 @@ class Inputs(NamedTuple):
     is_batch: bool
 
 
+_ONE_OR_PAIR_SHOWN = {**list_of(TEXT_SHOWN), "maxItems": 2}
+_INPUTS_SHOWN = {"anyOf": [TEXT_SHOWN, _ONE_OR_PAIR_SHOWN, list_of(_ONE_OR_PAIR_SHOWN)]}
+
+
 class PredictRequest(_Asked):
     """What `POST /predict` takes: a text, a pair as [text, text], or a list of [text] and [text, text]."""
 
-    inputs: Annotated[Inputs, PlainValidator(_inputs, json_schema_input_type=str | list[str] | list[list[str]])]
+    inputs: Annotated[Inputs, PlainValidator(_inputs), WithJsonSchema(_INPUTS_SHOWN)]
     raw_scores: bool = False
 
 
@@ -171,7 +178,7 @@ async def embed(call: Call, body: TeiEmbedRequest) -> Response:
     return json_answer(vectors if body.encoding_format != "base64" else [base64_of(row) for row in vectors])
 
 
-@tei.post("/", body=AnyInputs)
+@tei.post("/", body=AnyInputs, shown=(TeiEmbedRequest, SimilarityRequest))
 async def either(call: Call, body: AnyInputs) -> Response:
     """As `/similarity` if `inputs` is an object, else as `/embed`."""
     fields = body.model_extra or {}
@@ -219,7 +226,7 @@ async def similarity(call: Call, body: SimilarityRequest) -> Response:
     return json_answer(similarity_of(vectors[:1], vectors[1:], target.family.info.similarity)[0])
 
 
-@tei.post("/rerank", body=AnyRerank)
+@tei.post("/rerank", body=AnyRerank, shown=(TeiRerankRequest, cohere.RerankRequest), other=STATUSES)
 async def rerank(call: Call, body: AnyRerank) -> Response:
     """Texts by how well they answer a query, best first: TEI's `texts`, or Cohere's and Jina's `documents`."""
     fields = body.model_extra or {}
@@ -260,7 +267,7 @@ async def tokenize(call: Call, body: TokenizeRequest) -> Response:
     return json_answer([[{**token._asdict(), "start": None, "stop": None} for token in row.tokens] for row in rows])
 
 
-@tei.post("/decode", body=AnyInputs)
+@tei.post("/decode", body=AnyInputs, fails=("denied", "invalid", "late", "large", "busy", "unsupported"))
 async def decode(call: Call, body: AnyInputs) -> Response:
     """Not served: no step of a model makes text of token ids."""
     raise Failure("unsupported", "/decode is not served here: no step of a model makes text of token ids")
@@ -294,7 +301,7 @@ def _model_type(family: Family) -> dict[str, Any]:
     return {kind: {"id2label": by_id, "label2id": {label: index for index, label in enumerate(family.info.labels)}}}
 
 
-@tei.get("/health", "/ping", is_open=True)
+@tei.get("/health", "/ping", is_open=True, media=None)
 async def health(call: Call) -> Response:
     """The server has answered one real text, just now."""
     await call.gateway.check()

@@ -8,6 +8,23 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, FailFast, PlainValidator
 
 
+from pydantic import BeforeValidator, FailFast, WithJsonSchema
+
+TEXT_SHOWN: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": r"\S"}
+"""What the OpenAPI page says of a text, which may not be blank: found out where it is encoded."""
+
+
+def list_of(items: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of a list, which may not be empty."""
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+_ADVICE = (
+    "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts with "
+    "check_embedding_ctx_length=False"
+)
+
+
 def _checked(value: Any) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list):
@@ -39,9 +56,17 @@ def ids_options(texts: Sequence[str] | Sequence[list[int]]) -> dict[str, Any]:
 
 
 Texts = Annotated[list[str], FailFast()]
+
+
+OneText = Annotated[str, WithJsonSchema(TEXT_SHOWN)]
+"""A text."""
+
+Texts = Annotated[list[str], FailFast(), WithJsonSchema(list_of(TEXT_SHOWN))]
 """A list of texts. Of what is wrong in a list the first is said: a message for each costs seconds and gigabytes."""
 
-TextOrTexts = Annotated[list[str], BeforeValidator(_checked, json_schema_input_type=str | list[str])]
+TextOrTexts = Annotated[
+    list[str], BeforeValidator(_checked), WithJsonSchema({"anyOf": [TEXT_SHOWN, list_of(TEXT_SHOWN)]})
+]
 """A text, or a list of them."""
 
 
@@ -59,8 +84,10 @@ def _document(value: Any) -> str:
     return text
 
 
-Document = Annotated[str, BeforeValidator(_document, json_schema_input_type=str | dict[str, str])]
+_DOCUMENT_SHOWN = {"anyOf": [TEXT_SHOWN, {"type": "object", "properties": {"text": TEXT_SHOWN}, "required": ["text"]}]}
+
+Document = Annotated[str, BeforeValidator(_document), WithJsonSchema(_DOCUMENT_SHOWN)]
 """A text, or an object that has it as `text`."""
 
-Documents = Annotated[list[Document], FailFast()]
+Documents = Annotated[list[Document], FailFast(), WithJsonSchema(list_of(_DOCUMENT_SHOWN))]
 """A list of those."""

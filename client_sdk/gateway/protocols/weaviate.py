@@ -11,6 +11,7 @@ from client_sdk.gateway.answers import json_answer
 from client_sdk.gateway.failures import STATUSES, Failure
 from client_sdk.gateway.families import Kind
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol
+from client_sdk.gateway.protocols.texts import OneText
 
 _TASKS = {"query": "query", "passage": "document"}
 
@@ -32,7 +33,7 @@ class VectorsConfig(Body):
 class VectorsRequest(Body):
     """What `POST /vectors` takes; `model` is this gateway's own."""
 
-    text: str
+    text: OneText
     config: VectorsConfig | None = None
     model: str | None = None
 
@@ -61,13 +62,13 @@ async def meta(call: Call) -> Response:
     return json_answer(found)
 
 
-@weaviate.get("/.well-known/live", is_open=True)
+@weaviate.get("/.well-known/live", is_open=True, fails=(), status=204, media=None)
 async def live(call: Call) -> Response:
     """The gateway lives."""
     return Response(status_code=204)
 
 
-@weaviate.get("/.well-known/ready", is_open=True)
+@weaviate.get("/.well-known/ready", is_open=True, status=204, media=None)
 async def ready(call: Call) -> Response:
     """The server has answered one real text, just now."""
     await call.gateway.check(Kind.VECTORS)

@@ -30,6 +30,15 @@ async def test_what_there_is_not_is_said_in_json(method, path, status):
 
 
 @pytest.mark.parametrize(
+    ("path", "allowed"), [("/", "GET, POST"), ("/v1/embeddings", "POST"), ("/page/tokens", "POST")]
+)
+async def test_another_method_is_told_those_that_there_are(path, allowed):
+    async with open_app() as app:
+        answer = await request(app, "OPTIONS", path)
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b"null", b"[]", b'"text"', b"\xff", b'{"input": "\\ud800"}', b"[" * 100_000, b"{}"]
 )
 async def test_a_body_that_is_no_request_is_400(body):
@@ -37,7 +46,7 @@ async def test_a_body_that_is_no_request_is_400(body):
         assert (await request(app, "POST", "/v1/embeddings", body)).status == 400
 
 
-async def test_every_route_has_a_summary_and_every_body_a_schema():
+async def test_every_route_has_a_summary_every_body_a_schema_and_every_answer_a_meaning():
     async with open_app() as app:
         page = (await request(app, "GET", "/openapi.json")).json
     assert {"/v1/embeddings", "/embeddings", "/v1/models", "/v1/models/{model}", "/health/live"} <= set(page["paths"])
@@ -46,8 +55,21 @@ async def test_every_route_has_a_summary_and_every_body_a_schema():
             assert operation["summary"]
             assert [parameter["name"] for parameter in operation.get("parameters", [])] == re.findall(r"{(.*?)}", path)
             if "requestBody" in operation:
-                schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
-                assert schema.removeprefix("#/components/schemas/") in page["components"]["schemas"]
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                for one in schema.get("anyOf", [schema]):
+                    assert one["$ref"].removeprefix("#/components/schemas/") in page["components"]["schemas"]
+                assert {"200", "401", "408", "413", "429"} <= set(operation["responses"])
+            assert all(answer["description"] for answer in operation["responses"].values())
+    statuses = {
+        path: set(operations.get("post", {}).get("responses", {})) for path, operations in page["paths"].items()
+    }
+    assert "501" in statuses["/decode"] and "501" not in set.union(
+        *(statuses[path] for path in statuses.keys() - {"/decode"})
+    )
+    assert {"400", "422"} <= statuses["/rerank"] and {"400", "422"} & statuses["/embed"] == {"422"}
+    assert set(page["paths"]["/health"]["get"]["responses"]["200"]) == {"description"}
+    assert [*page["paths"]["/metrics"]["get"]["responses"]["200"]["content"]] == ["text/plain"]
+    assert set(page["paths"]["/.well-known/live"]["get"]["responses"]) == {"204"}
     bodies = {body for protocol in PROTOCOLS for body in protocol.bodies}
     assert len({body.__name__ for body in bodies}) == len(bodies)
 
