@@ -11,6 +11,3 @@ from client_sdk.corpus.settings import CorpusSettings
 from client_sdk.corpus.summary import Estimate, Summary
 
 __all__ = ["CorpusSettings", "Estimate", "Summary", "estimate", "run"]
-
-
-"""Folders of texts to vectors, and vectors into stores."""

@@ -69,5 +69,3 @@ class FakeTransport:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False)
-
-        """Nothing was opened."""

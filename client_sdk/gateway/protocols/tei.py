@@ -9,9 +9,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import orjson
 from orjson import Fragment
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator
-
-
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from starlette.responses import Response
 
@@ -29,7 +26,7 @@ from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import OneText, TEXT_SHOWN, TextOrTexts, Texts, TextsOrIds, ids_options, list_of
+from client_sdk.gateway.protocols.texts import TEXT_SHOWN, OneText, TextOrTexts, Texts, TextsOrIds, ids_options, list_of
 from client_sdk.gateway.tokens import tokens_of
 
 _TYPES: dict[Reason, str] = {

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, FailFast, PlainValidator
-
-
-from pydantic import BeforeValidator, FailFast, WithJsonSchema
+from pydantic import BeforeValidator, FailFast, PlainValidator, WithJsonSchema
 
 TEXT_SHOWN: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": r"\S"}
 """What the OpenAPI page says of a text, which may not be blank: found out where it is encoded."""
@@ -17,12 +14,6 @@ TEXT_SHOWN: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": r"\S"
 def list_of(items: dict[str, Any]) -> dict[str, Any]:
     """What the page says of a list, which may not be empty."""
     return {"type": "array", "items": items, "minItems": 1}
-
-
-_ADVICE = (
-    "holds token ids, which depend on a vocabulary: send texts. LangChain's OpenAIEmbeddings sends texts with "
-    "check_embedding_ctx_length=False"
-)
 
 
 def _checked(value: Any) -> list[str]:
@@ -55,9 +46,6 @@ def ids_options(texts: Sequence[str] | Sequence[list[int]]) -> dict[str, Any]:
     return {} if isinstance(texts[0], str) else {"is_tokenized": True, "pair_truncation": "longest_first"}
 
 
-Texts = Annotated[list[str], FailFast()]
-
-
 OneText = Annotated[str, WithJsonSchema(TEXT_SHOWN)]
 """A text."""
 
@@ -70,9 +58,12 @@ TextOrTexts = Annotated[
 """A text, or a list of them."""
 
 
+_IDS_SHOWN = list_of({"type": "integer", "minimum": 0})
+
 TextsOrIds = Annotated[
     list[str] | list[list[int]],
-    PlainValidator(_checked_or_ids, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+    PlainValidator(_checked_or_ids),
+    WithJsonSchema({"anyOf": [TEXT_SHOWN, list_of(TEXT_SHOWN), _IDS_SHOWN, list_of(_IDS_SHOWN)]}),
 ]
 """A text, or a list of them; or the token ids of one, or of several."""
 
