@@ -13,7 +13,7 @@ from client_sdk._commands import connection_arguments
 from client_sdk._commands.answer_lines import add_text_arguments
 from client_sdk._commands.encode import add_vector_arguments, ranges_of
 from client_sdk._commands.signals import sigterm_as_ctrl_c
-from client_sdk._errors import ClientError
+from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk._server.local_server import LocalServer
 from client_sdk._settings import has_default_url
 
@@ -82,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress", action=argparse.BooleanOptionalAction, default=True, help="a line every few seconds (default)"
     )
+    parser.add_argument(
+        "--to",
+        metavar="URL",
+        help="of a store that the vectors are written to when all are there, each over the one with the same id: "
+        "postgresql://, qdrant://, lance:, faiss:, opensearch://; see docs/stores.md",
+    )
     add_vector_arguments(parser)
     add_text_arguments(parser)
     parser.add_argument(
@@ -95,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Encode all rows; raises ClientError, or OSError for files."""
     try:
-        from client_sdk.corpus import CorpusSettings, estimate, run
+        from client_sdk.corpus import CorpusSettings, estimate, run, stores
     except ImportError as error:
         raise ClientError(f"corpora need more ({error}): pip install 'bert-on-triton[corpus]'") from None
     given = {name: getattr(arguments, name) for name in ("rows_per_file",) if getattr(arguments, name) is not None}
@@ -115,6 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
         ray_address=arguments.ray_address,
         **given,
     )
+    if arguments.to is not None:
+        if "://" in arguments.output:
+            raise InvalidArgument(f"--to reads the vectors from this machine, and --output is {arguments.output}")
+        stores.checked(arguments.to)
     warnings.filterwarnings("ignore", module=r"ray\.")  # advice about pipelines, to those who write them
     with _served(arguments) as url, sigterm_as_ctrl_c():
         if url is not None:
@@ -122,7 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             print(estimate(settings))
         else:
-            print(run(settings, _tell if arguments.progress else None))
+            print(run(settings, _tell if arguments.progress else None), flush=True)
+    if arguments.to is not None and not arguments.dry_run:
+        print(f"{stores.load(arguments.output, arguments.to):,} rows written to the store")
     return 0
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from client_sdk._call.questions import measured_ranges
 from client_sdk._errors import InvalidArgument
 from client_sdk._kinds import kind_of
 from client_sdk._session import Session
@@ -43,20 +44,25 @@ class AboutVectors:
         return json.dumps({**asdict(self), **more})
 
 
-def ask_about(settings: CorpusSettings) -> AboutVectors:
-    """Have one text encoded, and say what came.
+def ask_about(settings: CorpusSettings) -> tuple[CorpusSettings, AboutVectors]:
+    """Have one text encoded, and say what came; the settings have all that was left to the model.
 
     Raises:
         InvalidArgument: The model gives something else than vectors, or none with these options.
         ClientError: As a client's methods.
     """
     with closing(Session(settings.client, "Corpus")) as session:
-        info = session.info(session.settings.deadline(None))
+        deadline = session.settings.deadline(None)
+        info = session.info(deadline)
         kind = kind_of([mark for mark in ("labels", "splade", "multi") if getattr(info, mark)])
         if kind.mark:
             raise InvalidArgument(f"model {info.model!r} gives {kind.gives}, not one vector a text")
+        if settings.needs_ranges:
+            version = settings.options.get("model_version")
+            asked = measured_ranges(info.model, settings.precision, settings.parameters(), version)
+            settings = replace(settings, options={**settings.options, "ranges": session.ask(asked, deadline).ranges})
         vector = session.encode([_ANY], settings.options)[0]
-    return AboutVectors(
+    about = AboutVectors(
         id_column=settings.id_name,
         vector_column=VECTOR,
         model=info.model,
@@ -66,3 +72,4 @@ def ask_about(settings: CorpusSettings) -> AboutVectors:
         dimension=len(vector),
         max_seq_len=min(info.max_seq_len, settings.options.get("max_seq_len") or info.max_seq_len),
     )
+    return settings, about

@@ -53,6 +53,9 @@ class BlockEncoder:
     def encode(self, block: pa.Table) -> tuple[pa.Table, Counts]:
         """The block with vectors in place of its texts; null, with a problem, where one cannot be encoded."""
         problems: list[str | None] = block.column(PROBLEM).to_pylist()
+        if self._settings.id_column is not None:
+            for row in np.flatnonzero(block.column(self._settings.id_column).is_null()).tolist():
+                problems[row] = problems[row] or "the id is null"
         texts, places = _readable(block.column(TEXT).to_pylist(), problems)
         vectors = _Vectors(len(problems), places, problems, self._convert, PRECISIONS[self._settings.precision])
         if texts:

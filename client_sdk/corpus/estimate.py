@@ -30,7 +30,8 @@ def estimate(settings: CorpusSettings) -> Estimate:
     """
     files = list_files(settings.inputs)
     columns = columns_of(files, settings.text_column, settings.kept)
-    encoder = BlockEncoder(settings, about := ask_about(settings))
+    settings, about = ask_about(settings)
+    encoder = BlockEncoder(settings, about)
     counts, text_bytes, seconds, width = Counts(), 0, 0.0, 0
     for file in _spread(files, _FILES):
         rows = next(islice(reader_of(file.path).read(place(file.path), columns, _ROWS), 1), None)

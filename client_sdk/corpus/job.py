@@ -42,7 +42,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
     """
     files = list_files(settings.inputs)
     columns = columns_of(files, settings.text_column, settings.kept)
-    about = ask_about(settings)
+    settings, about = ask_about(settings)
     output = Output(settings.output)
     with output.held(), ray_running(settings.ray_address):
         numbered = output.begin(settings.fingerprint(about.identity), files)

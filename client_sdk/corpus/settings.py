@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from client_sdk._call.options import request_parameters
-from client_sdk._call.precision import Converter, converter
+from client_sdk._call.precision import WITH_RANGES, Converter, converter
 from client_sdk._checks import positive_int
 from client_sdk._errors import InvalidArgument
 from client_sdk._settings import Settings
@@ -105,7 +105,12 @@ class CorpusSettings:
 
     def converter(self) -> Converter:
         """What makes vectors of the precision that is asked for."""
-        return converter(self.precision, self.options.get("ranges"))
+        return converter(self.precision, self.options.get("ranges"), learns=True)
+
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether those that the export has measured are to be asked for."""
+        return self.precision in WITH_RANGES and self.options.get("ranges") is None
 
     def fingerprint(self, identity: str) -> dict[str, Any]:
         """All that decides about vectors and rows: rows of another are not put beside those of this one."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -170,7 +171,7 @@ def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch):
     rows = [{"id": f"d{n}", "text": text, "title": f"t{n}"} for n, text in enumerate(["one", "two", ""])]
     (tmp_path / "texts" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = subprocess.run(
-        [sys.executable, "-m", "client_sdk", *command],
+        [sys.executable, "-m", "client_sdk", *command, "--to", "lance:search/texts"],
         cwd=tmp_path,
         env={**os.environ, "CLIENT_SDK_URL": server.grpc_url},
         capture_output=True,
@@ -179,8 +180,10 @@ def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 rows: 2 encoded (6 tokens, 0 texts cut), 1 refused; 3 in this run, ")
+    assert done.stdout.endswith("2 rows written to the store\n")
     names: dict[str, Any] = {}
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "corpora.md", "exec"), names)
     assert names["table"].column_names == ["id", "title", "vector"]
     assert sorted(names["table"]["id"].to_pylist()) == ["d0", "d1"]
+    assert lancedb.connect("search").open_table("texts").count_rows() == 2

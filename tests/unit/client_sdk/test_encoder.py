@@ -170,7 +170,7 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
     ("options", "message"),
     [
         ({"pooling": "median"}, "pooling 'median' is not known"),
-        ({"precision": "int8"}, "needs ranges"),
+        ({"precision": "int4"}, "precision 'int4' is not known"),
         ({"input_type": "question"}, "input_type 'question' is not known; allowed: query, document"),
         ({"priority": "high"}, "priority 'high' is not known"),
         ({"batch_size": 0}, "batch_size must be at least 1"),

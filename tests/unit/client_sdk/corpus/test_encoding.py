@@ -81,6 +81,13 @@ def test_a_text_of_more_tokens_than_are_used_is_counted_as_cut(encoder):
     assert counts == Counts(texts=2, tokens=9, cut=1, servers=Counter({"": 2}))
 
 
+def test_a_row_without_an_id_is_refused_where_ids_are_a_column(encoder):
+    rows = block("one", "four").append_column("doc", pa.array(["a", None]))
+    found, counts = encoder(id_column="doc")[0].encode(rows)
+    assert found.column(PROBLEM).to_pylist() == [None, "the id is null"]
+    assert (found.column("vector").to_pylist(), counts.refused) == ([[3, 3], None], 1)
+
+
 def test_a_block_without_a_text_that_can_be_encoded_asks_nobody(encoder):
     encode, transport = encoder()
     found, counts = encode.encode(block(None, ""))
@@ -177,7 +184,7 @@ def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
         ({"max_errors": -1}, "max_errors must be at least 0"),
         ({"rows_per_file": 0}, "rows_per_file must be at least 1"),
         ({"options": {"pooling": "best"}}, "pooling 'best' is not known"),
-        ({"options": {"precision": "int8"}}, "needs ranges"),
+        ({"options": {"precision": "int4"}}, "precision 'int4' is not known"),
     ],
 )
 def test_wrong_settings_are_refused_when_they_are_made(wrong, message):

@@ -50,7 +50,7 @@ def served(monkeypatch):
 
 def test_the_output_says_what_its_vectors_are(served):
     served(similarity="dot")
-    about = ask_about(settings(max_seq_len=128))
+    _, about = ask_about(settings(max_seq_len=128))
     assert (about.id_column, about.vector_column, about.identity, about.similarity) == ("doc", "vector", "abc", "dot")
     assert (about.dimension, about.max_seq_len, about.precision) == (2, 128, "float32")
 
