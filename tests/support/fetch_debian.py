@@ -1,6 +1,6 @@
-"""Unpacks Debian's package `prometheus` (the server and promtool) into a directory, without root.
+"""Unpacks a package of Debian into a directory, without root.
 
-    python tests/support/fetch_prometheus.py DIRECTORY
+    python tests/support/fetch_debian.py PACKAGE DIRECTORY
 
 The tests that need it are skipped without it; so where it cannot be had, this says why and does not fail. It takes the
 distribution's package lists where the machine has some, else fetches lists of its own; it leaves the system as it is.
@@ -8,33 +8,43 @@ distribution's package lists where the machine has some, else fetches lists of i
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-PACKAGE = "prometheus"
 
-
-def fetch(directory: Path) -> None:
+def fetch(name: str, directory: Path) -> None:
     """Makes `directory` the root of the unpacked package.
 
     Raises:
         OSError: apt-get or dpkg-deb is missing, or the directory cannot be written.
         subprocess.CalledProcessError: the package cannot be had.
     """
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
         try:
-            _run(place, "apt-get", "download", PACKAGE)
+            _run(place, "apt-get", "download", name)
         except subprocess.CalledProcessError:
             _run(place, "apt-get", *_own_lists(place), "update")
-            _run(place, "apt-get", *_own_lists(place), "download", PACKAGE)
+            _run(place, "apt-get", *_own_lists(place), "download", name)
         (package,) = place.glob("*.deb")
         _run(place, "dpkg-deb", "--extract", str(package), "root")
+        _keep_links_inside(place / "root")
         directory.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(place / "root", directory)
+
+
+def _keep_links_inside(root: Path) -> None:
+    """What links to another file of the package leads there, and not to where that would be installed."""
+    for link in root.rglob("*"):
+        if link.is_symlink() and os.path.isabs(target := os.readlink(link)):
+            inside = root / target.lstrip("/")
+            if inside.exists():
+                link.unlink()
+                link.symlink_to(os.path.relpath(inside, link.parent))
 
 
 def _own_lists(place: Path) -> list[str]:
@@ -49,10 +59,11 @@ def _run(place: Path, *command: str) -> None:
 
 
 if __name__ == "__main__":
+    package = sys.argv[1]
     try:
-        fetch(Path(sys.argv[1]).resolve())
+        fetch(package, Path(sys.argv[2]).resolve())
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or [f"status {error.returncode}"])[-1]
-        print(f"no prometheus, so some tests are skipped: {error.cmd[0]}: {reason}", file=sys.stderr)
+        print(f"no {package}, so some tests are skipped: {error.cmd[0]}: {reason}", file=sys.stderr)
     except (OSError, subprocess.TimeoutExpired) as error:
-        print(f"no prometheus, so some tests are skipped: {error}", file=sys.stderr)
+        print(f"no {package}, so some tests are skipped: {error}", file=sys.stderr)
