@@ -78,7 +78,7 @@ class Faiss:
         except RuntimeError:
             raise InvalidArgument(f"{self.file} is no index that FAISS can read") from None
         about = self._about.read_bytes() if self._about.exists() else None
-        corpus.origin.refuse_others(about, str(self.file), filled=index.ntotal > 0)
+        corpus.origin.agrees(about, str(self.file), filled=index.ntotal > 0)
         if _kind(index) != _kind(new):
             raise InvalidArgument(f"{self.file} has an index of another kind than a load writes, {_said(new)}")
         return index

@@ -39,13 +39,16 @@ class Origin:
         """The same for stores that keep text."""
         return json.dumps(self.as_kept())
 
-    def refuse_others(self, kept: object, where: str, *, filled: bool) -> None:
-        """Raises InvalidArgument, unless `kept` is of the same origin or there are no vectors yet.
+    def agrees(self, kept: object, where: str, *, filled: bool) -> bool:
+        """Whether `kept` is of the same origin; False if nothing is said and nothing is there yet.
 
         Args:
             kept: What is known of the vectors that are there: a mapping, or JSON of one, with KEY.
             where: Their place, for the message.
             filled: Whether there are any.
+
+        Raises:
+            InvalidArgument: The vectors that are there are another model's, or nobody knows whose.
         """
         if isinstance(kept, (str, bytes)):
             try:
@@ -59,7 +62,7 @@ class Origin:
                     f"{where} has vectors, and nothing says of which model: vectors of two models are not comparable, "
                     "so empty it or give another name"
                 )
-            return
+            return False
         for name in ("dimension", "precision", "identity"):
             there, here = known.get(name), getattr(self, name)
             if there != here:
@@ -67,6 +70,7 @@ class Origin:
                     f"{where} has vectors of {known.get('model')} ({name} {there}), not of {self.model} ({name} "
                     f"{here}): vectors of two models are not comparable, so give another name"
                 )
+        return True
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Corpus:
         corpus = cls._of(directory, files)
         for file in files[1:]:
             other = cls._of(directory, (file,))
-            corpus.origin.refuse_others(other.origin.as_kept(), str(file), filled=True)
+            corpus.origin.agrees(other.origin.as_kept(), str(file), filled=True)
             if not other.schema.equals(corpus.schema) or other.id_column != corpus.id_column:
                 raise InvalidArgument(f"{file} has other columns than {files[0]}")
         return corpus

@@ -41,11 +41,13 @@ class Lance:
         with _failures_told():
             table = self._made(corpus)
 
-            def write(rows: Rows) -> None:
-                merge = table.merge_insert(corpus.id_column).when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(rows.columns)
+        @_failures_told()
+        def write(rows: Rows) -> None:
+            merge = table.merge_insert(corpus.id_column).when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(rows.columns)
 
-            yield write
+        yield write
+        with _failures_told():
             table.optimize()
 
     def _made(self, corpus: Corpus) -> Any:
@@ -63,7 +65,7 @@ class Lance:
             here = ", ".join(f"{column.name} {column.type}" for column in corpus.schema)
             raise InvalidArgument(f"{place} has columns {there}, and the corpus {here}")
         # What is there and empty cannot be told afterwards whose vectors it has, so it is as if it were full.
-        corpus.origin.refuse_others((table.schema.metadata or {}).get(KEY.encode()), place, filled=True)
+        corpus.origin.agrees((table.schema.metadata or {}).get(KEY.encode()), place, filled=True)
         return table
 
 

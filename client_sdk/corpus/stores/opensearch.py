@@ -102,8 +102,7 @@ class Index:
                 f"knn_vector {corpus.size}"
             )
         filled = client.count(index=self.index)["count"] > 0
-        corpus.origin.refuse_others(found["mappings"].get("_meta"), place, filled=filled)
-        if not filled:
+        if not corpus.origin.agrees(found["mappings"].get("_meta"), place, filled=filled):
             client.indices.put_mapping(index=self.index, body={"_meta": corpus.origin.as_kept()})
 
     def _actions(self, rows: Rows, corpus: Corpus) -> Iterator[dict[str, Any]]:

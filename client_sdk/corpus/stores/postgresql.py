@@ -106,7 +106,9 @@ class _Table:
         self._name, self._where = sql.Identifier(*names), f"the table {'.'.join(names)}"
         self._vector_type = f"{_TYPES[corpus.origin.precision]}({corpus.size})"
         with connection.transaction():
-            self._make()
+            # IF NOT EXISTS asks for the right to make one even where it is there.
+            if connection.execute("SELECT to_regclass(%s)", [self._name.as_string()]).fetchall() == [(None,)]:
+                self._make()
             self._types = self._checked_types()
             self._check_origin()
         columns = sql.SQL(", ").join(map(sql.Identifier, corpus.schema.names))
@@ -151,9 +153,7 @@ class _Table:
             kind = self._vector_type if column.name == self._corpus.vector_column else _column_type(column.type)
             key = " PRIMARY KEY" if column.name == self._corpus.id_column else ""
             columns.append(sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(kind + key)))
-        self._connection.execute(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(self._name, sql.SQL(", ").join(columns))
-        )
+        self._connection.execute(sql.SQL("CREATE TABLE {} ({})").format(self._name, sql.SQL(", ").join(columns)))
 
     def _checked_types(self) -> list[int]:
         """Those of the corpus's columns, as numbers."""
@@ -188,12 +188,12 @@ class _Table:
             [self._name.as_string(), self._corpus.vector_column],
         ).fetchall()
         filled = self._connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(self._name)).fetchall()
-        self._corpus.origin.refuse_others(kept, self._where, filled=bool(filled))
-        self._connection.execute(
-            sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
-                self._name, sql.Identifier(self._corpus.vector_column), self._corpus.origin.to_json()
+        if not self._corpus.origin.agrees(kept, self._where, filled=bool(filled)):
+            self._connection.execute(
+                sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(
+                    self._name, sql.Identifier(self._corpus.vector_column), self._corpus.origin.to_json()
+                )
             )
-        )
 
 
 def _column_type(kind: pa.DataType) -> str:

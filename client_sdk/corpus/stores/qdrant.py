@@ -77,9 +77,13 @@ class Qdrant:
     def opened(self, corpus: Corpus) -> Iterator[Callable[[Rows], None]]:
         """Makes the collection, if it is not there; a point's payload is the other columns and the id."""
         corpus.holdable("Qdrant", _DATATYPES, _DISTANCES)
-        with _failures_told(), closing(self._client()) as client:
-            self._make(client, corpus)
+        with _failures_told():
+            opened = self._client()
+        with closing(opened) as client:
+            with _failures_told():
+                self._make(client, corpus)
 
+            @_failures_told()
             def write(rows: Rows) -> None:
                 client.upload_collection(
                     self.collection,
@@ -122,8 +126,7 @@ class Qdrant:
                     f"{_said(getattr(asked, name))}"
                 )
         filled = client.count(self.collection, exact=True).count > 0
-        corpus.origin.refuse_others(found.metadata, place, filled=filled)
-        if KEY not in (found.metadata or {}):
+        if not corpus.origin.agrees(found.metadata, place, filled=filled):
             client.update_collection(self.collection, metadata=corpus.origin.as_kept())
 
 

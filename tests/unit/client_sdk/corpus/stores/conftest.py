@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.support import stores
-from tests.support.servers.postgresql import running_postgresql
+if find_spec("psycopg") is None:  # where the client is tested alone
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from tests.support import stores
+    from tests.support.servers.postgresql import running_postgresql
 
 NUMBERS = itertools.count()
 

@@ -127,6 +127,17 @@ def test_a_wrong_password_is_access_denied_and_not_shown(database: str, tmp_path
         stores.load(corpus, right)
 
 
+def test_who_may_write_rows_needs_no_other_right(table: PostgreSQL, database: str, tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2))
+    stores.load(corpus, table.url)
+    name = table.url.partition("table=")[2]
+    table.ask(f"DELETE FROM {name} WHERE id = 1")
+    table.ask(f"GRANT SELECT, INSERT, UPDATE ON {name} TO {WITH_PASSWORD}")
+    who = f"postgresql://{WITH_PASSWORD}:{quote(PASSWORD, safe='')}@"
+    stores.load(corpus, table.url.replace("postgresql://postgres@", who))
+    assert sorted(table.rows()) == [0, 1]
+
+
 def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path):
     corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2))
     with pytest.raises(ServerUnreachable, match="PostgreSQL: connection .* failed: No such file or directory"):
