@@ -30,6 +30,9 @@ _DEFAULT_LISTEN = "127.0.0.1:8080"
 _ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[^\]]+\]):)?(?P<port>[0-9]{1,5})")
 _GRACE = 30  # seconds in which requests that are being answered may end
 _BACKLOG = 2048
+_IDLE = (
+    75  # seconds a connection is kept for the next request: longer than proxies, which else use one that is just closed
+)
 _UNREAD = 60  # seconds in which a caller may take nothing of what is sent to it
 
 
@@ -134,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=_IDLE,
         ssl_certfile=args.tls_cert,
         ssl_keyfile=args.tls_key,
     )
