@@ -20,7 +20,7 @@ from client_sdk._server.repository.families import (
     repository_state,
 )
 from client_sdk._server.repository.unfinished_export import finish_exports
-from client_sdk._server.run import PortTaken, ServerRun, check_psutil, logger
+from client_sdk._server.run import PortTaken, ServerRun, StepGivenUp, check_psutil, logger
 from client_sdk._server.settings import (
     CLOSED_ENDPOINTS,
     ServerSettings,
@@ -33,8 +33,9 @@ from client_sdk._server.settings import (
 from client_sdk._server.supervisor import Supervisor
 from client_sdk._server.tritonserver import TritonServer, find_tritonserver
 
-# A free port may be taken before the server binds to it.
-_PORT_ATTEMPTS = 3
+# A free port may be taken before the server binds to it, and Triton takes a step for dead that gets no processor time
+# for a second.
+_ATTEMPTS = 3
 
 
 class LocalServer:
@@ -153,12 +154,13 @@ class LocalServer:
         if self._supervise:
             check_psutil()
         deadline = time.monotonic() + self.startup_timeout
-        for attempt in range(1, _PORT_ATTEMPTS + 1):
+        one_by_one = False
+        for attempt in range(1, _ATTEMPTS + 1):
             self._ports = choose_ports(self._settings.host, **self._wanted_ports)
             self._log = ServerLog(self._log_path)
             self._owner = os.getpid()
             try:
-                run = self._launch(server, repository)
+                run = self._launch(server, repository, one_by_one)
                 run.wait_until_ready(repository.names, self.startup_timeout, deadline)
                 _check_still_there(repository)
                 if self._supervise:
@@ -168,8 +170,14 @@ class LocalServer:
                 return
             except PortTaken:
                 self.stop()
-                if None not in self._wanted_ports.values() or attempt == _PORT_ATTEMPTS:
+                if None not in self._wanted_ports.values() or attempt == _ATTEMPTS:
                     raise
+            except StepGivenUp as error:
+                self.stop()
+                if one_by_one or attempt == _ATTEMPTS:
+                    raise
+                one_by_one = True
+                logger.warning("%s\nstarting it once more, a model at a time", error)
             except BaseException:
                 self.stop()
                 raise
@@ -269,10 +277,10 @@ class LocalServer:
             logger.warning("not served of %r: %s", str(repository.path), ", ".join(repository.left_out))
         return repository
 
-    def _launch(self, server: TritonServer, repository: ModelRepository) -> ServerRun:
+    def _launch(self, server: TritonServer, repository: ModelRepository, one_by_one: bool = False) -> ServerRun:
         assert self._log is not None
         run = self._run = ServerRun(self._settings, self._bound, self._log)  # to be ended though it fails to launch
-        run.launch(server, repository)
+        run.launch(server, repository, one_by_one=one_by_one)
         return run
 
     def _start_again(self, cancelled: Callable[[], bool]) -> ServerRun | None:

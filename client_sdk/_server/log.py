@@ -34,6 +34,11 @@ _REPEATED = re.compile(r" Model '[^']*' (?:loading )?failed with error:.*", re.D
 # After these Triton's Python backend waits for a process that is gone, for ever.
 _STUCK = re.compile(r"Failed to preinitialize Python stub|error while loading shared libraries")
 
+# Of a step's process that showed no life for a second: it died, or got no processor time.
+_GIVEN_UP = re.compile(
+    r"Stub process '.*' is not healthy|Failed to obtain the health mutex|boost::interprocess::lock_exception"
+)
+
 
 class ServerLog:
     """A file for a server to write to, which can be read back while it does."""
@@ -163,6 +168,11 @@ def models_loading(text: str) -> list[str]:
     """The models that a server has begun to load and not yet loaded."""
     begun = re.findall(r"\"loading: (\S+):\d+\"", text)
     return [model for model in begun if f"successfully loaded '{model}'" not in text]
+
+
+def gave_a_step_up(text: str) -> bool:
+    """Whether Triton took the process of a step for dead."""
+    return _GIVEN_UP.search(text) is not None
 
 
 def is_stuck(text: str) -> bool:

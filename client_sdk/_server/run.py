@@ -21,7 +21,7 @@ from client_sdk._errors import ServerStartError
 from client_sdk._server import guard as guard_program
 from client_sdk._server.guard import close_to_others
 from client_sdk._server.listen import Ports
-from client_sdk._server.log import ServerLog, failure_reasons, is_stuck, models_loading
+from client_sdk._server.log import ServerLog, failure_reasons, gave_a_step_up, is_stuck, models_loading
 from client_sdk._server.own_files import NAME_PREFIX, SHARED_MEMORY, lock_path, remove_leftovers, temporary_directory
 from client_sdk._server.probes import HttpAddress, is_ready
 from client_sdk._server.repository.families import ModelRepository
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 10.0
 _STOP_LIMIT_SECONDS = _GRACE_SECONDS + 10.0
 _POLL_SECONDS = 0.1
+_CRASHES = (128 + signal.SIGABRT, 128 + signal.SIGSEGV)
 
 logger = logging.getLogger("client_sdk.server")
 
@@ -48,6 +49,10 @@ def check_psutil() -> None:
 
 class PortTaken(ServerStartError):
     """Another program has taken one of the ports since it was found free."""
+
+
+class StepGivenUp(ServerStartError):
+    """Triton took the process of a step for dead while it loaded it, which may end Triton itself."""
 
 
 class ServerRun:
@@ -63,8 +68,10 @@ class ServerRun:
         self._guard: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
 
-    def launch(self, server: TritonServer, repository: ModelRepository) -> None:
+    def launch(self, server: TritonServer, repository: ModelRepository, *, one_by_one: bool = False) -> None:
         """Start the server with the models of `repository`; it is not ready yet.
+
+        With `one_by_one` it loads a model at a time, where it loads four.
 
         Raises:
             InvalidArgument: the models cannot be served with these settings.
@@ -89,6 +96,7 @@ class ServerRun:
                 *([f"--secret={API_KEY_PLACE}"] if key else []),
                 *("--", *server.arguments(self._directory)),
                 *settings.arguments(self._name, self.ports),
+                *(["--model-load-thread-count=1"] if one_by_one else []),
             ],
             stdin=subprocess.PIPE,
             stdout=self._log.fileno(),
@@ -116,7 +124,11 @@ class ServerRun:
             status = self.wait(0)
             written = self._log.text(self._log_start)
             if status is not None:
-                kind = PortTaken if "already in use" in written else ServerStartError
+                kind: type[ServerStartError] = ServerStartError
+                if "already in use" in written:
+                    kind = PortTaken
+                elif gave_a_step_up(written) or status in _CRASHES:
+                    kind = StepGivenUp
                 raise kind(_with_reasons(f"tritonserver stopped before it was ready (status {status})", written))
             if is_stuck(written):
                 raise ServerStartError(_with_reasons("tritonserver cannot start a model", written))

@@ -15,11 +15,14 @@ from tests.support.servers.local_servers import (
     BROKEN,
     SLOW_TO_START,
     UPPER,
+    command_of,
     ending,
     free_ports,
     make_model,
     processes_of,
     python,
+    tritonserver_of,
+    upper_by_http,
     wait_for,
 )
 
@@ -101,6 +104,45 @@ START_SLOWLY = """def initialize(self, args):
             time.sleep(0.02)
 
 """
+
+
+# What Triton takes for dead: a step that shows no life for a second while it is loaded.
+STANDS_STILL = """
+import os
+import signal
+
+def stand_still():
+    with open(__file__ + ".loads", "ab") as loads:
+        loads.write(b"x")
+    if os.path.getsize(__file__ + ".loads") <= {times}:
+        os.kill(os.getpid(), signal.SIGSTOP)
+""" + UPPER.replace("def execute(self, requests):", "def execute(self, requests):\n        stand_still()")
+WARMED_UP = """
+model_warmup {
+  name: "one text"
+  batch_size: 1
+  inputs { key: "TEXT" value { data_type: TYPE_STRING dims: 1 zero_data: true } }
+}
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_server_whose_step_stood_still_while_it_was_loaded_is_started_once_more(
+    tmp_path: Path, supervisor_log: pytest.LogCaptureFixture, times: int
+):
+    make_model(tmp_path, "upper", STANDS_STILL.format(times=times))
+    with (tmp_path / "upper" / "config.pbtxt").open("a") as config:
+        config.write(WARMED_UP)
+    server = LocalServer(tmp_path)
+    if times == 1:
+        with server:
+            assert upper_by_http(server, "text") == "TEXT"
+            assert b"--model-load-thread-count=1" in command_of(tritonserver_of(tmp_path)).split(b"\0")
+    else:
+        with pytest.raises(ServerStartError, match="'upper_0_0' is not healthy|status 139"):
+            server.start()
+    assert sum("once more, a model at a time" in message for message in supervisor_log.messages) == 1
+    assert processes_of(tmp_path) == []
 
 
 def test_an_unknown_option_of_tritonserver_is_named(upper_repository: Path):

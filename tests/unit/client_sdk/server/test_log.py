@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from client_sdk._server.log import ServerLog, failure_reasons, is_stuck, models_loading
+from client_sdk._server.log import ServerLog, failure_reasons, gave_a_step_up, is_stuck, models_loading
 
 HEALTHY = """\
 W1122 12:18:44.178083 4846 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory"
@@ -63,6 +63,19 @@ def test_reasons_are_the_errors_once_without_the_rest_of_the_log():
         "error: creating server: Internal - failed to load all models",
         "other: Not loaded: No model version was found",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "given_up"),
+    [
+        ("failed to run warmup sample 'one text': Stub process 'bert_tokenizer_0_1' is not healthy.;", True),
+        ("Failed to obtain the health mutex.", True),
+        ("  what():  boost::interprocess::lock_exception", True),
+        ("Internal: ValueError: no weights", False),
+    ],
+)
+def test_a_step_that_triton_gave_up_is_told_from_one_that_failed(line, given_up):
+    assert gave_a_step_up(HEALTHY + entry("E", "model_lifecycle.cc", line)) == given_up
 
 
 def test_what_a_healthy_server_logs_is_no_reason():
