@@ -186,40 +186,31 @@ def repository(tmp_path_factory: pytest.TempPathFactory, bert_repository: Path, 
 
 
 @pytest.fixture(scope="session")
-def kinds_repository(bert_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family of each kind: `bert`, all-MiniLM-L6-v2; and of random weights `reranker`, a cross-encoder, `splade`, of
-    sparse vectors, and `colbert`, of late interaction.
+def gateway_repository(bert_repository: Path, small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A family of each kind: `bert`, all-MiniLM-L6-v2; `small`, which has prompts; and of random weights `reranker`, a
+    cross-encoder, `sentiment`, a classifier of three labels, `splade`, of sparse vectors, and `colbert`, of late
+    interaction.
     """
-    repository, folder = tmp_path_factory.mktemp("kinds"), tmp_path_factory.mktemp("reranker")
-    shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    settings = {**CLASSIFIERS["bert"], "vocab_size": len(VOCABULARY), "id2label": {"0": "fits"}}
-    write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
-    write_tokenizer(folder, VOCABULARY)
-    fill(repository, folder, "reranker")
-    folder = tmp_path_factory.mktemp("splade")
-    settings = {**MASKED_LMS["bert"][0], "vocab_size": len(VOCABULARY), "architectures": ["BertForMaskedLM"]}
-    write_masked_lm(folder, settings, "bert.")
-    write_tokenizer(folder, VOCABULARY)
-    fill(repository, folder, "splade", head="splade")
-    folder = tmp_path_factory.mktemp("colbert")
-    late_interaction.write(folder, loading={"query_expansion": {"strategy": "fixed", "length": 32}})
-    fill(repository, folder, "colbert")
-    return repository
 
+    def make(repository: Path) -> None:
+        shutil.copytree(bert_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        fill(repository, small_checkpoint, "small", max_batch_size=8)
+        for name, labels in (("reranker", ("fits",)), ("sentiment", LABELS)):
+            folder = tmp_path_factory.mktemp(name)
+            settings = {**CLASSIFIERS["bert"], "vocab_size": len(VOCABULARY), "id2label": dict(enumerate(labels))}
+            write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
+            write_tokenizer(folder, VOCABULARY)
+            fill(repository, folder, name)
+        folder = tmp_path_factory.mktemp("splade")
+        settings = {**MASKED_LMS["bert"][0], "vocab_size": len(VOCABULARY), "architectures": ["BertForMaskedLM"]}
+        write_masked_lm(folder, settings, "bert.")
+        write_tokenizer(folder, VOCABULARY)
+        fill(repository, folder, "splade", head="splade")
+        folder = tmp_path_factory.mktemp("colbert")
+        late_interaction.write(folder, loading={"query_expansion": {"strategy": "fixed", "length": 32}})
+        fill(repository, folder, "colbert")
 
-@pytest.fixture(scope="session")
-def gateway_repository(
-    kinds_repository: Path, small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The same, and `small`, which has prompts, and `sentiment`, a classifier of three labels."""
-    repository, folder = tmp_path_factory.mktemp("gateway_models"), tmp_path_factory.mktemp("sentiment")
-    shutil.copytree(kinds_repository, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    fill(repository, small_checkpoint, "small", max_batch_size=8)
-    settings = {**CLASSIFIERS["bert"], "vocab_size": len(VOCABULARY), "id2label": dict(enumerate(LABELS))}
-    write_classifier(folder, {**settings, "architectures": ["BertForSequenceClassification"]}, "bert.")
-    write_tokenizer(folder, VOCABULARY)
-    fill(repository, folder, "sentiment")
-    return repository
+    return made_once(tmp_path_factory, "gateway_models", make)
 
 
 @pytest.fixture(scope="session")

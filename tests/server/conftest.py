@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,8 +34,7 @@ def ask(grpc_client: triton.InferenceServerClient) -> Ask:
     return ask
 
 
-@pytest.fixture(scope="module")
-def kinds_server(kinds_repository: Path) -> Iterator[LocalServer]:
-    """Serves it."""
-    with LocalServer(kinds_repository) as running:
-        yield running
+@pytest.fixture(scope="session")
+def kinds_server(gateway_server: LocalServer) -> LocalServer:
+    """A server of a family of each kind."""
+    return gateway_server

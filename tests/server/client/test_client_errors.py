@@ -141,9 +141,9 @@ def test_a_closed_client_says_so(url):
         client.encode("text")
 
 
-def test_a_restricted_endpoint_is_access_denied(repository, monkeypatch):
+def test_a_restricted_endpoint_is_access_denied(bert_repository, monkeypatch):
     monkeypatch.setattr(local_server, "CLOSED_ENDPOINTS", ("inference",))
-    with LocalServer(repository) as closed:
+    with LocalServer(bert_repository) as closed:
         for url in (closed.grpc_url, closed.http_url):
             for texts in ("text", ["text"] * 100):
                 with pytest.raises(
@@ -152,9 +152,9 @@ def test_a_restricted_endpoint_is_access_denied(repository, monkeypatch):
                     Client(url).encode(texts)
 
 
-def test_closed_configurations_do_not_close_inference(repository, monkeypatch):
+def test_closed_configurations_do_not_close_inference(bert_repository, monkeypatch):
     monkeypatch.setattr(local_server, "CLOSED_ENDPOINTS", ("model-config", "statistics"))
-    with LocalServer(repository) as closed:
+    with LocalServer(bert_repository) as closed:
         for url in (closed.grpc_url, closed.http_url):
             assert Client(url).encode(["text"] * 100).shape == (100, 384)
             with pytest.raises(AccessDenied):
