@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +37,7 @@ def ray_running(address: str | None) -> Iterator[None]:
     # Ray tells its makers about each use, unless it is told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     own = {
         "num_cpus": max(_PROCESSORS, os.cpu_count() or 1),
@@ -50,6 +53,8 @@ def ray_running(address: str | None) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ClientError(f"Ray does not start, or is not at {address}: {error}") from None
+    if threading.current_thread() is threading.main_thread():  # Ray puts its own in place, which ends the process
+        signal.signal(signal.SIGTERM, on_sigterm)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield

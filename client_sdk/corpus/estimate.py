@@ -11,7 +11,7 @@ import numpy as np
 from client_sdk._errors import InvalidArgument
 from client_sdk.corpus.about import ask_about
 from client_sdk.corpus.encoding import BlockEncoder
-from client_sdk.corpus.inputs import TEXT, InputFile, block_of, columns_of, count_rows, list_files
+from client_sdk.corpus.inputs import InputFile, block_of, columns_of, count_rows, list_files
 from client_sdk.corpus.places import place
 from client_sdk.corpus.readers import reader_of
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
@@ -32,8 +32,10 @@ def estimate(settings: CorpusSettings) -> Estimate:
     columns = columns_of(files, settings.text_column, settings.kept)
     settings, about = ask_about(settings)
     encoder = BlockEncoder(settings, about)
-    counts, text_bytes, seconds, width = Counts(), 0, 0.0, 0
+    counts, seconds, width = Counts(), 0.0, 0
+    row_bytes = []
     for file in _spread(files, _FILES):
+        row_bytes.append(reader_of(file.path).row_bytes(place(file.path)))
         rows = next(islice(reader_of(file.path).read(place(file.path), columns, _ROWS), 1), None)
         if rows is None:
             continue
@@ -42,14 +44,11 @@ def estimate(settings: CorpusSettings) -> Estimate:
         encoded, found = encoder.encode(block)
         seconds += time.monotonic() - started
         counts += found
-        text_bytes += block[TEXT].nbytes
         width = encoded.schema.field(VECTOR).type.value_type.bit_width // 8 * about.dimension
     if not counts.texts:
         raise InvalidArgument("no row was found in the files that were looked at")
     exact = count_rows(files)
-    rows_in_all = (
-        round(sum(file.size for file in files) / max(1.0, text_bytes / counts.texts)) if exact is None else exact
-    )
+    rows_in_all = exact or round(sum(file.size for file in files) / float(np.mean(row_bytes)))
     answered = counts.texts - counts.refused
     return Estimate(
         files=len(files),

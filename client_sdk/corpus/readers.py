@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +22,9 @@ _LONGEST_LINE = 16 << 20
 
 _LOOKED_AT = 1000  # rows of JSON whose types say what a column is
 
-_PACKED = (".gz", ".bz2", ".zst", ".lz4")  # what pyarrow unpacks by the name
+_BEGINNING = 8 << 20  # bytes of lines that are looked at
+
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}  # what pyarrow unpacks by the name
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Reader(Protocol):
         """The rows of a file, where it says that itself."""
         ...
 
+    def row_bytes(self, file: Place) -> float:
+        """What a row takes in the file, about, by its beginning."""
+        ...
+
     def columns(self, file: Place, text: str, kept: tuple[str, ...]) -> Columns:
         """The types of a file's columns; raises InvalidArgument."""
         ...
@@ -65,6 +72,10 @@ class _Parquet:
     def count(self, file: Place) -> int | None:
         with _opened(file) as parquet:
             return int(parquet.metadata.num_rows)
+
+    def row_bytes(self, file: Place) -> float:
+        with _opened(file) as parquet:
+            return float(file.info().size / max(1, parquet.metadata.num_rows))
 
     def columns(self, file: Place, text: str, kept: tuple[str, ...]) -> Columns:
         with _opened(file) as parquet:
@@ -97,6 +108,13 @@ class _Lines:
 
     def count(self, file: Place) -> int | None:
         return None
+
+    def row_bytes(self, file: Place) -> float:
+        with file.filesystem.open_input_file(file.path) as whole:
+            packed = next((codec for end, codec in _PACKED.items() if file.path.lower().endswith(end)), None)
+            stream = pa.CompressedInputStream(whole, packed) if packed else whole
+            rows = stream.read(_BEGINNING).count(b"\n")
+            return float(whole.tell() / max(1, rows))
 
     def columns(self, file: Place, text: str, kept: tuple[str, ...]) -> Columns:
         with _stream(file) as stream:
@@ -154,7 +172,7 @@ def _csv(stream: IO[bytes], name: str) -> Iterator[dict[str, Any] | str]:
     # Each side of `surrogateescape` gives back the bytes that were there, and those are looked at later.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(_LONGEST_LINE)
-    rows = csv.reader(text, delimiter="\t" if ".tsv" in name.lower() else ",")
+    rows = csv.reader(text, delimiter="\t" if ".tsv" in posixpath.basename(name).lower() else ",")
     names = next(rows, [])
     while True:
         try:

@@ -182,3 +182,13 @@ def test_only_parquet_says_how_many_rows_it_has(tmp_path):
     assert count_rows(list_files([str(tmp_path)])) == 3
     (tmp_path / "a.txt").write_text("x\n")
     assert count_rows(list_files([str(tmp_path)])) is None
+
+
+def test_the_beginning_of_a_file_says_about_how_many_rows_it_has(tmp_path):
+    lines = "".join(json.dumps({"text": f"text {n}", "more": "x" * 50}) + "\n" for n in range(50_000))
+    plain, packed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.gz"
+    plain.write_text(lines)
+    packed.write_bytes(gzip.compress(lines.encode()))
+    for path in (plain, packed):
+        rows = path.stat().st_size / reader_of(str(path)).row_bytes(place(str(path)))
+        assert 40_000 < rows < 60_000
