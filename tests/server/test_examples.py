@@ -12,14 +12,15 @@ from matplotlib import image
 from scipy.spatial import distance
 
 from client_sdk import Client, LocalServer, maxsim
-from examples import classification
+from examples import classification, searched_stores
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
-from examples.docstrings import first_paragraphs
+from examples.docstrings import first_paragraphs, labelled_paragraphs
 from examples.faq_search import PAGES, QUESTIONS, read_faq
 from examples.reranked_search import BEST, CANDIDATES
 from tests.support.patience import PATIENCE
 from tests.support.places import ROOT
+from tests.support.servers.postgresql import running_postgresql
 
 NOT_TUTORIALS = {"demo", "docstrings"}
 TUTORIALS = sorted({path.stem for path in (ROOT / "examples").glob("*.py")} - NOT_TUTORIALS)
@@ -57,7 +58,7 @@ def heading_of(phrase: str) -> str:
 def test_every_example_is_short_and_listed_and_tested():
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert len(TUTORIALS) == 12
+    assert len(TUTORIALS) == 13
     for name in TUTORIALS:
         assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
         assert f"`{name}`" in listed and f'run("{name}"' in tested, name
@@ -211,3 +212,14 @@ def test_vector_index_loses_little_in_half_the_space(run):
     half, graph = percentages(out)
     assert half >= 99 and graph >= 95
     assert "directory tree" in out.partition("nearest to")[2]
+
+
+def test_searched_stores_find_what_numpy_finds(run, server, tmp_path):
+    with running_postgresql() as database:
+        out = run("searched_stores", str(tmp_path), database)
+    texts, _, _ = labelled_paragraphs(searched_stores.PACKAGES)
+    with Client(server.grpc_url) as client:
+        similarities = client.encode(texts) @ client.encode(searched_stores.QUESTION)
+    nearest = "".join(f"  {text}\n" for text in texts[(-similarities).argsort()[:3]])
+    found = re.findall(r"nearest to .* in (\w+):\n((?:  .*(?:\n|$))+)", out)
+    assert found == [(store, nearest) for store in ("LanceDB", "Qdrant", "SQL")]
