@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ KEY = "bert-on-triton"
 """Of what is kept about vectors, in the metadata of Parquet files and of stores."""
 
 _READ_ROWS = 1024
+_OF_NO_VECTOR = {"identity", "model", "precision", "text_column", "id_column", "columns", "truncate"}
+"""What a job is that is said elsewhere, or that vectors do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Origin:
     similarity: str
     precision: str
     dimension: int
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the encoding, as far as vectors depend on them: pooling, prompt and others."""
 
     def as_kept(self) -> dict[str, dict[str, Any]]:
         """All of it, as stores keep it."""
@@ -63,12 +67,12 @@ class Origin:
                     "so empty it or give another name"
                 )
             return False
-        for name in ("dimension", "precision", "identity"):
-            there, here = known.get(name), getattr(self, name)
+        for name in ("dimension", "precision", "identity", "options"):
+            there, here = known.get(name, {}), getattr(self, name)
             if there != here:
                 raise InvalidArgument(
-                    f"{where} has vectors of {known.get('model')} ({name} {there}), not of {self.model} ({name} "
-                    f"{here}): vectors of two models are not comparable, so give another name"
+                    f"{where} has vectors of {known.get('model')} ({name} {there!s:.200}), not of {self.model} ({name} "
+                    f"{here!s:.200}): vectors of two models are not comparable, so give another name"
                 )
         return True
 
@@ -117,10 +121,9 @@ class Corpus:
         try:
             schema = pq.read_schema(files[0])
             kept = json.loads((schema.metadata or {})[KEY.encode()])
-            known = {field.name: kept[field.name] for field in fields(Origin)}
-            corpus = cls(
-                directory, files, kept["id_column"], kept["vector_column"], Origin(**known), schema.remove_metadata()
-            )
+            known = {each.name: kept[each.name] for each in fields(Origin) if each.name != "options"}
+            made = Origin(**known, options=_options(directory / "corpus.json"))
+            corpus = cls(directory, files, kept["id_column"], kept["vector_column"], made, schema.remove_metadata())
         except (pa.ArrowInvalid, LookupError, TypeError, ValueError):
             raise InvalidArgument(f"{files[0]} is no file of a finished corpus: it does not say what made it") from None
         corpus._check_columns()
@@ -210,6 +213,14 @@ class Corpus:
             ids = columns.column(self.id_column)
         numbers = columns.column(self.vector_column).flatten().to_numpy(zero_copy_only=False)
         return Rows(columns, ids, numbers.reshape(-1, self.size))
+
+
+def _options(state: Path) -> dict[str, Any]:
+    """Those of the job, from what it says of itself; none of a corpus that something else has made."""
+    if not state.exists():
+        return {}
+    fingerprint = json.loads(state.read_bytes())["fingerprint"]
+    return {name: value for name, value in fingerprint.items() if name not in _OF_NO_VECTOR and value is not None}
 
 
 def _batches(file: Path, rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

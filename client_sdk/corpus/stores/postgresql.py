@@ -207,6 +207,7 @@ def _column_type(kind: pa.DataType) -> str:
         (pa.types.is_time, "time"),
         (pa.types.is_binary, "bytea"),
         (pa.types.is_large_binary, "bytea"),
+        (pa.types.is_fixed_size_binary, "bytea"),
         (pa.types.is_nested, "jsonb"),
     ):
         if is_one(kind):
@@ -218,7 +219,11 @@ def _column_type(kind: pa.DataType) -> str:
 
 def _values(column: pa.Array) -> list[Any]:
     values: list[Any] = microseconds(column).to_pylist()
-    return [jsonable(value) for value in values] if pa.types.is_nested(column.type) else values
+    if pa.types.is_nested(column.type):
+        return [jsonable(value) for value in values]
+    if _column_type(column.type) == "text":  # which is there for what PostgreSQL has no type for
+        return [None if value is None else str(value) for value in values]
+    return values
 
 
 @contextmanager

@@ -42,6 +42,17 @@ def test_what_a_corpus_says_of_itself_is_read(tmp_path: Path):
     assert (corpus.origin.model, corpus.origin.similarity, corpus.origin.precision) == ("minilm", "dot", "float16")
 
 
+def test_vectors_of_other_options_are_refused(tmp_path: Path):
+    for name, options in (("plain", {}), ("prompted", {"prompt_name": "query"})):
+        folder = write_corpus(tmp_path / name, [1, 2], vectors_of(2))
+        job = {"identity": "of bert", "text_column": f"of {name}", "columns": [name], "ranges": None, **options}
+        (folder / "corpus.json").write_text(json.dumps({"fingerprint": job}))
+    stores.load(tmp_path / "plain", f"faiss:{tmp_path}/texts")
+    stores.load(write_corpus(tmp_path / "elsewhere", [1, 2], vectors_of(2)), f"faiss:{tmp_path}/texts")
+    with pytest.raises(InvalidArgument, match=r"options \{\}\), not of bert \(options \{'prompt_name': 'query'\}\)"):
+        stores.load(tmp_path / "prompted", f"faiss:{tmp_path}/texts")
+
+
 def test_a_directory_without_files_is_refused(tmp_path: Path):
     with pytest.raises(InvalidArgument, match=r"has no vectors/\*.parquet"):
         stores.load(tmp_path, f"faiss:{tmp_path}/texts")

@@ -31,6 +31,8 @@ COLUMNS: dict[str, tuple[pa.DataType, Any, str]] = {
     "at": (pa.timestamp("ns"), NOON, "timestamp without time zone"),
     "zoned": (pa.timestamp("us", "UTC"), NOON.replace(tzinfo=datetime.timezone.utc), "timestamp with time zone"),
     "raw": (pa.binary(), b"\x00\xff", "bytea"),
+    "hash": (pa.binary(2), b"\x01\x02", "bytea"),
+    "took": (pa.duration("s"), datetime.timedelta(seconds=90), "text"),
     "tags": (pa.list_(pa.string()), ["a", None], "jsonb"),
     "more": (pa.struct([("score", pa.float64()), ("on", pa.date32())]), {"score": 0.5, "on": DAY}, "jsonb"),
 }
@@ -42,6 +44,7 @@ def test_other_columns_keep_their_values(table: PostgreSQL, tmp_path: Path):
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     one, two = table.ask(f"SELECT {names} FROM {table.url.partition('table=')[2]} ORDER BY id")
     wanted = {name: value for name, (_, value, _) in COLUMNS.items()}
+    wanted["took"] = "0:01:30"
     wanted["more"] = {"score": 0.5, "on": "2026-01-02"}
     assert dict(zip(COLUMNS, one, strict=True)) == wanted
     assert two == (None,) * len(COLUMNS)
