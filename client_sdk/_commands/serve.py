@@ -71,7 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-restart",
         action="store_true",
-        help="end when tritonserver ends; otherwise it is started again then, and when it no longer serves",
+        help="end when tritonserver ends; otherwise it is started again then, and when it no longer serves, and so is "
+        "a gateway that ends",
     )
     gateway_beside.add_arguments(parser)
     parser.add_argument("--startup-timeout", type=float, default=120.0, metavar="SECONDS", help="default: 120")
