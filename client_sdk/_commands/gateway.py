@@ -30,9 +30,7 @@ _DEFAULT_LISTEN = "127.0.0.1:8080"
 _ADDRESS = re.compile(r"(?:(?P<host>[^:\[\]]+|\[[^\]]+\]):)?(?P<port>[0-9]{1,5})")
 _GRACE = 30  # seconds in which requests that are being answered may end
 _BACKLOG = 2048
-_IDLE = (
-    75  # seconds a connection is kept for the next request: longer than proxies, which else use one that is just closed
-)
+_IDLE = 75  # seconds a connection waits for the next request: longer than proxies use theirs
 _UNREAD = 60  # seconds in which a caller may take nothing of what is sent to it
 
 
