@@ -3,11 +3,16 @@
 Closed loop: so many requests are on their way at any time, each with its own texts. perf_analyzer is the one on PATH,
 else one is fetched that runs here; its command is printed, so that every figure can be had again by hand.
 
+With --rate an open loop, by the client and without perf_analyzer: requests come at random, so many a second, and
+latency counts from when each was to start.
+
 Examples:
   python -m perf load                                        starts a server; about ten minutes
   python -m perf load --quick                                less than a minute, to see that it works
   python -m perf load --model minilm --url localhost:8001 --url http://localhost:8000
   python -m perf load --protocols grpc --batch-sizes 1 --concurrency 1 2 4 8 16 32 64
+  python -m perf load --rate --gateway                       rates up to what it can, the gateway beside the server
+  python -m perf load --rate 20 50 100 --url localhost:8001 --gateway http://localhost:8080
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from pathlib import Path
 import client_sdk
 from perf import machine, plots, report, serving
 from perf.failure import Failure
+from perf.load import rates
 from perf.load.analyzer_report import Measurement, measurements, read_csv
 from perf.load.perf_analyzer import PerfAnalyzer, cache_directory, find_or_fetch
 from perf.load.plot import draw
@@ -52,7 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(serving.PORTS),
         help="default: those that --url gives, or both",
     )
-    parser.add_argument("--window", type=int, metavar="MS", help="of measurement, three a point (default: 5000)")
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="MS",
+        help="of measurement, three a point (default: 5000); with --rate one (default: 20000)",
+    )
+    rates.add_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="1 4 16 at a time, one text each, windows of 1000 ms")
     parser.add_argument(
         "--most-in-flight",
@@ -69,6 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes."""
     plots.require()
+    if args.rate is not None or args.gateway is not None:
+        return rates.run(args)
     analyzer = find_or_fetch()
     here = machine.describe() | {"perf_analyzer": ".".join(map(str, analyzer.version))}
     machine.warn_if_busy(here)

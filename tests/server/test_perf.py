@@ -56,6 +56,21 @@ def test_perf_analyzer_measures_both_protocols_with_its_steps(
     assert "load-bert.png" in printed.splitlines()[-2]
 
 
+def test_an_open_loop_measures_the_server_and_a_gateway_before_it(
+    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["load", *where, "--rate", "8", "16", "--window", "1000", "--gateway"]) == 0
+    results = json.loads((tmp_path / "rate-bert.json").read_text())
+    assert [*results["rates"]] == [*results["knees"]] == ["Triton, by the client", "the gateway, OpenAI's form"]
+    for outcomes in results["rates"].values():
+        assert [one["rate"] for one in outcomes] == [8, 16]
+        assert all(one["errors"] == {} and one["requests"] > 0 for one in outcomes)
+        assert all(one["latency"]["50"] <= one["latency"]["99"] <= one["worst"] for one in outcomes)
+    assert {".png", ".svg"} <= set(pictures(tmp_path, "rate-bert"))
+    printed = capsys.readouterr().out
+    assert "knee, the gateway" in printed and "rate-bert.png" in printed.splitlines()[-2]
+
+
 def test_a_profile_accounts_for_the_whole_request(
     where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

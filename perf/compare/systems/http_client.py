@@ -9,15 +9,17 @@ _TIMEOUT = 300.0
 
 
 class Posts:
-    """Sends bodies to one path of a server on loopback."""
+    """Sends bodies to one path of a server."""
 
-    def __init__(self, port: int, path: str, content_type: str = "application/json") -> None:
-        self._port, self._path = port, path
+    def __init__(self, port: int, path: str, content_type: str = "application/json", host: str = "127.0.0.1") -> None:
+        self._host, self._port, self._path = host, port, path
         self._headers = {"Content-Type": content_type}
+        self._connections: list[http.client.HTTPConnection] = []
 
     def connect(self) -> Callable[[bytes], bytes]:
         """Open a connection; return what posts a body on it and reads the whole answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
+        self._connections.append(connection)
 
         def post(body: bytes) -> bytes:
             connection.request("POST", self._path, body, self._headers)
@@ -28,3 +30,8 @@ class Posts:
             return answer
 
         return post
+
+    def close(self) -> None:
+        """Close all connections, none of which is in use."""
+        while self._connections:
+            self._connections.pop().close()

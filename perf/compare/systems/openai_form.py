@@ -18,7 +18,8 @@ class Client:
     bulk_texts, bulk_clients = 1024, 2
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.connect = Posts(config["port"], config["path"]).connect
+        posts = Posts(config["port"], config["path"], host=config.get("host", "127.0.0.1"))
+        self.connect, self.close = posts.connect, posts.close
         self._model = config["model"]
 
     def prepare(self, texts: list[str]) -> bytes:
