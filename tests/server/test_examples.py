@@ -12,7 +12,7 @@ from matplotlib import image
 from scipy.spatial import distance
 
 from client_sdk import Client, LocalServer, maxsim
-from examples import classification, searched_stores
+from examples import searched_stores
 from examples.async_stream import BATCH, CLIENTS, PACKAGES, WAITING
 from examples.contextual_tokens import SENTENCES
 from examples.docstrings import first_paragraphs, labelled_paragraphs
@@ -138,6 +138,8 @@ def test_colbert_search_ranks_entries_by_what_the_tokens_of_a_question_find(run,
 
 
 def test_classification_by_a_served_classifier_finds_the_package(run):
+    from examples import classification  # here: it imports scikit-learn, for which every collection would wait
+
     out = run("classification")
     assert percentages(out)[0] > 78  # the largest of the three packages is 41 % of them
     rows = re.findall(r"^  (\w+) [\d.]+, \w+ [\d.]+: (.*)", out, re.MULTILINE)
