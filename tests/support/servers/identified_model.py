@@ -68,7 +68,7 @@ def make_identified(
         (folder / name / "config.pbtxt").write_text(
             f'backend: "python"\nmax_batch_size: {max_batch_size}\n'
             'input { name: "TEXT" data_type: TYPE_STRING dims: -1 }\n'
-            "instance_group { count: 2 kind: KIND_CPU }\n"
+            "instance_group { count: 1 kind: KIND_CPU }\n"
             + "".join(_output(*output.split(":")) for output in outputs.split())
             + "".join(
                 f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
