@@ -43,8 +43,9 @@ demo: $(MODEL)
 test: $(MODEL) .venv/dev .venv/prometheus
 	$(PYTEST)
 
+# Three: what is waited for there are supervisors and timeouts, and each server has one family.
 test-slow: $(MODEL) .venv/dev
-	$(PYTEST) tests/slow
+	$(PYTEST) -n 3 tests/slow
 
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
 	$(PY) -m pytest tests/gateway_clients
