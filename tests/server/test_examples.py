@@ -58,7 +58,7 @@ def heading_of(phrase: str) -> str:
 def test_every_example_is_short_and_listed_and_tested():
     listed = (ROOT / "examples/README.md").read_text(encoding="utf-8")
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert len(TUTORIALS) == 13
+    assert len(TUTORIALS) == 15
     for name in TUTORIALS:
         assert len((ROOT / f"examples/{name}.py").read_text(encoding="utf-8").splitlines()) < 60, name
         assert f"`{name}`" in listed and f'run("{name}"' in tested, name
@@ -225,3 +225,24 @@ def test_searched_stores_find_what_numpy_finds(run, server, tmp_path):
     nearest = "".join(f"  {text}\n" for text in texts[(-similarities).argsort()[:3]])
     found = re.findall(r"nearest to .* in (\w+):\n((?:  .*(?:\n|$))+)", out)
     assert found == [(store, nearest) for store in ("LanceDB", "Qdrant", "SQL")]
+
+
+def nearest(out: str, package: str, text: str) -> bool:
+    """Whether the first of three answers, best first, is from the package and says that."""
+    answers = re.findall(r"^  ([\d.]+)  (\S+): (.*)", out, re.MULTILINE)
+    scores = [float(score) for score, _, _ in answers]
+    assert len(answers) == 3 and scores == sorted(scores, reverse=True)
+    return answers[0][1].startswith(package) and text in answers[0][2]
+
+
+def test_dataset_search_adds_a_column_and_finds_by_it(run):
+    out = run("dataset_search")
+    count = sum(len(first_paragraphs(package)) for package in ("asyncio", "email", "pathlib"))
+    assert out.startswith(f"{count} rows: text, file, vector\n")
+    assert nearest(out, "asyncio/", "Wait")
+
+
+def test_dask_parquet_keeps_every_row_and_each_partition(run):
+    out = run("dask_parquet")
+    assert out.startswith(f"{len(first_paragraphs('email'))} rows in 4 files, vectors float32 of 384\n")
+    assert nearest(out, "email/", "time")
