@@ -22,6 +22,7 @@ help:
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
+	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -s -k schemathesis")'
 	@echo 'make test-spark  a local session of Spark (installs it, and Java where there is none)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
@@ -48,7 +49,7 @@ test-slow: $(MODEL) .venv/dev
 	$(PYTEST) -n 3 tests/slow
 
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
-	$(PY) -m pytest tests/gateway_clients
+	$(PY) -m pytest tests/gateway_clients $(ARGS)
 
 test-spark: .venv/dev .venv/spark
 	$(PY) -m pytest tests/spark
@@ -130,7 +131,9 @@ $(MODEL): | .venv/serve
 .venv-gateway-clients: tests/gateway_clients/requirements.txt | .venv/serve
 	@echo "installing other projects' clients into $@ ..."
 	@$(PYTHON) -m venv $@
-	@$@/bin/python -m pip install -qq --disable-pip-version-check --requirement $< || { rm -rf $@; exit 1; }
+	@{ $@/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && \
+	  $@/bin/python -m pip install -qq --disable-pip-version-check --no-deps --target $@/cohere-5 langchain-cohere fastavro 'cohere<6' && \
+	  PATH=$$PWD/$@/bin:$$PATH npm install --silent --no-save --prefix $@ openai; } || { rm -rf $@; exit 1; }
 	@touch $@
 
 .venv/docs: .venv/serve

@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compute what to compare with, by PyTorch, rather than read what was recorded; only tests that do so",
     )
+    parser.addoption("--requests", type=int, default=300, help="of schemathesis to the gateway (default: %(default)s)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

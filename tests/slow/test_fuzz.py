@@ -22,10 +22,10 @@ import grpc
 import pytest
 
 from client_sdk import Client, LocalServer
-from perf.processes import MIB, own_bytes, server_processes, shared_bytes
 from perf.soak.malformed import Generator
 from perf.soak.send_malformed import send_grpc, send_http
 from tests.support.servers.local_servers import processes_of, tritonserver_of, wait_for
+from tests.support.servers.memory import held_mib, without_arena
 from tests.support.servers.traffic import is_near, traffic
 
 REQUESTS = 10_000
@@ -53,34 +53,12 @@ def send_share(server: LocalServer, seed: int, count: int) -> Counter[str]:
     return outcomes
 
 
-def held_mib(repository: Path) -> tuple[float, float]:
-    """By tritonserver, and by its Python steps with the memory that they share: the least within a second."""
-    server = tritonserver_of(repository)
-    processes = list(server_processes(server))
-    steps = [pid for pid in processes if pid != server]
-    samples = []
-    for _ in range(20):
-        samples.append((own_bytes(server), sum(map(own_bytes, steps)) + shared_bytes(processes)))
-        time.sleep(0.05)
-    of_server, of_steps = zip(*samples, strict=True)
-    return min(of_server) / MIB, min(of_steps) / MIB
-
-
 def descriptors(repository: Path) -> int:
     return len(os.listdir(f"/proc/{tritonserver_of(repository)}/fd"))
 
 
-def without_arena(repository: Path) -> None:
-    """Has the encoder take memory from malloc; the arena takes it in leaps of tens of MiB, by whatever traffic."""
-    file = repository / "bert_encoder" / "1" / "network.py"
-    source = file.read_text()
-    options = "options = onnxruntime.SessionOptions()\n"
-    assert source.count(options) == 1
-    file.write_text(source.replace(options, f"{options}    options.enable_cpu_mem_arena = False\n"))
-
-
 def test_malformed_requests_leave_the_server_as_it_was(own_repository, texts, sentence, record_property):
-    without_arena(own_repository)
+    without_arena(own_repository, "bert")
     with LocalServer(own_repository) as server, ThreadPoolExecutor(WORKERS) as pool:
         processes = processes_of(own_repository)
         with traffic(server, texts, sentence, clients=2, largest=16) as seen:
