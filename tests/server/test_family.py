@@ -232,6 +232,8 @@ def test_metrics_count_tokens_truncations_and_padding_avoided(server, ask):
         "bert_refused_texts_total": 0,
         "bert_not_finite_texts_total": 0,
         "bert_step_failures_total": 0,
+        "bert_cache_hit_texts_total": 0,
+        "bert_cache_miss_texts_total": 0,
     }
 
 

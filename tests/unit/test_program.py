@@ -11,7 +11,7 @@ from client_sdk._commands import program
 from client_sdk._commands.main import main as client_main
 from export.__main__ import main as export_main
 
-COMMANDS = ("serve", "gateway", "encode", "rerank", "classify", "info", "health", "export")
+COMMANDS = ("serve", "gateway", "encode", "rerank", "classify", "corpus", "info", "health", "export")
 
 
 def shown(capsys, main, *arguments: str) -> str:
