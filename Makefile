@@ -44,9 +44,8 @@ demo: $(MODEL)
 test: $(MODEL) .venv/dev .venv/prometheus
 	$(PYTEST)
 
-# Three: what is waited for there are supervisors and timeouts, and each server has one family.
 test-slow: $(MODEL) .venv/dev
-	$(PYTEST) -n 3 tests/slow
+	$(PYTEST) tests/slow
 
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
 	$(PY) -m pytest tests/gateway_clients $(ARGS)
