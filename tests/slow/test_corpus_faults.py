@@ -26,7 +26,7 @@ from tests.support.servers.local_servers import tritonserver_of
 from tests.support.servers.moody_family import make_moody_family
 
 KILLS = int(os.environ.get("CORPUS_KILLS", "5"))
-FILES, ROWS = 4, 25_000
+FILES, ROWS = 4, 15_000
 SEED = 17
 
 
