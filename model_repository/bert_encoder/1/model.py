@@ -129,9 +129,10 @@ class TritonPythonModel:
 
     def _answer(self, job: Job) -> pb_utils.InferenceResponse | None:
         """The response to a job that waits for nothing; None if it is sent already."""
-        if job.size > answers.SMALL:
-            return answers.send(job, self._report)  # which looks whether it fits
-        return answers.response(job)
+        if job.size <= answers.SMALL:
+            return answers.response(job)
+        answers.send(job, self._report)  # which looks whether it fits
+        return None
 
     def _are_one_slice(self, rows: list[Row]) -> bool:
         """Whether they are all that there is to do, and few enough for a lone slice."""
