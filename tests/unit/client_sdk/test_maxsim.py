@@ -104,7 +104,12 @@ def test_a_text_without_tokens_comes_last_or_finds_nothing():
         # Which no score shows: another token of the document is nearer, or there is none that is looked for.
         (np.ones((1, 16)), [HIDDEN], InvalidArgument, "^documents 0 has numbers that are not finite"),
         (texts(0), [DOCUMENTS[0], DOCUMENTS[1] * np.inf], InvalidArgument, "^documents 1 has numbers that are not fin"),
-        (QUERIES[0], [DOCUMENTS[0] * 1e300], InvalidArgument, "^documents 0 has numbers that are not finite"),
+        (
+            QUERIES[0],
+            [DOCUMENTS[0].astype(np.float64) * 1e300],
+            InvalidArgument,
+            "^documents 0 has numbers that are not finite",
+        ),
         (QUERIES[0] * 1e30, [DOCUMENTS[0] * 1e30], InvalidArgument, "so large that their products are not finite"),
     ],
 )
