@@ -44,7 +44,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
     columns = columns_of(files, settings.text_column, settings.kept)
     settings, about = ask_about(settings)
     output = Output(settings.output)
-    with output.held(), ray_running(settings.ray_address):
+    with output.held():
         numbered = output.begin(settings.fingerprint(about.identity), files)
         before = output.written()
         checkpoint = CheckpointConfig(
@@ -53,8 +53,8 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             override_filesystem=output.checkpoint.filesystem,
             delete_checkpoint_on_success=False,
         )
-        started = time.monotonic()
         with (
+            ray_running(settings.ray_address),
             closing(Tally(before.refused, settings.max_errors)) as tally,
             data_context(
                 checkpoint_config=checkpoint,
@@ -64,6 +64,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             told(tell, tally, before, count_rows(files)),
             own_errors(tally),
         ):
+            started = time.monotonic()
             rows = ray.data.read_datasource(
                 CorpusSource(numbered, columns),
                 override_num_blocks=len(numbered),
@@ -82,8 +83,8 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
                 CorpusSink(output, settings, {number: file.path for number, file in numbered.items()}, about),
                 ray_remote_args={"num_cpus": _IO},
             )
+            seconds = time.monotonic() - started
             servers = tally.counts().servers
-        seconds = time.monotonic() - started
         now = output.written()
         summary = Summary(
             rows=now.texts,
