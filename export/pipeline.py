@@ -191,7 +191,7 @@ def _to_int8(
             quantize.static(model, path, source.encoder, reference.others)
         else:
             external_data = len(list(original.parent.iterdir())) > 1
-            quantize.dynamic(original, path, source.encoder, external_data)
+            quantize.dynamic(original, path, source.encoder, reference.others, external_data)
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized: Runner = Network(path)

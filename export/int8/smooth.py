@@ -9,6 +9,8 @@ rounding. This is SmoothQuant (Xiao et al., 2022, https://arxiv.org/abs/2211.104
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, helper, numpy_helper
 
+from export.network import onnx_file
 from export.network.batches import Arrays
 
 STRENGTH = 0.75
@@ -62,7 +65,10 @@ def _largest(
     outputs, names = model.graph.output, list(dict.fromkeys(values))
     own = len(outputs)
     outputs.extend(helper.make_tensor_value_info(name, element_type, None) for name in names)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    with TemporaryDirectory() as folder:  # one message takes 2 GB at most
+        path = Path(folder) / "model.onnx"
+        onnx_file.write(model, path, external_data=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     del outputs[own:]
     found: dict[str, npt.NDArray[np.float32]] = {}
     for batch in batches:
