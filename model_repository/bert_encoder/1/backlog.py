@@ -66,10 +66,9 @@ class Backlog:
         self.filled = threading.Condition(lock)
         self.emptied = threading.Condition(lock)
 
-    @property
-    def idle(self) -> bool:
-        """Whether no row waits or is being computed."""
-        return not (self.size or self.taken)
+    def has_only(self, rows: list[Row]) -> bool:
+        """Whether these, which were taken, are all that there is to do."""
+        return not self.size and self.taken == len(rows)
 
     def add(self, jobs: Iterable[Job]) -> dict[Job, BaseException]:
         """Add the jobs of a batch, and return what kept some of them out, by job: Refused, or what went wrong."""

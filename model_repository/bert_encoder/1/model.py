@@ -110,18 +110,11 @@ class TritonPythonModel:
                 responses[index] = self._refuse(error)
         if not places:
             return responses
-        padded = len(rows) * max(row.length for row in rows)
-        alone = self._are_one_slice(rows)
-        if alone:
-            self._compute(self.wide, rows)
-            for job, index in places.items():
-                responses[index] = self._answer(job)
-        else:
-            for job, failure in self.backlog.add(places).items():
-                responses[places[job]] = self._refuse(failure)
+        for job, failure in self.backlog.add(places).items():
+            responses[places[job]] = self._refuse(failure)
         try:
-            self.meters.count("bert_padded_tokens_total", padded)
-            if not alone:
+            self.meters.count("bert_padded_tokens_total", len(rows) * max(row.length for row in rows))
+            if not self.cache.max_bytes:  # else the next batch may have all its rows there
                 self.backlog.gather()
         except BaseException as error:  # all are answered, or will be
             self._report("a batch goes on after", error)
@@ -133,14 +126,6 @@ class TritonPythonModel:
             return answers.response(job)
         answers.send(job, self._report)  # which looks whether it fits
         return None
-
-    def _are_one_slice(self, rows: list[Row]) -> bool:
-        """Whether they are all that there is to do, and few enough for a lone slice."""
-        try:
-            return self.backlog.idle and len(self.backlog.cut(rows)) == 1
-        except Exception as error:
-            self._report("a batch goes on after", error)
-            return False
 
     def _refuse(self, error: BaseException) -> pb_utils.InferenceResponse:
         if not isinstance(error, Refused):
@@ -175,7 +160,8 @@ class TritonPythonModel:
         if rows is None:
             return False
         try:
-            self._compute(self.narrow, rows)
+            alone = not bulk and self.backlog.has_only(rows)
+            self._compute(self.wide if alone else self.narrow, rows)
         finally:
             for row in rows:
                 if self.backlog.settle(row):

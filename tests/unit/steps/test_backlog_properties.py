@@ -134,7 +134,7 @@ class Rows(RuleBasedStateMachine):
     def what_it_counts_is_so(self) -> None:
         assert self.backlog.size == sum(map(len, self.waiting.values()))
         assert self.backlog.taken == len(self.computed)
-        assert self.backlog.idle == (not any(self.waiting.values()) and not self.computed)
+        assert self.backlog.has_only([]) == (not any(self.waiting.values()) and not self.computed)
         assert self.backlog.held == sum(job.bytes for job in self.owed)
         assert self.backlog.refused == self.refused
         assert abs(self.backlog.waited - self.waited) < 1e-6

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.support import reference, step_models
+from tests.support.patience import PATIENCE
 from tests.support.step_batches import Error, Request, arguments, execute, utilities
 
 BAD = 666  # a number, of which something planted fails
@@ -181,6 +182,37 @@ def encoding(request, encoder, tmp_path, monkeypatch) -> Iterator[Any]:
     model = encoder["model"].TritonPythonModel()
     model.initialize(arguments(tmp_path, "bert_encoder", threads="2", **settings))
     yield model
+    model.finalize()
+
+
+def test_with_a_cache_a_known_text_never_waits_for_the_network(encoder, tmp_path, monkeypatch):
+    computes, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Session):
+        def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            if BAD in feed["input_ids"]:
+                computes.set()
+                assert goes_on.wait(PATIENCE)
+            return super().run(names, feed)
+
+    (tmp_path / "model.onnx").touch()
+    monkeypatch.setattr(encoder["network"], "session", lambda *_: Slow())
+    limits = {"token_budget": "384", "max_queue_size": "99", "queue_timeout": "30", "cache_bytes": "9999"}
+    model = encoder["model"].TritonPythonModel()
+    model.initialize(arguments(tmp_path, "bert_encoder", threads="2", family="bert", **limits))
+
+    def request(*ids: int) -> Request:
+        return Request(ids_of([[*ids]], encoder), ["pooled"])
+
+    (known,) = execute(model, [request(5, 6)])
+    slow = request(BAD)
+    for batch in ([slow, request(5, 6)], [request(5, 6)]):  # beside one that is computed, and behind it
+        *_, response = model.execute(batch)
+        assert response is not None and not slow.ended.is_set()
+        np.testing.assert_array_equal(response.tensors[0].array, known["pooled"])
+        assert computes.wait(PATIENCE)
+    goes_on.set()
+    assert slow.ended.wait(PATIENCE)
     model.finalize()
 
 

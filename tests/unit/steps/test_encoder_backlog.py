@@ -175,9 +175,9 @@ def test_a_job_is_settled_by_its_last_row_and_only_then():
     job = make_job([BUDGET] * 3, bulk=False)
     backlog.add([job])
     rows = [row for part in take_all(backlog) for row in part]
-    assert not backlog.idle
+    assert not backlog.has_only([])
     assert [backlog.settle(row) for row in rows] == [False, False, True]
-    assert backlog.idle
+    assert backlog.has_only([])
 
 
 class Unlucky(list):
@@ -185,6 +185,20 @@ class Unlucky(list):
 
     def sort(self, **options: Any) -> None:
         raise MemoryError
+
+
+def test_a_slice_is_all_there_is_while_no_other_row_waits_or_is_computed():
+    backlog = make_backlog()
+    backlog.add([make_job([40, 50])])
+    rows = backlog.take()
+    assert len(rows) == 2 and backlog.has_only(rows)
+    backlog.add([make_job([60])])
+    assert not backlog.has_only(rows)
+    others = backlog.take()
+    assert not backlog.has_only(rows) and not backlog.has_only(others)
+    for row in rows:
+        backlog.settle(row)
+    assert backlog.has_only(others)
 
 
 def test_rows_that_cannot_be_cut_are_handed_out_one_by_one(monkeypatch: pytest.MonkeyPatch):
@@ -225,4 +239,4 @@ def test_many_threads_take_every_row_once():
     for thread in threads:
         thread.join()
     assert Counter(map(id, finished)) == Counter(map(id, batch))
-    assert backlog.idle
+    assert backlog.has_only([])
