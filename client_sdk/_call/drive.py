@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import queue
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -250,24 +250,70 @@ def _patience(has_room: bool, again: list[_Again], deadline: Deadline) -> float:
 
 
 async def drive_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> None:
-    """Send all of a job, without blocking the event loop."""
-    async for _ in _sending_async(job, transport, deadline):
+    """Send all of a job, without blocking the event loop; what is one request costs no task."""
+    try:
+        if not job.is_in_memory:
+            return await _drive_many_async(job, job.batches_async(transport.peer, deadline), transport, deadline)
+        if job.must_know_the_model:
+            await learn_async(job.model, transport, deadline)
+        batches = job.batches(transport.peer, deadline)
+        first = list(islice(batches, 2))
+        deadline.renew()
+        if len(first) == 1:
+            await _drive_one_async(job, first[0], transport, deadline)
+        else:
+            await _drive_many_async(job, _each(chain(first, batches)), transport, deadline)
+    except DeadlineExceeded as error:
+        raise job.cut_short(error) from None
+
+
+async def _drive_one_async(job: Job[Any], batch: Batch, transport: AsyncTransport, deadline: Deadline) -> None:
+    retry = Retry(deadline, transport.peer)
+    deadline.awaited = batch.tokens
+    while True:
+        if job.must_know_the_model or retry.refusals:
+            await learn_async(job.model, transport, deadline)
+        request = job.request_for(batch, transport.peer)
+        try:
+            return job.take(batch, await transport.infer(request, retry.remaining()))
+        except TooManyTexts as error:
+            deadline.awaited = 0.0
+            return await _drive_many_async(job, _each(_cut(error, batch)), transport, deadline)
+        except ClientError as error:
+            await asyncio.sleep(_pause_after(error, job, batch, request, retry))
+
+
+async def _drive_many_async(
+    job: Job[Any], batches: AsyncGenerator[Batch, None], transport: AsyncTransport, deadline: Deadline
+) -> None:
+    async for _ in _sending_async(job, batches, transport, deadline):
         pass
+
+
+async def _each(batches: Iterable[Batch]) -> AsyncGenerator[Batch, None]:
+    for batch in batches:
+        yield batch
 
 
 async def drive_blocks_async(
     job: Job[list[Block]], transport: AsyncTransport, deadline: Deadline
 ) -> AsyncGenerator[Block, None]:
     """As `drive_blocks`, without blocking the event loop."""
-    async with aclosing(_sending_async(job, transport, deadline)) as sending:
-        async for _ in sending:
-            for block in job.ready():
-                yield block
-                deadline.renew()
+    batches = job.batches_async(transport.peer, deadline)
+    try:
+        async with aclosing(_sending_async(job, batches, transport, deadline)) as sending:
+            async for _ in sending:
+                for block in job.ready():
+                    yield block
+                    deadline.renew()
+    except DeadlineExceeded as error:
+        raise job.cut_short(error) from None
 
 
-async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Deadline) -> AsyncGenerator[None, None]:
-    """Send all of a job, and yield whenever something has come back or is awaited no more."""
+async def _sending_async(
+    job: Job[Any], batches: AsyncGenerator[Batch, None], transport: AsyncTransport, deadline: Deadline
+) -> AsyncGenerator[None, None]:
+    """Send batches, and yield whenever something has come back or is awaited no more."""
 
     async def serve(batch: Batch) -> None:
         deadline.awaited += batch.tokens
@@ -296,40 +342,37 @@ async def _sending_async(job: Job[Any], transport: AsyncTransport, deadline: Dea
     following: asyncio.Task[Batch | None] | None = None
     is_all = False
     room = IN_FLIGHT * transport.peer.servers
-    try:
-        if job.must_know_the_model:
-            await learn_async(job.model, transport, deadline)
-        async with aclosing(job.batches_async(transport.peer, deadline)) as batches:
-            try:
-                while flying or not is_all:
-                    if following is None and not is_all and not job.is_ahead and len(flying) < room:
-                        following = asyncio.create_task(_next_batch(batches))
-                    waited_for: set[asyncio.Task[Any]] = flying | ({following} if following else set())
-                    landed, _ = await asyncio.wait(
-                        waited_for,
-                        timeout=_patience_async(bool(flying), deadline),
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    for task in landed & flying:
-                        task.result()
-                    flying -= landed
-                    if following in landed:
-                        batch, following = following.result(), None
-                        is_all = batch is None
-                        if not flying:
-                            deadline.renew()
-                        for piece in [] if batch is None else cut(batch, job.limit(transport.peer)):
-                            flying.add(asyncio.create_task(serve(piece)))
-                    if not landed:
-                        deadline.remaining()  # raises
-                    yield
-            finally:
-                given_up = [*flying, *([following] if following else [])]
-                for task in given_up:
-                    task.cancel()
-                await asyncio.gather(*given_up, return_exceptions=True)
-    except DeadlineExceeded as error:
-        raise job.cut_short(error) from None
+    if job.must_know_the_model:
+        await learn_async(job.model, transport, deadline)
+    async with aclosing(batches):
+        try:
+            while flying or not is_all:
+                if following is None and not is_all and not job.is_ahead and len(flying) < room:
+                    following = asyncio.create_task(_next_batch(batches))
+                waited_for: set[asyncio.Task[Any]] = flying | ({following} if following else set())
+                landed, _ = await asyncio.wait(
+                    waited_for,
+                    timeout=_patience_async(bool(flying), deadline),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in landed & flying:
+                    task.result()
+                flying -= landed
+                if following in landed:
+                    batch, following = following.result(), None
+                    is_all = batch is None
+                    if not flying:
+                        deadline.renew()
+                    for piece in [] if batch is None else cut(batch, job.limit(transport.peer)):
+                        flying.add(asyncio.create_task(serve(piece)))
+                if not landed:
+                    deadline.remaining()  # raises
+                yield
+        finally:
+            given_up = [*flying, *([following] if following else [])]
+            for task in given_up:
+                task.cancel()
+            await asyncio.gather(*given_up, return_exceptions=True)
 
 
 def _patience_async(is_flying: bool, deadline: Deadline) -> float | None:

@@ -100,6 +100,11 @@ class Job(Generic[R]):
         return self._source.count == 1
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether reading its texts takes no time to speak of."""
+        return self._source.in_memory
+
+    @property
     def must_know_the_model(self) -> bool:
         """Whether a server is asked for its identity and limit first; the one reply to a single text is as it is."""
         return not self.has_one_text or _shared_pin.get() is not None

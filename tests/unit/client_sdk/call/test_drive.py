@@ -410,6 +410,43 @@ async def test_an_event_loop_is_neither_blocked_by_a_stream_nor_kept_beyond_the_
     release.set()
 
 
+@pytest.mark.parametrize("texts", [1, 10])
+async def test_one_request_costs_an_event_loop_no_task(texts):
+    class Direct(AsyncFake):
+        async def infer(self, request, timeout):
+            return Reply(numbers(request), "1")
+
+    tasks = []
+
+    def make(loop, work, **rest):
+        tasks.append(work)
+        return asyncio.Task(work, loop=loop, **rest)
+
+    asyncio.get_running_loop().set_task_factory(make)
+    job = VECTORS.job("bert", MANY[:texts], {}, asynchronous=True)
+    await drive_async(job, Direct(numbers), Deadline(60))
+    assert job.result()[:, 0].tolist() == [*map(float, MANY[:texts])]
+    assert not tasks
+
+
+async def test_one_request_is_given_up_with_its_call():
+    given_up = asyncio.Event()
+
+    class Silent(AsyncFake):
+        async def infer(self, request, timeout):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+    call = asyncio.ensure_future(drive_async(VECTORS.job("bert", "1", {}), Silent(numbers), Deadline(60)))
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert given_up.is_set()
+
+
 async def test_an_asynchronous_stream_is_read_as_it_comes():
     first_answered = asyncio.Event()
     loop = asyncio.get_running_loop()
