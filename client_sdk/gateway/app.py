@@ -30,6 +30,7 @@ from client_sdk.gateway.protocols.protocol import Protocol
 from client_sdk.gateway.protocols.tei import tei
 from client_sdk.gateway.protocols.weaviate import weaviate
 from client_sdk.gateway.settings import GatewaySettings
+from client_sdk.gateway.shortcut import Shortcut
 from client_sdk.gateway.state import Gateway
 from client_sdk.gateway.tracing import TELEMETRY
 
@@ -65,6 +66,9 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, **options)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
+    app.add_middleware(
+        Shortcut, endpoints={key: one for protocol in PROTOCOLS for key, one in protocol.endpoints.items()}
+    )
     if settings.cors:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors, allow_methods=["*"], allow_headers=["*"], max_age=_CORS_SECONDS

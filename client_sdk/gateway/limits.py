@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence, Sized
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -24,6 +25,9 @@ _DRAINED = 4
 
 _TOGETHER = 16
 """Times the limit: so much may the bodies have in all that are being read or answered."""
+
+_UNWATCHED = 0.05
+"""Seconds for which nobody looks whether the caller is still there: of shorter work the end saves nothing."""
 
 MAX_NUMBERS = 1 << 24
 """Of an answer with a vector for each token: 64 MiB, and 200 MB of JSON."""
@@ -56,18 +60,23 @@ class Limits:
         most = self._settings.max_body_bytes
         chunks: list[bytes] = []
         try:
-            try:
-                is_whole = await asyncio.wait_for(self._read(request, chunks, most), self._settings.body_timeout)
-            except asyncio.TimeoutError:
-                raise Failure("late", f"the body did not come within {self._settings.body_timeout:g} s") from None
-            except ClientDisconnect:
-                raise CallerGone from None
+            with interrupted(self._late) as end:
+                ends = asyncio.get_running_loop().call_later(self._settings.body_timeout, end)
+                try:
+                    is_whole = await self._read(request, chunks, most)
+                except ClientDisconnect:
+                    raise CallerGone from None
+                finally:
+                    ends.cancel()
             if not is_whole:
                 raise Failure("large", f"the body may have {most} bytes at most")
             chunks[:] = [b"".join(chunks)]
             yield chunks[0]
         finally:
             self._drop(chunks)
+
+    def _late(self) -> Failure:
+        return Failure("late", f"the body did not come within {self._settings.body_timeout:g} s")
 
     async def _read(self, request: Request, chunks: list[bytes], most: int) -> bool:
         """Gather a body; False, and nothing of it, if it has more than `most` bytes."""
@@ -173,18 +182,47 @@ async def while_awaited(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         CallerGone: It hung up.
     """
-    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise CallerGone
-        return answer.result()
-    finally:
-        answer.cancel()
-        gone.cancel()
-        await asyncio.gather(answer, gone, return_exceptions=True)
+    loop = asyncio.get_running_loop()
+    watch: asyncio.Task[None] | None = None
+
+    with interrupted(CallerGone) as end:
+
+        def begin() -> None:
+            nonlocal watch
+            watch = loop.create_task(_when_gone(request, end))
+
+        begins = loop.call_later(_UNWATCHED, begin)
+        try:
+            return await work
+        finally:
+            begins.cancel()
+            if watch is not None:
+                watch.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _when_gone(request: Request, end: Callable[[], object]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    end()
+
+
+@contextmanager
+def interrupted(error: Callable[[], Exception]) -> Iterator[Callable[[], object]]:
+    """Yield what ends whatever is awaited within it by `error`; it may be called in the same event loop."""
+    task = asyncio.current_task()
+    assert task is not None
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+        task.cancel()
+
+    try:
+        yield end
+    except BaseException:
+        if not ended:
+            raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()
+        raise error() from None

@@ -45,6 +45,8 @@ B = TypeVar("B", bound=Body)
 
 Answer = Coroutine[Any, Any, Response]
 
+Endpoint = Callable[[Request], Answer]
+
 Form = Callable[[Failure], Response]
 """Puts a failure into a protocol's own form."""
 
@@ -79,6 +81,8 @@ class Protocol:
         self.router = APIRouter(tags=[name])
         self.bodies: list[type[Body]] = []
         """What its routes read, for the OpenAPI page."""
+        self.endpoints: dict[tuple[str, str], Endpoint] = {}
+        """By method and path, for `shortcut`."""
         self.form = form
         self._statuses = statuses
 
@@ -155,9 +159,9 @@ class Protocol:
         extra: Mapping[str, Any] = MappingProxyType({}),
         is_open: bool = False,
     ) -> None:
-        async def endpoint(request: Request) -> Response:
+        async def answered(request: Request, path: str) -> Response:
             call = Call(request, self.form)
-            note(request.scope, route=request.scope["route"].path)
+            note(request.scope, route=path)
             trace_headers.set(trace_context(request))
             try:
                 if not is_open:
@@ -173,6 +177,9 @@ class Protocol:
                 return call.form(failure)
 
         for path in paths:
+            endpoint = _endpoint(answered, path)
+            if not _IN_PATH.search(path):
+                self.endpoints[method, path] = endpoint
             described = {**extra, "parameters": list(map(_parameter, _IN_PATH.findall(path)))}
             self.router.add_api_route(
                 path,
@@ -185,6 +192,13 @@ class Protocol:
                 responses=answers,
                 openapi_extra=described,
             )
+
+
+def _endpoint(answered: Callable[[Request, str], Answer], path: str) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await answered(request, path)
+
+    return endpoint
 
 
 def _answers(

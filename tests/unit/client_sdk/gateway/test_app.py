@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
+from client_sdk.gateway import shortcut
 from client_sdk.gateway.app import PROTOCOLS
 from client_sdk.gateway.protocols.cohere import EmbedRequest, RerankRequest
 from client_sdk.gateway.protocols.nim import RankingRequest
@@ -72,6 +74,23 @@ async def test_every_route_has_a_summary_every_body_a_schema_and_every_answer_a_
     assert set(page["paths"]["/.well-known/live"]["get"]["responses"]) == {"204"}
     bodies = {body for protocol in PROTOCOLS for body in protocol.bodies}
     assert len({body.__name__ for body in bodies}) == len(bodies)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"input": "text"}'])
+async def test_a_request_takes_the_shortcut_and_is_answered_and_counted_as_by_the_long_way(monkeypatch, body):
+    async def asked():
+        async with open_app(timeout=1) as app:
+            answer = await request(app, "POST", "/v1/embeddings", body)
+            counted = (await request(app, "GET", "/metrics")).body.decode()
+            return answer, re.findall(r"bert_gateway_requests_total{.*", counted)
+
+    taken, handle = [], APIRoute.handle
+    monkeypatch.setattr(APIRoute, "handle", lambda self, *of: taken.append(self.path) or handle(self, *of))
+    short = await asked()
+    assert not taken
+    monkeypatch.setattr(shortcut, "_TRACED", "type")  # which every request has
+    assert await asked() == short
+    assert taken == ["/v1/embeddings", "/metrics"]
 
 
 async def test_texts_of_a_list_are_counted_before_a_server_is_asked():

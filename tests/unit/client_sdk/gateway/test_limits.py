@@ -6,13 +6,14 @@ from typing import cast
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from client_sdk import InvalidArgument, InvalidType
 from client_sdk._call.questions import ModelInfo
 from client_sdk._call.sparse import SparseRows
 from client_sdk.gateway import GatewaySettings
-from client_sdk.gateway.failures import Failure
-from client_sdk.gateway.limits import FewWords, Limits
+from client_sdk.gateway.failures import CallerGone, Failure
+from client_sdk.gateway.limits import FewWords, Limits, while_awaited
 from tests.support.asgi import open_app, request
 
 
@@ -72,6 +73,65 @@ async def test_bodies_are_counted_together_until_they_are_answered():
         after = await request(app, "POST", "/v1/embeddings", b" " * 999)
     assert busy.status == 429 and "have 15984 bytes" in busy.json["error"]["message"]
     assert (small.status, after.status) == (400, 400)
+
+
+def caller(hangs_up: bool):
+    """A request whose body has been read."""
+
+    async def receive():
+        if not hangs_up:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http"}, receive)
+
+
+async def forever(ended):
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        ended.set()
+        raise
+
+
+async def test_work_ends_when_its_caller_hangs_up_and_what_comes_after_it_is_awaited_as_ever():
+    ended = asyncio.Event()
+    with pytest.raises(CallerGone):
+        await while_awaited(caller(hangs_up=True), forever(ended))
+    assert ended.is_set()
+    await asyncio.sleep(0)
+
+
+async def test_work_that_fails_while_its_caller_hangs_up_has_no_caller_to_be_told():
+    async def work():
+        try:
+            await forever(asyncio.Event())
+        except asyncio.CancelledError:
+            raise ZeroDivisionError from None
+
+    with pytest.raises(CallerGone):
+        await while_awaited(caller(hangs_up=True), work())
+
+
+async def test_of_short_work_the_caller_is_not_looked_for():
+    asked = []
+
+    async def receive():
+        asked.append(True)
+
+    assert await while_awaited(Request({"type": "http"}, receive), asyncio.sleep(0, "done")) == "done"
+    assert not asked
+
+
+async def test_the_callers_absence_is_not_what_ends_work_that_others_cancel():
+    ended = asyncio.Event()
+    task = asyncio.ensure_future(while_awaited(caller(hangs_up=False), forever(ended)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.mark.parametrize("prompts", [{}, {"query": "find "}])
