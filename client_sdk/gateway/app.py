@@ -24,6 +24,7 @@ from client_sdk.gateway.page.page import page
 from client_sdk.gateway.protocols.bert_as_service import bert_as_service
 from client_sdk.gateway.protocols.cohere import cohere
 from client_sdk.gateway.protocols.health import health
+from client_sdk.gateway.protocols.late import late
 from client_sdk.gateway.protocols.nim import nim
 from client_sdk.gateway.protocols.openai import form, openai
 from client_sdk.gateway.protocols.protocol import Protocol
@@ -34,7 +35,7 @@ from client_sdk.gateway.shortcut import Shortcut
 from client_sdk.gateway.state import Gateway
 from client_sdk.gateway.tracing import TELEMETRY
 
-PROTOCOLS: tuple[Protocol, ...] = (openai, nim, cohere, tei, bert_as_service, weaviate, health, page)
+PROTOCOLS: tuple[Protocol, ...] = (openai, nim, cohere, tei, late, bert_as_service, weaviate, health, page)
 
 _TITLE = "bert-on-triton gateway"
 _CORS_SECONDS = 600

@@ -55,7 +55,7 @@ _ROUTES = {
     Kind.RANKS: "/rerank, /v1/ranking, /predict",
     Kind.SCORES: "/predict",
     Kind.SPARSE: "/embed_sparse",
-    Kind.MULTI: "which no route of a gateway has",
+    Kind.MULTI: "/pooling, /v1/multi-vector",
 }
 
 

@@ -6,18 +6,20 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from starlette.requests import ClientDisconnect, Request
 
 from client_sdk._call.collect import Collector
 from client_sdk._call.questions import ModelInfo
-from client_sdk._call.sparse import SparseVector, SparseVectors
+from client_sdk._call.sparse import SparseVectors
 from client_sdk._transport.base import Arrays
 from client_sdk.gateway.failures import CallerGone, Failure
 from client_sdk.gateway.settings import GatewaySettings
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _DRAINED = 4
@@ -147,33 +149,61 @@ def _most_tokens(texts: Sequence[str] | Sequence[list[int]], info: ModelInfo) ->
     return sum(min(info.max_seq_len, 4 * len(text) + around if isinstance(text, str) else len(text)) for text in texts)
 
 
-class FewWords:
-    """A collector of sparse vectors, as `collector` collects them, that raises Failure for too many words in all."""
+class _Few(Generic[R]):
+    """A collector, as `collector` collects, that raises Failure for more in all than an answer may have."""
 
-    def __init__(self, collector: Collector[SparseVectors], param: str) -> None:
+    most: int
+    what: str
+
+    def __init__(self, collector: Collector[R], param: str) -> None:
         self._collector = collector
         self._param = param
-        self._words = 0
+        self._seen = 0
+
+    def count(self, reply: Arrays) -> int:
+        """How much there is in a reply."""
+        raise NotImplementedError
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
-        self._words += int(np.count_nonzero(reply.get("WEIGHTS", ())))
-        if self._words > MAX_WORDS:
+        self._seen += self.count(reply)
+        if self._seen > self.most:
             raise Failure(
                 "large",
-                f"the vectors of {self._param} have more than {MAX_WORDS} words, which an answer may have: "
+                f"the vectors of {self._param} have more than {self.most} {self.what}, which an answer may have: "
                 "send fewer texts",
                 self._param,
             )
         self._collector.take(positions, reply)
 
-    def result(self) -> SparseVectors:
+    def result(self) -> R:
         """In the caller's order."""
         return self._collector.result()
 
-    def only(self) -> SparseVector:
+    def only(self) -> Any:
         """That of a single text."""
-        return self._collector.only()  # type: ignore[no-any-return]
+        return self._collector.only()
+
+
+class FewWords(_Few[SparseVectors]):
+    """Of sparse vectors."""
+
+    most, what = MAX_WORDS, "words"
+
+    def count(self, reply: Arrays) -> int:
+        """Those that weigh anything."""
+        return int(np.count_nonzero(reply.get("WEIGHTS", ())))
+
+
+class FewNumbers(_Few[list[npt.NDArray[np.float32]]]):
+    """Of the vectors of tokens for late interaction."""
+
+    most, what = MAX_NUMBERS, "numbers"
+
+    def count(self, reply: Arrays) -> int:
+        """Those of tokens that count."""
+        tokens = np.count_nonzero(reply.get("ATTENTION_MASK", ()))
+        return int(tokens * np.shape(reply.get("TOKEN_EMBEDDING", ()))[-1])
 
 
 async def while_awaited(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client_sdk import Client, LocalServer, similarity
+from client_sdk import Client, LocalServer, maxsim, similarity
 from tests.gateway_clients.test_packages import PYTHON
 from tests.support.servers.gateways import RunningGateway
 
@@ -49,6 +49,10 @@ with sync_playwright() as playwright:
     page.click("#try button")
     page.wait_for_selector("text=By the query")
     seen["ranked"] = page.locator("#answer tr td:nth-child(2)").all_inner_texts()
+    page.select_option("#model", "colbert")
+    page.click("#try button")
+    page.wait_for_selector("text=by maxsim")
+    seen["late"] = page.locator("#answer tr").all_inner_texts()
     page.fill("#texts", " ")
     page.click("#try button")
     page.wait_for_selector("#error:visible")
@@ -75,6 +79,8 @@ def test_the_page_encodes_shows_a_heat_map_and_says_what_is_wrong(gateway: Runni
         vectors = bert.encode([QUERY, *TEXTS])
         counts = bert.count_tokens(TEXTS)
         ranked = [one.document for one in reranker.rerank(QUERY, [text.strip() for text in TEXTS])]
+    with Client(gateway_server.grpc_url, "colbert") as colbert:
+        late = colbert.encode_multi([QUERY], input_type="query"), colbert.encode_multi(TEXTS, input_type="document")
     expected = similarity(vectors, vectors, metric="cosine")
     assert seen["wrong"] == []
     assert {"bert", "colbert", "reranker", "splade"} <= {*seen["families"]}
@@ -84,6 +90,8 @@ def test_the_page_encodes_shows_a_heat_map_and_says_what_is_wrong(gateway: Runni
     assert seen["tokens"] == ["[CLS]", "who", "lies", "on", "a", "carpet", "?", "[SEP]"]
     assert seen["cut"] == [f" {counts[2] - 256} more were cut off"] and counts[2] > 256
     assert seen["ranked"] == ranked
+    best = maxsim(*late)[0]
+    assert [float(row.split()[0]) for row in seen["late"]] == pytest.approx(sorted(best, reverse=True), abs=1e-3)
     assert seen["error"] == "there is no text: write some, one a line"
     assert not seen["key"]
     assert "texts a second" in seen["live"]

@@ -86,7 +86,7 @@ async function answer() {
   if (!texts.length) throw new Error("there is no text: write some, one a line");
   const model = $("prompt").value ? `${$("model").value}-${$("prompt").value}` : $("model").value;
   const { id, gives } = family();
-  if (!(gives in HOW)) throw new Error(`${id} gives ${gives}, which no route of a gateway has: ask the server`);
+  if (!(gives in HOW)) throw new Error(`${id} gives ${gives}, which this page cannot show`);
   return HOW[gives](model, texts, query);
 }
 
@@ -124,7 +124,21 @@ const HOW = {
       return ranking(texts[index], best.map((word) => [word.value, `token id ${word.index}`]));
     });
   },
+  "vectors for late interaction": async (model, texts, query) => {
+    if (!query) throw new Error(`${model} compares texts with a query: write one`);
+    const vectors = async (input, input_type) => {
+      const { data } = await json("v1/multi-vector", { model: family().id, input, input_type });
+      return data.map(({ embeddings }) => embeddings);
+    };
+    const [[asked], documents] = await Promise.all([vectors([query], "query"), vectors(texts, "document")]);
+    const ranked = texts.map((text, index) => [maxsim(asked, documents[index]), text]).sort((a, b) => b[0] - a[0]);
+    return [ranking("Best for the query, by maxsim", ranked)];
+  },
 };
+
+const dot = (a, b) => a.reduce((sum, value, place) => sum + value * b[place], 0);
+const maxsim = (query, document) =>
+  query.reduce((sum, token) => sum + Math.max(...document.map((other) => dot(token, other))), 0);
 
 function cosine(a, b) {
   let [product, left, right] = [0, 0, 0];

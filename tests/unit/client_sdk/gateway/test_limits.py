@@ -9,11 +9,12 @@ import pytest
 from starlette.requests import Request
 
 from client_sdk import InvalidArgument, InvalidType
+from client_sdk._call.collect import LateItems
 from client_sdk._call.questions import ModelInfo
 from client_sdk._call.sparse import SparseRows
 from client_sdk.gateway import GatewaySettings
 from client_sdk.gateway.failures import CallerGone, Failure
-from client_sdk.gateway.limits import FewWords, Limits, while_awaited
+from client_sdk.gateway.limits import FewNumbers, FewWords, Limits, while_awaited
 from tests.support.asgi import open_app, request
 
 
@@ -162,6 +163,19 @@ def test_words_of_sparse_vectors_are_counted_as_they_come():
     with pytest.raises(Failure, match="the vectors of inputs have more than 4194304 words") as found:
         words.take(range(128, 160), reply)
     assert (found.value.reason, found.value.param) == ("large", "inputs")
+
+
+def test_numbers_of_late_interaction_are_counted_as_they_come():
+    numbers = FewNumbers(LateItems(128), "input")
+    mask = np.ones((64, 512), np.int32)
+    mask[:, 256:] = 0  # which are padding
+    reply = {"TOKEN_EMBEDDING": np.ones((64, 512, 128), np.float32), "ATTENTION_MASK": mask}
+    for start in range(0, 512, 64):
+        numbers.take(range(start, start + 64), reply)
+    assert [len(one) for one in numbers.result()] == [256] * 512
+    with pytest.raises(Failure, match="the vectors of input have more than 16777216 numbers") as found:
+        numbers.take(range(512, 576), reply)
+    assert (found.value.reason, found.value.param) == ("large", "input")
 
 
 def test_texts_are_counted():
