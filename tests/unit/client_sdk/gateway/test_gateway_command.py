@@ -1,11 +1,13 @@
 """`python -m client_sdk gateway`, as far as it goes without a server."""
 
+import asyncio
 import socket
 import subprocess
 import sys
 
 import pytest
 
+from client_sdk._commands import gateway
 from client_sdk._commands.gateway import listening
 from client_sdk._commands.main import main
 from client_sdk._server.listen import Host
@@ -60,3 +62,16 @@ def test_nothing_of_it_is_imported_before_it_is_asked_for():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == "[]\n"
+
+
+def test_it_runs_in_uvloop_where_that_is_there(monkeypatch):
+    loops = []
+
+    async def serving():
+        loops.append(type(asyncio.get_running_loop()).__module__)
+
+    pytest.importorskip("uvloop", reason="there is none for this system")
+    gateway._run(serving())
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    gateway._run(serving())
+    assert loops == ["uvloop", "asyncio.unix_events"]
