@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from client_sdk import LocalServer
 from client_sdk._server.guard import children_of
 from tests.support.patience import PATIENCE, wait_for
+from tests.support.servers.balancer import one_address
 from tests.support.servers.gateways import Answer, RunningGateway, running_gateway
 from tests.support.servers.local_servers import free_ports, kill_server_of, processes_of, tritonserver_of
 from tests.support.servers.moody_family import make_moody_family
@@ -140,6 +142,21 @@ def test_a_killed_gateway_loses_its_own_callers_and_one_in_its_place_answers(moo
             stack.enter_context(running_gateway(places[2], moody.grpc_url, "--listen", port))  # the last one counts
             wait_for(lambda: lost[-CALLERS:] == [200] * CALLERS)
         assert set(lost) == {200, LOST} and set(answered) == {200}
+
+
+def test_behind_one_address_the_callers_of_a_killed_gateway_go_on_with_the_other(moody, tmp_path):
+    places = [tmp_path / name for name in ("one", "two")]
+    for place in places:
+        place.mkdir()
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(running_gateway(place, moody.grpc_url)) for place in places)
+        port = stack.enter_context(one_address(one.port, two.port))
+        with asked_all_the_time(replace(one, port=port)) as outcomes:
+            wait_for(lambda: one.log() and two.log())
+            asked = len(outcomes)
+            one.process.kill()
+            wait_for(lambda: outcomes[asked + 2 * CALLERS :][-CALLERS:] == [200] * CALLERS)
+    assert set(outcomes) <= {200, LOST} and outcomes.count(LOST) <= CALLERS, Counter(outcomes)
 
 
 def test_on_sigterm_every_request_that_was_taken_is_answered(moody, tmp_path):
