@@ -1,5 +1,7 @@
 """bert-as-service's and Weaviate's routes, on a real server."""
 
+import json
+import subprocess
 from urllib.parse import urlencode
 
 import numpy as np
@@ -26,6 +28,16 @@ def test_vectors_are_those_of_bert_client(gateway: RunningGateway, bert_client, 
     assert answer.status == 200 and (answer.json["id"], answer.json["status"]) == (123, 200)
     expected = bert_client.encode(texts, is_tokenized=is_tokenized)
     same(np.array(answer.json["result"], np.float32), expected)
+
+
+def test_curl_as_the_readme_of_bert_as_service_has_it(gateway: RunningGateway, bert_client):
+    body = '{"id": 123, "texts": ["hello world"], "is_tokenized": false}'
+    command = ["curl", "-s", "-X", "POST", f"{gateway.url}/encode", "-H", "content-type: application/json", "-d", body]
+    answer = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (answer["id"], answer["status"]) == (123, 200)
+    same(np.array(answer["result"], np.float32), bert_client.encode(["hello world"]))
+    asked = subprocess.run(["curl", "-s", "-X", "GET", f"{gateway.url}/status/server"], capture_output=True, check=True)
+    assert json.loads(asked.stdout)["max_seq_len"] == bert_client.server_status["max_seq_len"]
 
 
 @pytest.mark.parametrize(
