@@ -37,7 +37,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """To a server that speaks so."""
-    config = uvicorn.Config(app, http=BoundedHttp, lifespan="off", log_config=None, ws="none")
+    config = uvicorn.Config(app, http=BoundedHttp, lifespan="off", log_config=None, ws="none", timeout_keep_alive=1)
     server = uvicorn.Server(config)
     with listening(Host.resolve("127.0.0.1"), 0) as listener:
         serving = asyncio.ensure_future(server._serve([listener]))
