@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -74,6 +74,8 @@ class Family:
     name: str
     info: ModelInfo
     session: AsyncSession = field(repr=False)
+    is_ready: bool | None = None
+    """Whether a server could serve it, when that was asked last; None where it is not told."""
 
     @property
     def kind(self) -> Kind:
@@ -249,6 +251,9 @@ class Families:
             names = await self._lobby.ask(served_families(), Deadline(_ASKING))
         except AccessDenied:  # statistics may be closed where inference is open
             names = [self._settings.default_model]
+        except ClientError:
+            self._known = {name: replace(family, is_ready=False) for name, family in self._known.items()}
+            raise
         found = await asyncio.gather(*map(self._read, names))
         self._known = {family.name: family for family in found if family is not None}
 
@@ -257,11 +262,19 @@ class Families:
         if session is None:
             session = self._sessions[name] = AsyncSession(self._settings.of_client(name), "gateway")
         try:
-            return Family(name, await session.info(Deadline(_ASKING)), session)
+            return Family(name, await session.info(Deadline(_ASKING)), session, await _is_ready(session))
         except (ModelNotFound, VersionChanged):  # it is being loaded, or replaced
             return None
         except ClientError:
-            return self._known.get(name)
+            known = self._known.get(name)
+            return None if known is None else replace(known, is_ready=False)
+
+
+async def _is_ready(session: AsyncSession) -> bool | None:
+    try:
+        return await session.is_ready(Deadline(_ASKING))
+    except AccessDenied:
+        return None
 
 
 def _described(family: Family) -> str:

@@ -39,6 +39,7 @@ with sync_playwright() as playwright:
     page.wait_for_selector(".heat td")
     seen = {
         "families": page.locator("#families tbody th").all_inner_texts(),
+        "ready": page.locator("#families tbody td:last-child").all_inner_texts(),
         "heat": [row.locator("td").all_inner_texts() for row in page.locator(".heat tbody tr").all()],
         "nearest": page.locator("#answer section").nth(1).locator("tr").first.inner_text(),
         "tokens": page.locator("#answer ol li").first.locator(".token").all_inner_texts(),
@@ -84,6 +85,7 @@ def test_the_page_encodes_shows_a_heat_map_and_says_what_is_wrong(gateway: Runni
     expected = similarity(vectors, vectors, metric="cosine")
     assert seen["wrong"] == []
     assert {"bert", "colbert", "reranker", "splade"} <= {*seen["families"]}
+    assert {*seen["ready"]} == {"yes"} and len(seen["ready"]) == len(seen["families"])
     assert [[float(cell) for cell in row] for row in seen["heat"]] == pytest.approx(expected.round(2), abs=0.011)
     best = int(expected[0, 1:].argmax())
     assert seen["nearest"].split(None, 1) == [f"{expected[0, 1 + best]:.4f}", TEXTS[best].strip()]

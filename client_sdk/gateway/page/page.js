@@ -1,6 +1,7 @@
 // The gateway's page: what is served, a place to try it, and what goes through. It asks the routes that everybody has.
 
 const LIVE_EVERY = 2000; // milliseconds
+const TABLE_EVERY = 5; // of those
 const POINTS = 60; // of a curve
 const HEAT_MOST = 30; // texts, beyond which a heat map is a wall
 const KEY = "bert-on-triton-key";
@@ -34,6 +35,14 @@ const json = async (path, body) => (await ask(path, body)).json();
 // What is served
 
 async function showFamilies() {
+  await showTable();
+  const chosen = $("model").value;
+  $("model").replaceChildren(...families.map((family) => element("option", {}, family.id)));
+  if (families.some((family) => family.id === chosen)) $("model").value = chosen;
+  showPrompts();
+}
+
+async function showTable() {
   families = (await json("v1/models")).data;
   $("families").tBodies[0].replaceChildren(
     ...families.map((family) =>
@@ -46,14 +55,13 @@ async function showFamilies() {
         element("td", { className: "number" }, family.max_model_len),
         element("td", {}, [...family.labels, ...family.prompts].join(", ")),
         element("td", {}, family.versions.join(", ")),
+        element("td", { className: family.ready === false ? "bad" : "" }, READY[family.ready]),
       ),
     ),
   );
-  const chosen = $("model").value;
-  $("model").replaceChildren(...families.map((family) => element("option", {}, family.id)));
-  if (families.some((family) => family.id === chosen)) $("model").value = chosen;
-  showPrompts();
 }
+
+const READY = { true: "yes", false: "no", null: "not told" };
 
 function showPrompts() {
   const prompts = family()?.prompts ?? [];
@@ -307,9 +315,12 @@ function drawn(values) {
 
 // The beginning
 
+let refreshed = 0;
+
 async function refresh() {
   if (document.hidden) return;
   await showLive().catch((error) => ($("live-note").textContent = `There are no metrics: ${error.message}`));
+  if (++refreshed % TABLE_EVERY === 0) await showTable().catch(() => {}); // what was known stays
 }
 
 async function start() {

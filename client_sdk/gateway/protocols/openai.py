@@ -109,4 +109,5 @@ def _model(family: Family) -> dict[str, Any]:
         "versions": info.versions,
         "prompts": sorted(info.prompts),
         "labels": info.labels,
+        "ready": family.is_ready,
     }

@@ -170,7 +170,7 @@ def test_models_are_listed(gateway: RunningGateway):
     listed = gateway.get("/v1/models").json
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["bert", "colbert", "reranker", "sentiment", "small", "splade"]
-    assert all(model["object"] == "model" for model in listed["data"])
+    assert all(model["object"] == "model" and model["ready"] is True for model in listed["data"])
     bert, *_, small, _ = listed["data"]
     assert (bert["dimensions"], bert["max_model_len"], bert["versions"]) == (384, 256, [1])
     assert gateway.get("/v1/models/small").json == small

@@ -1,10 +1,12 @@
 """Which family a name means, of those that are known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from client_sdk import ServerUnreachable
 from client_sdk.gateway import GatewaySettings
 from client_sdk.gateway.families import Families, Family
 
@@ -38,3 +40,12 @@ async def test_the_longest_name_is_the_family_and_what_follows_its_prompt(model,
 @pytest.mark.parametrize("model", ["bert:3", "bert:" + "9" * 5000, "bert:02", "bert-", "bert-s2p", "", "-", ":"])
 async def test_another_means_none(model):
     assert known("bert")._named(model) is None
+
+
+async def test_where_no_server_answers_what_is_known_stays_and_is_not_ready():
+    families = known("bert", "small")
+    families._known = {name: replace(family, is_ready=True) for name, family in families._known.items()}
+    with pytest.raises(ServerUnreachable):
+        await families._ask()
+    assert {family.name: family.is_ready for family in await families.all()} == {"bert": False, "small": False}
+    await families.close()
