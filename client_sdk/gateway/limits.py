@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from client_sdk._call.collect import Collector
 from client_sdk._call.questions import ModelInfo
@@ -65,9 +66,7 @@ class Limits:
             with interrupted(self._late) as end:
                 ends = asyncio.get_running_loop().call_later(self._settings.body_timeout, end)
                 try:
-                    is_whole = await self._read(request, chunks, most)
-                except ClientDisconnect:
-                    raise CallerGone from None
+                    is_whole = await self._read(request.receive, chunks, most)
                 finally:
                     ends.cancel()
             if not is_whole:
@@ -80,10 +79,14 @@ class Limits:
     def _late(self) -> Failure:
         return Failure("late", f"the body did not come within {self._settings.body_timeout:g} s")
 
-    async def _read(self, request: Request, chunks: list[bytes], most: int) -> bool:
+    async def _read(self, receive: Receive, chunks: list[bytes], most: int) -> bool:
         """Gather a body; False, and nothing of it, if it has more than `most` bytes."""
-        size = 0
-        async for chunk in request.stream():
+        size, goes_on = 0, True
+        while goes_on:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise CallerGone
+            chunk, goes_on = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
             if size > most:
                 self._drop(chunks)
