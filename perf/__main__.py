@@ -22,6 +22,7 @@ COMMANDS = {
     "recall": "what smaller vectors, encode(precision=), cost in a search",
     "cache": "texts that come again, with `export --cache` and without",
     "corpus": "rows a second of the job `corpus` beside Client.encode, and its memory",
+    "gpu": "what this machine makes of the networks: equality with PyTorch, speed, memory; on a GPU where there is one",
     "ceiling": "latency and bulk throughput beside bare ONNX Runtime, in a minute",
 }
 

@@ -97,6 +97,17 @@ def test_size_measures_what_it_is_asked_for(where: list[str], tmp_path: Path) ->
     assert ".png" in pictures(tmp_path, "size-bert")
 
 
+def test_what_a_machine_makes_of_networks_is_measured_through_its_server(where: list[str], tmp_path: Path) -> None:
+    shapes = ["--lengths", "8", "100000", "--batch-sizes", "1", "3", "--seconds", "0.01"]
+    assert main(["gpu", *where, "--device", "cpu", "--only", "triton", *shapes]) == 0
+    (found,) = json.loads((tmp_path / "gpu-cpu.json").read_text())["speed"]
+    assert (found["system"], found["absent"]) == ("Triton, bert", "")
+    assert [(p["length"], p["batch"]) for p in found["points"]] == [(8, 1), (8, 3), (0, 1), (0, 3)]
+    assert all(p["texts_per_second"] > 0 for p in found["points"]) and {".png", ".svg"} <= set(
+        pictures(tmp_path, "gpu-cpu")
+    )
+
+
 def test_memory_sees_the_server_and_each_of_its_steps(
     where: list[str], repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,8 +69,8 @@ def compared(length: int) -> slice:
     return slice(None, None, 1 if length < 100 else 25)
 
 
-def compute(name: str) -> dict[str, np.ndarray]:
-    """What transformers' model of a variant makes of `rows`.
+def compute(name: str, device: str = "cpu", half: bool = False) -> dict[str, np.ndarray]:
+    """What transformers' model of a variant makes of `rows`, on a device of PyTorch, in FP32 or all in FP16.
 
     `tokens` [tokens, H]: the last layer's `compared` tokens, of all rows; `mean` [rows, H]: of the first layer's; and,
     if it has one, `pooler` [rows, H].
@@ -83,17 +83,18 @@ def compute(name: str) -> dict[str, np.ndarray]:
     with torch.no_grad():
         for weight, value in model.named_parameters():
             value.copy_(torch.from_numpy(drawn(weight, tuple(value.shape))))
+    model = model.to(device, torch.float16 if half else torch.float32)
     tokens, means, poolers = [], [], []
     for index, ids in enumerate(rows(encoder)):
         types = feed(encoder)["token_type_ids"][index : index + 1, : len(ids)]
-        given = {"token_type_ids": torch.from_numpy(types).long()} if encoder.types else {}
+        given = {"token_type_ids": torch.from_numpy(types).long().to(device)} if encoder.types else {}
         with torch.inference_mode():
-            output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, **given)
-        _, first, *_, last = (state[0].numpy() for state in output.hidden_states)
+            output = model(input_ids=torch.tensor([ids], device=device), output_hidden_states=True, **given)
+        _, first, *_, last = (state[0].float().cpu().numpy() for state in output.hidden_states)
         tokens.append(last[compared(len(ids))])
         means.append(first.mean(0))
         if getattr(output, "pooler_output", None) is not None:
-            poolers.append(output.pooler_output[0].numpy())
+            poolers.append(output.pooler_output[0].float().cpu().numpy())
     arrays = {"tokens": np.concatenate(tokens), "mean": np.stack(means)}
     return arrays | ({"pooler": np.stack(poolers)} if poolers else {})
 

@@ -1,7 +1,9 @@
 import pytest
 
 from export.errors import ExportError
+from export.settings import Request
 from export.tensorrt.profiles import DEFAULT, Profile, fitted, parse
+from tests.support.places import ROOT
 
 
 def test_profiles_are_read_in_the_order_given():
@@ -35,3 +37,12 @@ def test_profiles_end_at_max_seq_len(given, max_seq_len, expected):
 def test_profiles_that_end_before_max_seq_len_are_refused():
     with pytest.raises(ExportError, match=r"end at 64 tokens.*up to 256.*add 65-256.*--max-seq-len 64"):
         fitted(parse("1-64"), 256)
+
+
+def test_the_lines_for_trtexec_have_the_default_profiles():
+    page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    most = Request("checkpoint", "bert", ROOT).max_batch_size
+    for index, (shortest, longest) in enumerate(DEFAULT):
+        shapes = f"1x{shortest}", f"{most // 2}x{longest}", f"{most}x{longest}"
+        given = " ".join(f"--{name}Shapes=$(shapes {s})" for name, s in zip(("min", "opt", "max"), shapes, strict=True))
+        assert f"--profile={index} {given}" in page

@@ -1,0 +1,1 @@
+"""`python -m perf gpu`: what a machine with a GPU makes of every network."""
