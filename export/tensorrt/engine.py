@@ -1,14 +1,15 @@
-"""TensorRT engines: built from a padded network, and run to be checked.
+"""TensorRT engines: built from a padded network, and run to be checked, by NVIDIA's own polygraphy.
 
-The only module that imports `tensorrt` (10.13 or later, 11.x included) and `cuda.bindings`, and only when an engine is
+The only module that imports `tensorrt` (10.13 or later, 11.x included) and `polygraphy`, and only when an engine is
 asked for. Networks are strongly typed, in 11.x the only kind there is: the precision of a layer is the ONNX graph's,
-and TF32 is off. So one code path does for both.
+and TF32 is off, as it is unless polygraphy is told otherwise. So one code path does for both.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from ctypes import c_int
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,23 +73,30 @@ class TensorRT:
         """
         try:
             import tensorrt
-            from cuda.bindings import runtime
+            from polygraphy import cuda
+            from polygraphy.backend import trt as backend
+            from polygraphy.exception import PolygraphyException
+            from polygraphy.logger import G_LOGGER
         except ImportError as error:
-            raise ExportError(f"--backend tensorrt needs tensorrt and cuda-bindings ({error}): {_WHAT_TO_DO}") from None
+            raise ExportError(f"--backend tensorrt needs tensorrt and polygraphy ({error}): {_WHAT_TO_DO}") from None
         self.trt: Any = tensorrt
+        self.backend: Any = backend
+        self.error: type[Exception] = PolygraphyException
         self.version = str(tensorrt.__version__)
         if tuple(int(part) for part in self.version.split(".")[:2]) < LEAST_VERSION:
             wanted = ".".join(map(str, LEAST_VERSION))
             raise ExportError(f"TensorRT {self.version} is too old; {wanted} or later is needed: {_WHAT_TO_DO}")
-        self.cuda = Cuda(runtime)
-        self.cuda("cudaSetDevice", device)
         self.errors: list[str] = []
         self.notes: list[str] = []
-        self._logger = self._make_logger()
+        # What polygraphy would print is said by our own errors; what TensorRT logs goes where it looks for a logger.
+        G_LOGGER.module_severity = G_LOGGER.CRITICAL + 1
+        self._logger = backend.util.TRT_LOGGER = self._make_logger()
         try:
-            self.builder = tensorrt.Builder(self._logger)
-            self._runtime = tensorrt.Runtime(self._logger)
-        except (TypeError, RuntimeError) as error:  # pybind11's, where the constructor has nothing to return
+            runtime = cuda.wrapper()
+            runtime.check(runtime.handle.cudaSetDevice(c_int(device)))
+            backend.create_network(strongly_typed=True)
+        except (OSError, TypeError, RuntimeError, PolygraphyException) as error:
+            # OSError: no libcudart. TypeError: pybind11's, where the constructor has nothing to return.
             raise self.failed(f"TensorRT {self.version} cannot use a GPU here ({error})", _WHAT_TO_DO) from None
 
     def failed(self, what: str, to_do: str) -> ExportError:
@@ -103,31 +111,35 @@ class TensorRT:
             ExportError: TensorRT cannot parse the network or build it.
             KeyboardInterrupt: Ctrl-C was pressed during the build.
         """
-        trt = self.trt
-        definition = self.builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        trt, backend = self.trt, self.backend
+        builder, definition = backend.create_network(strongly_typed=True)
         parser = trt.OnnxParser(definition, self._logger)
         if not parser.parse_from_file(str(network)):
             self.errors[:0] = [parser.get_error(index).desc() for index in range(parser.num_errors)]
             raise self.failed(f"TensorRT {self.version} cannot parse the network", "use --backend onnxruntime")
-        config = self.builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # it would round FP32 products to 10 bits
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the summary
-        if options.workspace is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-        for profile in options.profiles:
-            self._add_profile(config, profile, options.max_batch_size)
-        cache = options.timing_cache or default_timing_cache(self.version)
-        self._read_timing_cache(config, cache)
         progress = BuildProgress()
-        config.progress_monitor = self._make_monitor(progress)
-        serialized = self.builder.build_serialized_network(definition, config)
+        workspace = options.workspace
+        configure = backend.CreateConfig(
+            profiles=[self._profile(profile, options.max_batch_size) for profile in options.profiles],
+            profiling_verbosity=trt.ProfilingVerbosity.DETAILED,  # for the summary
+            memory_pool_limits=None if workspace is None else {trt.MemoryPoolType.WORKSPACE: workspace},
+            progress_monitor=self._make_monitor(progress),
+        )
+        cache = options.timing_cache or default_timing_cache(self.version)
+        serialized: Any = None
+        try:
+            config = configure(builder, definition)
+            self._read_timing_cache(config, cache)
+            serialized = backend.engine_bytes_from_network((builder, definition), config=config)
+        except self.error as error:
+            if not progress.interrupted:
+                self.errors.append(_first_line(error))  # where TensorRT itself has said nothing
+                raise self.failed(
+                    f"TensorRT {self.version} could not build the engine",
+                    "give it more memory (--workspace), or less to do (--profiles, --max-batch-size)",
+                ) from None
         if progress.interrupted:
             raise KeyboardInterrupt
-        if serialized is None:
-            raise self.failed(
-                f"TensorRT {self.version} could not build the engine",
-                "give it more memory (--workspace), or less to do (--profiles, --max-batch-size)",
-            )
         plan.write_bytes(serialized)
         try:
             _write(cache, config.get_timing_cache().serialize())
@@ -140,18 +152,19 @@ class TensorRT:
         Raises:
             ExportError: TensorRT refuses it.
         """
-        engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
-        if engine is None:
-            raise self.failed(f"TensorRT {self.version} cannot load the engine it built", _WHAT_TO_DO)
+        try:
+            engine = self.backend.engine_from_bytes(plan.read_bytes())
+        except self.error:
+            raise self.failed(f"TensorRT {self.version} cannot load the engine it built", _WHAT_TO_DO) from None
         return Engine(self, engine, options)
 
-    def _add_profile(self, config: Any, profile: Profile, max_batch_size: int) -> None:
+    def _profile(self, profile: Profile, max_batch_size: int) -> Any:
         """Any N and S of the profile; kernels are chosen for half as many texts as may come, as long as may be."""
-        shapes = self.builder.create_optimization_profile()
+        shapes = self.backend.Profile()
         usual = max(1, max_batch_size // 2)
         for name in INPUTS:
-            shapes.set_shape(name, (1, profile.shortest), (usual, profile.longest), (max_batch_size, profile.longest))
-        config.add_optimization_profile(shapes)
+            shapes.add(name, (1, profile.shortest), (usual, profile.longest), (max_batch_size, profile.longest))
+        return shapes
 
     def _read_timing_cache(self, config: Any, path: Path) -> None:
         """Measurements of another GPU or version are refused by TensorRT; then those of this build replace them."""
@@ -200,12 +213,14 @@ class Engine:
 
     def __init__(self, library: TensorRT, engine: Any, options: BuildOptions) -> None:
         self._trt = library.trt
-        self._cuda = library.cuda
+        self._error = library.error
         self._engine = engine
         self._options = options
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise library.failed("the engine's memory does not fit on the GPU", "give fewer --max-batch-size")
+        self._runner = library.backend.TrtRunner(engine)
+        try:
+            self._runner.activate()
+        except self._error:
+            raise library.failed("the engine's memory does not fit on the GPU", "give fewer --max-batch-size") from None
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self.outputs = [name for name in names if engine.get_tensor_mode(name) == self._trt.TensorIOMode.OUTPUT]
 
@@ -227,56 +242,23 @@ class Engine:
                     rows[name].update(zip(some, array, strict=True))
         texts = range(len(encodings))
         outputs = {name: np.stack([rows[name][i] for i in texts]) for name in rows if name != "token_embeddings"}
-        tokens = [rows["token_embeddings"][i][: len(encodings[i])] for i in texts]
-        return outputs | {"token_embeddings": np.concatenate(tokens)}
+        if "token_embeddings" in rows:
+            tokens = [rows["token_embeddings"][i][: len(encodings[i])] for i in texts]
+            outputs["token_embeddings"] = np.concatenate(tokens)
+        return outputs
 
     def _compute(self, profile: int, inputs: Arrays) -> Arrays:
         """Run one batch under one profile."""
-        cuda, context = self._cuda, self._context
-        stream = cuda("cudaStreamCreate")
-        buffers: list[Any] = []
         try:
-            context.set_optimization_profile_async(profile, int(stream))
-            for name, array in inputs.items():
-                context.set_input_shape(name, array.shape)
-                buffers.append(cuda("cudaMalloc", array.nbytes))
-                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-                cuda("cudaMemcpy", buffers[-1], array.ctypes.data, array.nbytes, kind)
-                context.set_tensor_address(name, int(buffers[-1]))
-            outputs = {}
-            for name in self.outputs:
-                outputs[name] = np.empty(tuple(context.get_tensor_shape(name)), np.float32)
-                buffers.append(cuda("cudaMalloc", outputs[name].nbytes))
-                context.set_tensor_address(name, int(buffers[-1]))
-            if not context.execute_async_v3(int(stream)):
-                raise ExportError("TensorRT could not run the engine it built")
-            cuda("cudaStreamSynchronize", stream)
-            for name, buffer in zip(self.outputs, buffers[len(inputs) :], strict=True):
-                kind = cuda.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-                cuda("cudaMemcpy", outputs[name].ctypes.data, buffer, outputs[name].nbytes, kind)
-            return outputs
-        finally:
-            for buffer in buffers:
-                cuda("cudaFree", buffer)
-            cuda("cudaStreamDestroy", stream)
+            self._runner.set_profile(profile)
+            found = self._runner.infer(inputs)
+        except self._error as error:
+            raise ExportError(f"TensorRT could not run the engine it built ({_first_line(error)})") from None
+        return {name: np.array(found[name]) for name in self.outputs}  # copies: the next run writes over them
 
 
-class Cuda:
-    """Calls of the CUDA runtime, whose results come behind an error code."""
-
-    def __init__(self, runtime: Any) -> None:
-        self.runtime = runtime
-
-    def __call__(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the runtime.
-
-        Raises:
-            ExportError: it failed.
-        """
-        error, *results = getattr(self.runtime, function)(*arguments)
-        if error != self.runtime.cudaError_t.cudaSuccess:
-            raise ExportError(f"{function} failed ({error.name}): {_WHAT_TO_DO}")
-        return results[0] if results else None
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _write(path: Path, data: Any) -> None:

@@ -4,16 +4,26 @@ import ast
 import importlib.util
 import json
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from export.__main__ import main
 from export.errors import ExportError
+from export.network.layout import INPUTS
+from export.network.network import build
+from export.network.runner import Network
 from export.tensorrt import engine
 from export.tensorrt.build_progress import BuildProgress
+from export.tensorrt.profiles import Profile
 from export.tensorrt.summary import summarise
-from tests.support import reference
+from tests.support import reference, stand_in_tensorrt
+from tests.support.architecture_vectors import Ids
+from tests.support.checkpoints.architectures import CLASSIFIERS, VARIANTS, Drawn, read, read_classifier
 from tests.support.checkpoints.folders import write_bert
 
 HAS_TENSORRT = importlib.util.find_spec("tensorrt") is not None
@@ -35,7 +45,7 @@ def test_without_tensorrt_it_says_what_to_do(tmp_path, capsys):
     arguments = [str(tmp_path / "checkpoint"), "--repository", str(tmp_path / "repository"), "--backend", "tensorrt"]
     assert main(arguments) == 1
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "needs tensorrt and cuda-bindings" in err and "TensorRT container" in err
+    assert err.count("\n") == 1 and "needs tensorrt and polygraphy" in err and "TensorRT container" in err
     assert not (tmp_path / "repository").exists()
 
 
@@ -56,15 +66,11 @@ def test_every_method_of_tensorrts_objects_that_is_used_exists():
     import tensorrt
 
     kinds = {
-        "builder": tensorrt.Builder,
         "config": tensorrt.IBuilderConfig,
-        "context": tensorrt.IExecutionContext,
         "_engine": tensorrt.ICudaEngine,
         "engine": tensorrt.ICudaEngine,
         "inspector": tensorrt.EngineInspector,
         "parser": tensorrt.OnnxParser,
-        "_runtime": tensorrt.Runtime,
-        "shapes": tensorrt.IOptimizationProfile,
     }
     seen = set()
     for node in ast.walk(ast.parse(Path(engine.__file__).read_text())):
@@ -87,6 +93,132 @@ def test_an_engine_is_built_and_computes_what_transformers_does(tmp_path, capsys
     assert "layers: " in out and "pooled" in out and (tmp_path / "cache").stat().st_size
     files = sorted(path.name for path in (tmp_path / "repository/bert_encoder/1").iterdir() if path.suffix != ".py")
     assert files == ["identity", "model.plan"]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """stand_in(**differences): TensorRT, and what stands in for its package, see tests/support/stand_in_tensorrt.py."""
+    pytest.importorskip("polygraphy")
+    from polygraphy import cuda
+    from polygraphy.cuda import cuda as wrapped
+
+    def make(device: int = 0, status: int = 0, **differences):
+        trt, runtime = stand_in_tensorrt.module(**differences), stand_in_tensorrt.CudaRuntime(status)
+        monkeypatch.setitem(sys.modules, "tensorrt", trt)
+        for name, module in list(sys.modules.items()):  # polygraphy keeps what it has imported
+            if name.startswith(("polygraphy.backend.trt.", "polygraphy.datatype.")) and hasattr(module, "trt"):
+                monkeypatch.setattr(module, "trt", trt)
+        wrapper = wrapped.Cuda.__new__(wrapped.Cuda)
+        object.__setattr__(wrapper, "handle", runtime)
+        monkeypatch.setattr(wrapped, "G_CUDA", wrapper)
+        assert cuda.wrapper() is wrapper
+        library = engine.TensorRT(device)
+        assert runtime.device == device
+        return library, trt
+
+    return make
+
+
+@pytest.fixture
+def network(tmp_path):
+    """The path of a padded network."""
+    path = tmp_path / "model.onnx"
+    onnx.save(build(read(VARIANTS["bert"]), Drawn(), is_padded=True), path)
+    return path
+
+
+OPTIONS = engine.BuildOptions((Profile(1, 8), Profile(9, 66)), 6)
+
+
+def test_an_engine_is_asked_for_as_the_options_say(stand_in, network, tmp_path):
+    library, trt = stand_in(device=1)
+    cache = tmp_path / "cache" / "timing"
+    options = replace(OPTIONS, workspace=2**20, timing_cache=cache)
+    library.build(network, tmp_path / "model.plan", options)
+    every = [(name, ((1, 1), (3, 8), (6, 8))) for name in INPUTS], [(n, ((1, 9), (3, 66), (6, 66))) for n in INPUTS]
+    assert trt.calls == [
+        ("build", 1 << 1, set(), "DETAILED", {"WORKSPACE": 2**20}),  # strongly typed, without TF32
+        *(("profile", *one) for one in every),
+    ]
+    assert (tmp_path / "model.plan").read_bytes() == network.read_bytes()
+    assert cache.read_bytes() == b"measured" and library.notes == []
+    library.build(network, tmp_path / "model.plan", options)
+    assert cache.read_bytes() == b"measuredmeasured"  # of the first build, and what the second found
+
+
+def test_a_timing_cache_that_is_refused_is_replaced_and_one_that_cannot_be_kept_is_said(stand_in, network, tmp_path):
+    library, _ = stand_in(refuses="cache")
+    cache = tmp_path / "timing"
+    cache.write_bytes(b"of another GPU")
+    library.build(network, tmp_path / "model.plan", replace(OPTIONS, timing_cache=cache))
+    assert cache.read_bytes() == b"measured"
+    library.build(network, tmp_path / "model.plan", replace(OPTIONS, timing_cache=cache / "below a file"))
+    assert "was not kept" in library.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("refused", "expected"),
+    [
+        ("parse", "TensorRT 11.4.0 cannot parse the network: what TensorRT says of it; use --backend onnxruntime"),
+        ("build", "TensorRT 11.4.0 could not build the engine: what TensorRT says of it; give it more memory"),
+        ("load", "TensorRT 11.4.0 cannot load the engine it built; run the export in NVIDIA's TensorRT container"),
+        ("memory", "the engine's memory does not fit on the GPU; give fewer --max-batch-size"),
+    ],
+)
+def test_what_tensorrt_refuses_is_said_in_one_line(stand_in, network, tmp_path, capfd, refused, expected):
+    library, _ = stand_in(refuses=refused)
+    options = replace(OPTIONS, timing_cache=tmp_path / "timing")
+    with pytest.raises(ExportError, match=re.escape(expected)) as caught:
+        library.build(network, tmp_path / "model.plan", options)
+        library.load(tmp_path / "model.plan", options)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # nothing of polygraphy's own
+
+
+def test_ctrl_c_during_a_build_ends_it(stand_in, network, tmp_path, monkeypatch):
+    library, _ = stand_in()
+
+    def interrupted(self, phase, step):
+        self.interrupted = True
+        return False
+
+    monkeypatch.setattr(BuildProgress, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        library.build(network, tmp_path / "model.plan", replace(OPTIONS, timing_cache=tmp_path / "timing"))
+    assert not (tmp_path / "model.plan").exists()
+
+
+@pytest.mark.parametrize("differences", [{"status": 100}, {"Builder": lambda logger: int(None)}])
+def test_a_machine_without_a_gpu_is_told_where_to_run_it(stand_in, differences):
+    with pytest.raises(ExportError, match="cannot use a GPU here .*TensorRT container"):
+        stand_in(**differences)
+
+
+def test_an_older_tensorrt_is_refused(stand_in):
+    with pytest.raises(ExportError, match="TensorRT 10.12.0 is too old; 10.13 or later"):
+        stand_in(__version__="10.12.0")
+
+
+@pytest.mark.parametrize("head", [None, "classifier"])
+def test_each_text_runs_under_the_profile_of_its_length(stand_in, tmp_path, head):
+    settings = CLASSIFIERS["bert"]
+    path = tmp_path / "model.onnx"
+    onnx.save(build(read(settings), Drawn(), is_padded=True, head=head and read_classifier(settings)), path)
+    library, trt = stand_in()
+    options = replace(OPTIONS, timing_cache=tmp_path / "timing", max_batch_size=2)
+    library.build(path, tmp_path / "model.plan", options)
+    loaded = library.load(tmp_path / "model.plan", options)
+    assert str(loaded) == "1 layers: 1 unnamed; 5 MB of GPU memory in each execution context"
+    texts = [Ids(list(range(3, 3 + length))) for length in (4, 30, 8, 1, 66)]
+    found, expected = loaded.run(texts), Network(path).run(texts)
+    assert [call for call in trt.calls if call[0] == "run"] == [
+        ("run", 0, (2, 8)),
+        ("run", 0, (1, 1)),
+        ("run", 1, (2, 66)),
+    ]
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-5)
 
 
 def test_the_timing_cache_is_kept_for_each_version_in_the_users_cache(monkeypatch):
