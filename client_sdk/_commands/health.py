@@ -115,7 +115,8 @@ def _cache_problem(session: Session, ensemble: str) -> str | None:
         return None
     return (
         f"{' and '.join(cached)} has Triton's response cache on, which compares texts and not options, and so answers "
-        "with vectors of other options: remove response_cache from its config.pbtxt"
+        "with vectors of other options: remove response_cache from its config.pbtxt, and export with --cache SIZE for "
+        "texts that come again"
     )
 
 

@@ -280,7 +280,8 @@ def _check_member(model: Model) -> None:
     if model.config.response_cache.enable:
         raise InvalidArgument(
             f"{str(model.path / 'config.pbtxt')!r} turns on response_cache, which compares texts and not options "
-            "(pooling, prompt, truncate_dim ...), and so answers with vectors of other options: remove it there"
+            "(pooling, prompt, truncate_dim ...), and so answers with vectors of other options: remove it there, and "
+            "export with --cache SIZE for texts that come again"
         )
     if len(model.served_versions) > 1:
         raise InvalidArgument(
