@@ -29,7 +29,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     from export import poolings
     from export.repository.family import ALL_ROLES, BACKENDS, LEAST_COSINE, PRECISIONS
-    from export.settings import HEADS, PAD_TO_MULTIPLE_OF
+    from export.settings import HEADS, MOST_INSTANCES, PAD_TO_MULTIPLE_OF
     from export.tensorrt.profiles import Profile
     from export.tensorrt.profiles import parse as parse_profiles
 except ModuleNotFoundError as error:
@@ -111,10 +111,15 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "--instances",
         type=_threads,
         metavar="N",
-        help="of the network (default: 1 on the CPU, 2 on each GPU)",
+        help="of the network (default: 1 on the CPU, 2 on each GPU; with --backend onnxruntime on CPUs one for each of "
+        f"this machine's cores, {MOST_INSTANCES} at most)",
     )
     p.add_argument(
-        "--threads", type=_threads, default=0, metavar="N", help="of a network's instance (default: one a core)"
+        "--threads",
+        type=_threads,
+        default=0,
+        metavar="N",
+        help="of a network's instance (default: one a core; with --backend onnxruntime on CPUs, cores by instances)",
     )
     p.add_argument(
         "--cache",

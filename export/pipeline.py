@@ -18,9 +18,11 @@ from export.int8 import quantize
 from export.int8.accuracy import Reference
 from export.network import network, onnx_file
 from export.network.runner import Network, Runner, runs
+from export.network.sliced import slice_rows
 from export.network.weights import Weights
 from export.repository import identity
 from export.repository.configs import step_settings
+from export.repository.encoder_config import TOKEN_BUDGET
 from export.repository.family import Family
 from export.repository.staging import staged
 from export.settings import Request
@@ -66,6 +68,8 @@ def export(request: Request, step: Step) -> Path:
         family = settings.settled(request, source)
     for note in source.notes:
         print(f"note: {note}")
+    if family.in_slices:
+        print(f"{family.name}: {settings.instances_in_words(family)}")
     if family.labels:
         print(f"{family.name} gives scores (SCORES) of {_listed(family.labels)}, by {family.activation}")
     if family.splade:
@@ -76,7 +80,11 @@ def export(request: Request, step: Step) -> Path:
     with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK
         with step("writing the network"):
-            save(_network(source, weights, family, half=request.precision == "fp16"), path)
+            model = _network(source, weights, family, half=request.precision == "fp16")
+            if family.in_slices and request.precision != "int8":  # whose products are looked for in the graph itself
+                slice_rows(model, TOKEN_BUDGET)
+            save(model, path)
+            del model
             _write_settings(source, family, staging.directories)
         with step("running the tokenizer step"):
             directory = staging.directories[f"{family.name}_tokenizer"]
@@ -192,6 +200,12 @@ def _to_int8(
         else:
             external_data = len(list(original.parent.iterdir())) > 1
             quantize.dynamic(original, path, source.encoder, reference.others, external_data)
+
+            quantize.dynamic(original, path, source.encoder, external_data)
+            if family.in_slices:
+                model = onnx.load(path)
+                slice_rows(model, TOKEN_BUDGET)
+                onnx_file.write(model, path, external_data)
         shutil.rmtree(original.parent)
         onnx.checker.check_model(str(path))
         quantized: Runner = Network(path)

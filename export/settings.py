@@ -16,6 +16,8 @@ from export.network import network
 from export.network.architectures.encoder import Classifier, Head, Splade, TokenVectors
 from export.network.layout import MORE_REDUCTIONS, REDUCTIONS
 from export.repository.family import LEAST_COSINE, Family, pooled_size
+from export.repository.template import TEMPLATE
+from export.step_modules import modules_of
 from export.tensorrt import profiles as ranges
 from export.tensorrt.profiles import Profile
 from export.tokenizer import conversion
@@ -33,6 +35,9 @@ HEADS = (sparse.NAME,)
 # steps make longer batches and more padding; up to the first profile's end all short texts are one shape.
 PAD_TO_MULTIPLE_OF = 32
 
+MOST_INSTANCES = 8
+"""Of a network in Triton's own ONNX Runtime on CPUs where nothing is said: each has a copy of the weights."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -42,7 +47,9 @@ class Request:
         checkpoint: A folder, or a hub id.
         repository: The model repository to write to.
         version: Version directory in each model.
-        instances: Of the encoder, on each GPU; None for one on the CPU and two on a GPU.
+        instances: Of the encoder, on each GPU; None for one in the Python backend, two on a GPU, and as many as there
+            are cores here, up to MOST_INSTANCES, in Triton's own ONNX Runtime on CPUs.
+        threads: Of an encoder instance; 0 for one a core, or the cores here by instances likewise.
         verify: Whether to compare with transformers' model (the FP32 network where the precision is INT8).
         precision: Of the network, one of `family.PRECISIONS`.
         least_cosine: What an INT8 network's lowest cosine to FP32 must reach.
@@ -215,6 +222,7 @@ def _of_any(request: Request, source: Checkpoint) -> Family:
             f"--max-seq-len is {max_seq_len}; this checkpoint takes {least} to {encoder.max_positions}, "
             "special tokens included"
         )
+    instances, threads = instances_and_threads(request)
     return Family(
         name=request.name,
         hidden_size=encoder.hidden_size,
@@ -223,8 +231,8 @@ def _of_any(request: Request, source: Checkpoint) -> Family:
         default_prompt_name=defaults.default_prompt_name,
         backend=request.backend,
         max_batch_size=request.max_batch_size,
-        instances=request.instances or _instances(request),
-        threads=request.threads,
+        instances=instances,
+        threads=threads,
         cache_bytes=request.cache_bytes,
         gpus=_gpus_of_encoder(request),
         profiles=_profiles(request, max_seq_len),
@@ -257,9 +265,30 @@ def _gpus_of_encoder(request: Request) -> tuple[int, ...] | None:
     return () if request.gpus is None and request.backend == "tensorrt" else request.gpus
 
 
-def _instances(request: Request) -> int:
-    """Two on a GPU: while one computes, the other's tensors are copied; they share the weights."""
-    return 1 if _gpus_of_encoder(request) is None else 2
+def instances_and_threads(request: Request) -> tuple[int, int]:
+    """Of the encoder; 0 threads for one a core.
+
+    Two instances on a GPU: while one computes, the other's tensors are copied; they share the weights. On the CPU the
+    Python backend's one runs a slice on each core by itself. Triton's own gives an instance a batch at a time, so there
+    is one for each core, as this machine has them.
+    """
+    if _gpus_of_encoder(request) is not None:
+        return request.instances or 2, request.threads
+    if request.backend == "python":
+        return request.instances or 1, request.threads
+    with modules_of(TEMPLATE / "bert_encoder" / "1", "cores") as (cores,):
+        available = cores.available()
+    instances = request.instances or min(MOST_INSTANCES, max(1, available // (request.threads or 1)))
+    return instances, request.threads or max(1, available // instances)
+
+
+def instances_in_words(family: Family) -> str:
+    """How many there are, for those who export on another machine than they serve on."""
+    several, each = family.instances > 1, f"{family.threads} thread{'s' * (family.threads > 1)}"
+    return (
+        f"{family.instances} instance{'s' * several} of {each}{' each' * several}; --instances and --threads are for "
+        "a server with other cores than this machine"
+    )
 
 
 def _profiles(request: Request, max_seq_len: int) -> tuple[Profile, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 from export.errors import ExportError
 
@@ -17,7 +17,7 @@ OPSET = 20
 IR_VERSION = 9
 
 Shape: TypeAlias = list[str | int]
-Attribute: TypeAlias = int | float | str | list[int] | list[float]
+Attribute: TypeAlias = int | float | str | list[int] | list[float] | GraphProto
 
 
 class Graph:
@@ -31,12 +31,13 @@ class Graph:
             float32 by `widen` where that would lose too much.
     """
 
-    def __init__(self, name: str, half: bool = False) -> None:
+    def __init__(self, name: str, half: bool = False, constants: str = "constant") -> None:
         self.dtype: type[np.floating[Any]] = np.float16 if half else np.float32
         self._name = name
         self._scope = ""
         self._nodes: list[NodeProto] = []
         self._model = ModelProto(ir_version=IR_VERSION, producer_name="bert-on-triton")
+        self._constant = constants
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._weights: set[str] = set()
         self._inputs: list[ValueInfoProto] = []
@@ -54,7 +55,7 @@ class Graph:
 
     def output(self, name: str, value: str, dtype: npt.DTypeLike, shape: Shape) -> None:
         """Declare `value` as the graph output `name`."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        self.name(name, value)
         self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
     def weight(self, name: str, array: npt.NDArray[np.generic]) -> str:
@@ -91,7 +92,7 @@ class Graph:
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self.weight(f"constant_{len(self._constants)}", array)
+            self._constants[key] = self.weight(f"{self._constant}_{len(self._constants)}", array)
         return self._constants[key]
 
     def op(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
@@ -122,10 +123,14 @@ class Graph:
         kind, scope = self.dtype, self._scope
         name = self._name_of("Loop")
         inputs = [f"{name}.{part}" for part in ("round", "goes_on", "value")]
-        around, self._nodes = self._nodes, []
-        following = body(inputs[0], inputs[2])
-        goes_on = self.op("Identity", inputs[1])
-        inside, self._nodes = self._nodes, around
+        made = []
+
+        def write() -> None:
+            made.append(body(inputs[0], inputs[2]))
+            made.append(self.op("Identity", inputs[1]))
+
+        inside = self.apart(write)
+        following, goes_on = made
         self._scope = scope
         types: tuple[npt.DTypeLike, ...] = (np.int64, np.bool_, kind)
         shapes: tuple[Shape | None, ...] = ([], [], None)
@@ -138,6 +143,21 @@ class Graph:
         graph = helper.make_graph(inside, name, values[:3], values[3:])
         self._nodes.append(helper.make_node("Loop", [rounds, "", start], [name], name=name, body=graph))
         return name
+
+    def apart(self, write: Callable[[], None]) -> list[NodeProto]:
+        """Return the nodes that `write` adds, which are not part of this graph: for one inside it."""
+        around, self._nodes = self._nodes, []
+        write()
+        inside, self._nodes = self._nodes, around
+        return inside
+
+    def add(self, nodes: Iterable[NodeProto]) -> None:
+        """Add nodes as they are."""
+        self._nodes.extend(nodes)
+
+    def name(self, name: str, value: str) -> None:
+        """Give a value a name that others know it by."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
 
     def model(self, doc: str, metadata: dict[str, str]) -> ModelProto:
         """The whole, once, as a ModelProto, weights inside it, `metadata` in its metadata_props."""

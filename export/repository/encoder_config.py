@@ -27,6 +27,9 @@ TOKEN_BUDGET = 384
 GRAPH_TEXTS = (1, 2, 4, 8)
 GRAPH_TOKENS = 128
 
+# What ONNX Runtime has taken for a run it gives back after it; it would keep all that the largest has ever needed.
+_MEMORY = {"memory.enable_memory_arena_shrinkage": "cpu:0"}
+
 _INTEGERS = {"indices", "INDICES", "ATTENTION_MASK", *INPUTS}
 
 _FP32 = model_config_pb2.TYPE_FP32
@@ -92,6 +95,8 @@ def _onnxruntime(config: ModelConfig, family: Family) -> None:
             )
     if family.threads:
         set_parameters(config.parameters, intra_op_thread_count=str(family.threads))
+    if family.in_slices:
+        set_parameters(config.parameters, **_MEMORY)
 
 
 def _tensorrt(config: ModelConfig, family: Family) -> None:

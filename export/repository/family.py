@@ -108,6 +108,11 @@ class Family:
     multi: LateInteraction | None = None
 
     @property
+    def in_slices(self) -> bool:
+        """Whether the network itself cuts a batch into slices, since nothing before it does; see `network.sliced`."""
+        return self.backend == "onnxruntime" and self.gpus is None
+
+    @property
     def is_dense(self) -> bool:
         """Whether it gives a dense vector of a text."""
         return not (self.splade or self.labels or self.multi)

@@ -1,6 +1,7 @@
 """The options of an export for GPUs: what goes together, and what it writes."""
 
 from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from export import pipeline
 from export.__main__ import main
-from export.settings import Request, device
+from export.settings import MOST_INSTANCES, Request, device, instances_and_threads
 from tests.support.checkpoints.folders import write_bert
 
 
@@ -74,6 +75,44 @@ def test_fp16_for_the_onnxruntime_backend_is_half_as_large_and_on_gpus(run, tmp_
     text = (tmp_path / "repository/bert_encoder/config.pbtxt").read_text()
     (group,) = text_format.Parse(text, ModelConfig()).instance_group
     assert (group.kind, group.count, list(group.gpus)) == (ModelInstanceGroup.KIND_GPU, 2, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("cores", "options", "found"),
+    [
+        (1, {}, (1, 1)),
+        (4, {}, (4, 1)),
+        (96, {}, (MOST_INSTANCES, 96 // MOST_INSTANCES)),
+        (6, {"threads": 2}, (3, 2)),
+        (2, {"threads": 4}, (1, 4)),
+        (6, {"instances": 4}, (4, 1)),
+        (4, {"instances": 2, "threads": 3}, (2, 3)),
+    ],
+)
+def test_natively_on_cpus_there_is_an_instance_of_one_thread_for_each_core(cores, options, found):
+    request = Request("x", "x", pipeline.Path("x"), backend="onnxruntime", **options)
+    with mock.patch("os.sched_getaffinity", return_value=range(cores)):
+        assert instances_and_threads(request) == found
+
+
+def test_an_export_says_how_many_instances_there_are_where_the_cores_here_decide(run, tmp_path):
+    status, said, _ = run("--backend", "onnxruntime", "--instances", "3", "--threads", "2")
+    assert status == 0 and "bert: 3 instances of 2 threads each; --instances and --threads are for a server" in said
+    config = text_format.Parse((tmp_path / "repository/bert_encoder/config.pbtxt").read_text(), ModelConfig())
+    assert config.instance_group[0].count == 3
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_natively_on_cpus_the_network_cuts_a_batch_by_itself(run, tmp_path, precision):
+    def operators() -> list[str]:
+        model = onnx.load(tmp_path / "repository/bert_encoder/1/model.onnx")
+        return [node.op_type for node in model.graph.node]
+
+    options = ["--precision", precision, "--least-cosine", "-1"]
+    assert run(*options)[0] == 0 and "Loop" not in operators()
+    assert run("--backend", "onnxruntime", *options)[0] == 0
+    assert operators().count("Loop") == 1 and "LayerNormalization" not in operators()
 
 
 def test_weights_that_fp16_cannot_hold_are_refused(tmp_path, capsys):

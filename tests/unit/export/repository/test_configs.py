@@ -183,7 +183,7 @@ def test_the_native_backend_gets_ragged_batches():
         ["input_ids"],
     )
     assert list(scatter.target_name) == ["token_embeddings"]
-    assert parameters(encoder) == {"intra_op_thread_count": "2"}
+    assert parameters(encoder) == {"intra_op_thread_count": "2", "memory.enable_memory_arena_shrinkage": "cpu:0"}
 
 
 def test_a_late_interaction_family_says_what_is_done_with_texts_and_tokens():
