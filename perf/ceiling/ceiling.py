@@ -11,11 +11,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-Feed = dict[str, np.ndarray]
+from perf.ceiling.slices import longest_first
 
-# Tokens in a run: large enough for full speed of the matrix products, small enough to stay in the caches. The best of
-# 128 to 1024 for MiniLM; BERT-base is as fast from 256 to 768.
-SLICE_TOKENS = 384
+Feed = dict[str, np.ndarray]
 
 
 class Bare:
@@ -42,8 +40,7 @@ class Bare:
 
     def bulk(self, texts: Sequence[str]) -> dict[str, Callable[[], None]]:
         """Call that compute all texts, longest first, in slices: one after the other on all cores, or one a core."""
-        rows = sorted((encoding.ids for encoding in self._tokenizer.encode_batch(texts)), key=len, reverse=True)
-        feeds = [_feed(part) for part in _slices(rows)]
+        feeds = [_feed(part) for part in longest_first([row.ids for row in self._tokenizer.encode_batch(texts)])]
 
         def one_by_one() -> None:
             for feed in feeds:
@@ -65,18 +62,6 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _slices(rows: Sequence[list[int]]) -> list[list[list[int]]]:
-    slices: list[list[list[int]]] = [[]]
-    tokens = 0
-    for row in rows:
-        if slices[-1] and tokens + len(row) > SLICE_TOKENS:
-            slices.append([])
-            tokens = 0
-        slices[-1].append(row)
-        tokens += len(row)
-    return slices
 
 
 def _feed(rows: Sequence[list[int]]) -> Feed:

@@ -37,6 +37,8 @@ class System:
 
     Attributes:
         in_process: Whether it is a library that computes in the process that asks, not a server.
+        on_ids: Whether it is an engine alone, which is asked no texts but their ids.
+        precision: What it computes in.
         rounds: Of each load, what the worker said, once a round.
         costs: `idle_cores`, `memory_mb`, `start_seconds`: once a round each.
         difference: The greatest from the reference, or the smallest cosine, in words.
@@ -47,6 +49,8 @@ class System:
     title: str
     settings: str
     in_process: bool = False
+    on_ids: bool = False
+    precision: str = "fp32"
     rounds: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     costs: dict[str, list[float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -96,7 +100,7 @@ class Ratios:
     """What the systems come to beside each other.
 
     Attributes:
-        ceiling: The best bulk rate of the bare network, texts/s; None if it was not measured.
+        ceiling: The best bulk rate of the bare network, texts/s, whatever the precision; None if it was not measured.
         bare_ms: The bare network's p50 of one text.
         best_server: Of each load, the name of the best server that is not ours.
         best_library: Of each load, the name of the best that computes in the process that asks, bare aside.
@@ -108,11 +112,15 @@ class Ratios:
     best_library: dict[str, str]
 
 
-def ratios(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> Ratios:
-    """Find what the others are measured by."""
+def ratios(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str], precision: str = "fp32") -> Ratios:
+    """Find what those that compute in a precision are measured by."""
     bulk = [rate for system in systems if system.name in bare and (rate := system.median(BULK)) is not None]
     one = [each for system in systems if system.name in bare and (each := system.median(LATENCY)) is not None]
-    peers = [system for system in systems if system.name not in (*ours, *bare)]
+    peers = [
+        system
+        for system in systems
+        if system.name not in (*ours, *bare) and system.precision == precision and not system.on_ids
+    ]
     return Ratios(
         ceiling=max(bulk, default=None),
         bare_ms=min(one, default=None),
@@ -141,13 +149,13 @@ def against_peer(systems: Sequence[System], ours: str, peer: str, load: str) -> 
 
 def summary_lines(systems: Sequence[System], ours: Sequence[str], bare: Sequence[str]) -> list[str]:
     """The ratios, a line for each load and each way in which ours was asked."""
-    found = ratios(systems, ours, bare)
     by_name = {system.name: system for system in systems}
     lines = []
     for load, name in product((*THROUGHPUT, LATENCY), ours):
         figure = by_name[name].median(load) if name in by_name else None
         if figure is None:
             continue
+        found = ratios(systems, ours, bare, by_name[name].precision)
         parts = []
         if load == LATENCY and found.bare_ms is not None:
             parts.append(f"bare + {figure - found.bare_ms:.2f} ms")

@@ -5,7 +5,6 @@ python -m perf.peers.fastapi_server CHECKPOINT PORT
 
 from __future__ import annotations
 
-import json
 import sys
 
 import torch
@@ -14,13 +13,15 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
 
+from perf.compare.systems.openai_form import answer
+
 BATCH_SIZE = 32
 
 
 class Texts(BaseModel):
-    """What is asked for."""
+    """What is asked for, in OpenAI's form."""
 
-    texts: list[str]
+    input: list[str]
 
 
 def make_app(checkpoint: str) -> FastAPI:
@@ -28,12 +29,12 @@ def make_app(checkpoint: str) -> FastAPI:
     model = SentenceTransformer(checkpoint, device="cpu")
     app = FastAPI()
 
-    @app.post("/encode")
+    @app.post("/embeddings")
     def encode(body: Texts) -> Response:
         with torch.inference_mode():
-            vectors = model.encode(body.texts, batch_size=BATCH_SIZE, show_progress_bar=False)
+            vectors = model.encode(body.input, batch_size=BATCH_SIZE, show_progress_bar=False)
         # FastAPI's own encoder would walk through every number.
-        return Response(json.dumps({"vectors": vectors.tolist()}), media_type="application/json")
+        return Response(answer(vectors), media_type="application/json")
 
     @app.get("/health")
     def health() -> str:

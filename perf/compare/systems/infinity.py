@@ -9,7 +9,7 @@ from pathlib import Path
 from perf.compare.systems.environment import Environment
 from perf.compare.systems.openai_form import Client
 from perf.compare.systems.sentence_transformers import onnx
-from perf.compare.systems.sentence_transformers.onnx import fused_model
+from perf.compare.systems.sentence_transformers.onnx import fused_folder, fused_model
 from perf.compare.systems.server import answers, free_port, serving
 from perf.compare.systems.system import Model, Peer, Serving
 
@@ -124,11 +124,4 @@ class InfinityOnnx(InfinityTorch):
             yield up
 
     def _folder(self, model: Model) -> Path:
-        """The files side by side: it does not find a network in a folder below."""
-        folder, source = model.folder / "infinity", fused_model(model)
-        folder.mkdir(exist_ok=True)
-        for path in [*source.glob("*.json"), source / "vocab.txt", source / "onnx" / "model.onnx"]:
-            link = folder / path.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(path)
-        return folder
+        return fused_folder(model)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
-
+from perf.compare.systems import openai_form
 from perf.compare.systems.environment import Environment
-from perf.compare.systems.http_client import Posts
 from perf.compare.systems.sentence_transformers import onnx
 from perf.compare.systems.sentence_transformers.onnx import fused_model
 from perf.compare.systems.server import answers, free_port, serving
@@ -29,7 +25,7 @@ class Mosec(Peer):
     title = "mosec + ONNX Runtime"
     settings = (
         "a process a core with one thread each, a graph fused by onnxruntime.transformers, up to 32 requests a batch, "
-        "max_wait_time 5 ms, texts sorted by length within a batch and padded 16 at a time; JSON in, raw float32 out; "
+        "max_wait_time 5 ms, texts sorted by length within a batch and padded 16 at a time; OpenAI form with base64; "
         "bulk: 4 clients with 256 texts a request"
     )
     environments = (
@@ -52,26 +48,10 @@ class Mosec(Peer):
         variables = {"MODEL_FOLDER": str(fused_model(model))}
         with serving(command, lambda log: answers(port, "/metrics"), variables=variables) as pid:
             time.sleep(_WORKERS_SECONDS)
-            yield Serving({"port": port, "dimension": _dimension(model)}, pid)
+            yield Serving({"port": port, "path": "/inference", "model": "model"}, pid)
 
 
-class Client:
+class Client(openai_form.Client):
     """POST /inference."""
 
     bulk_texts, bulk_clients = 256, 4
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.connect = Posts(config["port"], "/inference").connect
-        self._dimension = config["dimension"]
-
-    def prepare(self, texts: list[str]) -> bytes:
-        """The body."""
-        return json.dumps(texts).encode()
-
-    def vectors(self, answer: bytes) -> np.ndarray:
-        """The numbers."""
-        return np.frombuffer(answer, np.float32).reshape(-1, self._dimension)
-
-
-def _dimension(model: Model) -> int:
-    return int(json.loads((model.checkpoint / "config.json").read_text())["hidden_size"])

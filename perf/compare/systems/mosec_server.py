@@ -5,7 +5,6 @@ MODEL_FOLDER=... python -m perf.peers.mosec_server --address 127.0.0.1 --port PO
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 import onnxruntime
 from mosec import Server, Worker
 from tokenizers import Tokenizer
+
+from perf.compare.systems.openai_form import answer, texts_of
 
 MAX_REQUESTS = 32
 MAX_WAIT_MS = 5
@@ -36,13 +37,12 @@ class Encoder(Worker):
         self._inputs = [value.name for value in self._session.get_inputs()]
 
     def deserialize(self, data: bytes) -> list[str]:
-        """A JSON list of texts."""
-        texts: list[str] = json.loads(data)
-        return texts
+        """OpenAI's form."""
+        return texts_of(data)
 
     def serialize(self, data: np.ndarray) -> bytes:
-        """Raw float32."""
-        return data.tobytes()
+        """OpenAI's form, in base64."""
+        return answer(data)
 
     def forward(self, data: list[list[str]]) -> list[np.ndarray]:
         """All the texts of a batch of requests, sorted by length, a slice at a time."""

@@ -1,4 +1,4 @@
-"""What servers that speak OpenAI's form are asked: lists of texts, for base64; answers are not parsed while timed."""
+"""OpenAI's form, in which every server is asked: lists of texts, for base64; answers are not parsed while timed."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ class Client:
         """Decode base64."""
         rows = sorted(json.loads(answer)["data"], key=lambda row: row["index"])
         return np.stack([np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in rows])
+
+
+def texts_of(body: bytes) -> list[str]:
+    """What a server is asked for."""
+    texts: list[str] = json.loads(body)["input"]
+    return texts
+
+
+def answer(vectors: np.ndarray) -> bytes:
+    """What it answers."""
+    rows = [
+        {"object": "embedding", "index": index, "embedding": base64.b64encode(vector.astype("<f4")).decode()}
+        for index, vector in enumerate(vectors)
+    ]
+    return json.dumps({"object": "list", "data": rows, "model": "model"}).encode()

@@ -1,4 +1,4 @@
-"""This project's server, asked as the other servers are: JSON made before the clock, over HTTP, answers not parsed."""
+"""This project's server without its client: JSON made before the clock, over HTTP, answers not parsed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class OursHttp(Ours):
     """The same server; what is left out is the SDK."""
 
     name = "ours-http"
-    title = "bert-on-triton, asked as the other servers"
-    settings = "the same server without client_sdk: JSON in, raw float32 out, as for mosec"
+    title = "bert-on-triton, over HTTP without its client"
+    settings = "the same server without client_sdk, in Triton's own form: JSON in, raw float32 out"
     loads = tuple(load for load in Ours.loads if load != BULK)
 
     def config(self, server: LocalServer, model: Model) -> dict[str, Any]:

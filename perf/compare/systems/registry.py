@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 from perf.compare.systems.bare import BareNarrow, BareWide
 from perf.compare.systems.bert_as_service.system import BertAsService, BertAsServiceByDefault
+from perf.compare.systems.ctranslate2 import CTranslate2, CTranslate2Int8
 from perf.compare.systems.environment import Environment
 from perf.compare.systems.fastapi import FastAPIServer
+from perf.compare.systems.fastembed import FastEmbed, FastEmbedSorted
 from perf.compare.systems.infinity import InfinityOnnx, InfinityTorch
 from perf.compare.systems.mosec import Mosec
+from perf.compare.systems.openvino import OpenVINO, OpenVINOInt8
 from perf.compare.systems.ours import Ours
 from perf.compare.systems.ours_gateway import OursGateway
 from perf.compare.systems.ours_http import OursHttp
+from perf.compare.systems.ours_int8 import OursInt8
 from perf.compare.systems.sentence_transformers.onnx import SentenceTransformersOnnx
 from perf.compare.systems.sentence_transformers.torch import SentenceTransformersTorch
 from perf.compare.systems.system import Peer
 
-OURS = (Ours.name, OursHttp.name, OursGateway.name)
+OURS = (Ours.name, OursHttp.name, OursGateway.name, OursInt8.name)
 CEILINGS = (BareWide.name, BareNarrow.name)
 
 SYSTEMS: tuple[Peer, ...] = (
     BareWide(),
     BareNarrow(),
+    CTranslate2(),
+    OpenVINO(),
     Ours(),
     OursHttp(),
     OursGateway(),
@@ -31,9 +37,14 @@ SYSTEMS: tuple[Peer, ...] = (
     InfinityTorch(),
     SentenceTransformersOnnx(),
     SentenceTransformersTorch(),
+    FastEmbedSorted(),
+    FastEmbed(),
     FastAPIServer(),
     BertAsService(),
     BertAsServiceByDefault(),
+    OursInt8(),
+    CTranslate2Int8(),
+    OpenVINOInt8(),
 )
 
 

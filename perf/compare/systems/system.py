@@ -60,7 +60,9 @@ class Peer(ABC):
         loads: That it takes part in.
         environments: That it needs.
         contract: How its vectors are compared: "vectors" (the greatest difference) or "directions" (the cosine),
-            where the peer does not scale them to length 1.
+            where the peer does not scale them to length 1; in INT8 it is the cosine that is compared, and a lower one.
+        precision: What it computes in, "fp32" or "int8": ratios are between systems of the same.
+        on_ids: Whether it is an engine that is fed ids made before the clock, to which ratios are not to be had.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Peer(ABC):
     loads: tuple[str, ...] = (*LOADS, BULK)
     environments: tuple[Environment, ...] = ()
     contract = "vectors"
+    precision = "fp32"
+    on_ids = False
 
     @property
     def client_python(self) -> Path:

@@ -14,12 +14,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from export.pipeline import export
 from export.settings import Request
+from perf.ceiling.slices import longest_first
 from perf.compare import checkpoints
 from perf.compare.checkpoints import RANDOM, random_weights
+from perf.compare.command import check
 from perf.compare.comparison import Figure, System, against_each, markdown, ratios, rows, summary_lines
 from perf.compare.running.closed_loop import Call, closed_loop, each_once
+from perf.compare.systems import openai_form
 from perf.compare.systems.bert_as_service.google_names import google_name
 from perf.compare.systems.environment import Environment, PeerAbsent, find_python, run
+from perf.compare.systems.on_ids import padded
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from perf.compare.systems.server import serving
 from perf.compare.workload import BLOCK, balanced, bulk_texts, distinct, evenly, in_calls, workload
@@ -86,6 +90,50 @@ def test_ours_asked_another_way_has_lines_of_its_own_and_is_nobodys_peer(systems
         "16x1, Ours over HTTP: 0.90 of the ceiling, 4.50 x the best server (Slow)",
     ]
     assert against_each([*systems, other], ["ours", "ours-http"], ["bare"]) == against_each(systems, ["ours"], ["bare"])
+
+
+def test_ratios_are_between_systems_of_one_precision_and_not_to_engines_that_are_fed_ids(systems: list[System]) -> None:
+    quick = systems[3]
+    quick.precision = "int8"
+    assert ratios(systems, ["ours"], ["bare"]).best_server["bulk"] == "slow"
+    assert ratios(systems, ["ours"], ["bare"], "int8").best_server["bulk"] == "quick"
+    systems[1].precision = "int8"
+    assert summary_lines(systems, ["ours"], ["bare"])[2] == "bulk: 0.96 of the ceiling, 3.00 x the best server (Quick)"
+    quick.on_ids = True
+    assert summary_lines(systems, ["ours"], ["bare"])[2] == "bulk: 0.96 of the ceiling"
+    assert [row[0] for row in against_each(systems, ["ours"], ["bare"])] == ["Slow", "Quick"]
+
+
+def test_servers_that_are_asked_in_openai_s_form_read_it_and_answer_in_it() -> None:
+    client = openai_form.Client({"port": 1, "path": "/", "model": "model"})
+    assert openai_form.texts_of(client.prepare(["one", "two"])) == ["one", "two"]
+    vectors = np.random.default_rng(0).standard_normal((2, 3), np.float32)
+    assert np.array_equal(client.vectors(openai_form.answer(vectors)), vectors)
+
+
+def test_rows_of_ids_are_cut_the_longest_first_and_padded_together() -> None:
+    rows = [[1] * 3, [2] * 300, [3] * 200, [4] * 2]
+    assert [[len(row) for row in part] for part in longest_first(rows)] == [[300], [200, 3, 2]]
+    ids, mask = padded([rows[0], rows[3]])
+    assert ids.tolist() == [[1, 1, 1], [4, 4, 0]] and mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_int8_is_compared_by_cosine_and_refused_if_it_is_far() -> None:
+    expected = np.eye(4, dtype=np.float32)[np.arange(80) % 4]
+
+    class Near:
+        def vectors(self, texts: list[str], in_call: int, clients: int) -> np.ndarray:
+            found = expected[: len(texts)] + np.float32(self.off)
+            return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    near, texts = Near(), [str(index) for index in range(80)]
+    near.off = 0.05
+    assert check(near, texts, expected, "near").startswith("cosine >= 0.99")
+    with pytest.raises(PeerAbsent, match="not 0.9999"):
+        check(near, texts, expected, "directions")
+    near.off = 0.3
+    with pytest.raises(PeerAbsent, match="not 0.95"):
+        check(near, texts, expected, "near")
 
 
 def test_without_bare_and_peers_there_are_no_ratios(systems: list[System]) -> None:

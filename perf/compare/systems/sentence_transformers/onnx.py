@@ -26,7 +26,7 @@ ENVIRONMENT = Environment(
     ),
 )
 
-__all__ = ["ENVIRONMENT", "Client", "SentenceTransformersOnnx", "fused_model"]
+__all__ = ["ENVIRONMENT", "Client", "SentenceTransformersOnnx", "fused_folder", "fused_model"]
 
 
 class SentenceTransformersOnnx(InProcess):
@@ -70,4 +70,15 @@ def fused_model(model: Model) -> Path:
             ],
             env=environment_variables(),
         )
+    return folder
+
+
+def fused_folder(model: Model) -> Path:
+    """The same with the graph beside the other files, for those who do not find it in a folder below."""
+    folder, source = model.folder / "fused", fused_model(model)
+    folder.mkdir(exist_ok=True)
+    for path in [*source.glob("*.json"), source / "vocab.txt", source / "onnx" / "model.onnx"]:
+        link = folder / path.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
     return folder
