@@ -25,8 +25,8 @@ def draw(
     with style():
         import matplotlib.pyplot as plt
 
-        figure, panels = plt.subplots(2, 2, figsize=(12, 6.8), sharey=True)
         shown = [system for system in reversed(systems) if system.rounds]
+        figure, panels = plt.subplots(2, 2, figsize=(12, max(6.8, 0.52 * len(shown))), sharey=True)
         for axes, load in zip(panels.flat, (*THROUGHPUT, LATENCY), strict=True):
             for place, system in enumerate(shown):
                 found = system.figure(load)
