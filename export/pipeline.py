@@ -200,8 +200,6 @@ def _to_int8(
         else:
             external_data = len(list(original.parent.iterdir())) > 1
             quantize.dynamic(original, path, source.encoder, reference.others, external_data)
-
-            quantize.dynamic(original, path, source.encoder, external_data)
             if family.in_slices:
                 model = onnx.load(path)
                 slice_rows(model, TOKEN_BUDGET)

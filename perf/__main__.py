@@ -20,6 +20,7 @@ COMMANDS = {
     "memory": "memory of client and server over a long bulk run",
     "soak": "everything at once for half an hour: does anything grow, fail or come out wrong?",
     "recall": "what smaller vectors, encode(precision=), cost in a search",
+    "scale": "many texts in one call, many connections, many families in one server",
     "cache": "texts that come again, with `export --cache` and without",
     "corpus": "rows a second of the job `corpus` beside Client.encode, and its memory",
     "gpu": "what this machine makes of the networks: equality with PyTorch, speed, memory; on a GPU where there is one",

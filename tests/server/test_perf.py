@@ -108,6 +108,16 @@ def test_what_a_machine_makes_of_networks_is_measured_through_its_server(where: 
     )
 
 
+def test_scale_measures_a_call_and_connections(where: list[str], repository: Path, tmp_path: Path) -> None:
+    command = ["scale", *where, "--only", "call", "connections", "--texts", "70", "--connections", "20"]
+    assert main([*command, "--seconds", "0.5", "--server-pid", str(tritonserver_of(repository))]) == 0
+    found = json.loads((tmp_path / "scale-bert.json").read_text())
+    (call,) = found["call"]
+    assert call["texts"] == 70 and call["texts/s"] > 0 and call["MiB server before"] > 50
+    assert [row["connections"] for row in found["connections"]] == [16, 20]
+    assert all(row["texts/s"] > 0 and row["p50 ms"] <= row["p99 ms"] for row in found["connections"])
+
+
 def test_memory_sees_the_server_and_each_of_its_steps(
     where: list[str], repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
