@@ -136,7 +136,7 @@ def connected(
 
 
 def loaded(repository: Path, model: str, count: int, beside: Path) -> dict[str, Any]:
-    """A server with so many families, in a folder in `beside`; their files are links to those of one, if they can be."""
+    """A server with so many families, in a folder in `beside`; files are links where they can be."""
     with tempfile.TemporaryDirectory(prefix="scale-", dir=beside) as folder:
         names = [f"family{number}" for number in range(count)]
         for name in names:
