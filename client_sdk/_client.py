@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from client_sdk._call.argument_names import as_in, named
 from client_sdk._call.collect import TokenVectors
-from client_sdk._call.job import COUNTS, TOKEN_VECTORS, late_vectors
+from client_sdk._call.kinds import COUNTS, TOKEN_VECTORS, late_vectors
 from client_sdk._call.options import (
     CountOptions,
     EncodeOptions,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.job import Pin, one_model, vectors
+from client_sdk._call.job import Pin, one_model
+from client_sdk._call.kinds import vectors
 from client_sdk._call.options import VectorOptions
 from client_sdk._call.texts import Texts
 from client_sdk._errors import InvalidArgument, InvalidType, VersionChanged

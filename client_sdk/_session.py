@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from client_sdk._call.blocks import Block
 from client_sdk._call.drive import ask, ask_async, drive, drive_async, drive_blocks, drive_blocks_async
-from client_sdk._call.job import AnswerKind, Job, blocks, vectors
+from client_sdk._call.job import Job
+from client_sdk._call.kinds import AnswerKind, blocks, vectors
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info, readiness
 from client_sdk._call.texts import AnyTexts, TextSource
 from client_sdk._errors import ClientError, InvalidType, ModelNotFound

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import Rows, finite_rows
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.texts import AnyPairs, AnyTexts, Text, TextSource, open_texts
 from client_sdk._checks import positive_int, utf8_problem
 from client_sdk._errors import InvalidArgument, InvalidType, VersionChanged

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import finite_rows
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._errors import ClientError, InvalidArgument, InvalidType, ServerError
 from client_sdk._kinds import SPARSE
 from client_sdk._similarity import METRICS

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.collect import finite_rows, read_late
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.options import ACTIVATIONS, PRIORITIES, request_parameters
 from client_sdk._call.plan import DEFAULT_BATCH_SIZE
 from client_sdk._call.precision import Converter

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from client_sdk._call.collect import finite_rows, read_late
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.questions import ensemble_roles
 from client_sdk._commands.connection_arguments import addresses, open_session
 from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, ServerBusy, ServerError

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk._call.job import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS, one_model
+from client_sdk._call.job import one_model
+from client_sdk._call.kinds import COUNTED_TOKEN_VECTORS, COUNTED_VECTORS, TOKENS
 from client_sdk._call.options import request_parameters
 from client_sdk._call.plan import IN_FLIGHT
 from client_sdk._call.questions import ModelInfo, model_info, served

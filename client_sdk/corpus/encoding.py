@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from client_sdk._call.collect import finite_rows
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.precision import PRECISIONS, Converter
 from client_sdk._checks import utf8_problem
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, StepDied

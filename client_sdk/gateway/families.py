@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from client_sdk._call.job import AnswerKind, counted
+from client_sdk._call.kinds import AnswerKind, counted
 from client_sdk._call.questions import ModelInfo, served_families
 from client_sdk._call.texts import Text, TextSource, Tokens
 from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, VersionChanged

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from client_sdk._call.job import VECTORS, AnswerKind, late_vectors
+from client_sdk._call.kinds import VECTORS, AnswerKind, late_vectors
 from client_sdk._call.scores import SCORES
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._errors import ServerBusy

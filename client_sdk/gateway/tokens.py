@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from client_sdk._call.job import AnswerKind
+from client_sdk._call.kinds import AnswerKind
 from client_sdk._transport.base import Arrays
 from client_sdk.gateway.families import Target
 

@@ -21,7 +21,8 @@ import export
 import export.__main__
 import perf
 from client_sdk import _kinds, _settings
-from client_sdk._call import job, options, plan, questions
+from client_sdk._call import kinds as answers
+from client_sdk._call import options, plan, questions
 from client_sdk._commands import serve
 from client_sdk._commands.main import _parser as sdk_parser
 from client_sdk._server.repository import families
@@ -82,8 +83,8 @@ def test_a_family_has_the_same_models_everywhere():
     for folder in (SDK, EXPORT, PERF, configs.TEMPLATE):
         roles = {text for text in strings(folder) if re.fullmatch(r"_(tok|enc|pool)[a-z]*", text)}
         assert roles <= {*family.ROLES}, folder
-    kinds = {kind.role for kind in vars(job).values() if isinstance(kind, job.AnswerKind)}
-    assert kinds == {"", "_tokens", "_tokenizer"} <= {*family.ROLES}
+    roles = {kind.role for kind in vars(answers).values() if isinstance(kind, answers.AnswerKind)}
+    assert roles == {"", "_tokens", "_tokenizer"} <= {*family.ROLES}
 
 
 def test_a_family_that_nobody_names_is_the_same_everywhere():

@@ -10,7 +10,7 @@ from pydantic import WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from client_sdk._call.job import VECTORS
+from client_sdk._call.kinds import VECTORS
 from client_sdk._call.questions import served
 from client_sdk._transport.retry import Deadline
 from client_sdk._version import __version__

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from client_sdk._call.job import VECTORS
+from client_sdk._call.kinds import VECTORS
 from client_sdk._call.precision import Scalar, converter
 from client_sdk._call.questions import measured_ranges
 from client_sdk._call.texts import Text, Tokens

@@ -12,7 +12,7 @@ from orjson import Fragment
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from starlette.responses import Response
 
-from client_sdk._call.job import TOKEN_VECTORS, VECTORS
+from client_sdk._call.kinds import TOKEN_VECTORS, VECTORS
 from client_sdk._call.scores import labels
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._call.texts import Text

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from client_sdk._call.job import VECTORS
+from client_sdk._call.kinds import VECTORS
 from client_sdk.gateway.answers import json_answer
 from client_sdk.gateway.failures import STATUSES, Failure
 from client_sdk.gateway.families import Kind

@@ -10,7 +10,7 @@ import pytest
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy
 from client_sdk._call.drive import drive_blocks, drive_blocks_async
-from client_sdk._call.job import blocks
+from client_sdk._call.kinds import blocks
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS
 from client_sdk._session import Session
 from client_sdk._settings import make_settings

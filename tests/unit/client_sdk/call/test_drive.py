@@ -8,7 +8,7 @@ import pytest
 
 from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, VersionChanged
 from client_sdk._call.drive import drive, drive_async
-from client_sdk._call.job import VECTORS
+from client_sdk._call.kinds import VECTORS
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._transport.base import Reply
 from client_sdk._transport.peer import TooManyTexts

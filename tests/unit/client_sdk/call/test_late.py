@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidType, ServerError
-from client_sdk._call.job import late_vectors
+from client_sdk._call.kinds import late_vectors
 from client_sdk._call.options import request_parameters
 
 

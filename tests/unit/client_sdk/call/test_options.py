@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
-from client_sdk._call.job import vectors
+from client_sdk._call.kinds import vectors
 from client_sdk._call.options import POOLINGS, request_parameters
 from client_sdk._checks import LONGEST_TIMEOUT, positive_int, seconds
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from client_sdk import Client, InvalidArgument, InvalidType
-from client_sdk._call.job import vectors
+from client_sdk._call.kinds import vectors
 from client_sdk._call.precision import PRECISIONS, converter
 from tests.support import precisions
 

@@ -16,7 +16,7 @@ from client_sdk import (
     VersionChanged,
 )
 from client_sdk._call.drive import drive
-from client_sdk._call.job import VECTORS
+from client_sdk._call.kinds import VECTORS
 from client_sdk._call.plan import IN_FLIGHT
 from client_sdk._session import AsyncSession, Session
 from client_sdk._settings import make_settings
