@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, S
 from client_sdk._session import Session
 from client_sdk._transport.base import Arrays
 from client_sdk.corpus.about import AboutVectors
-from client_sdk.corpus.inputs import PROBLEM, TEXT
+from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
 from client_sdk.corpus.tally import Counts, Tally
 
@@ -33,6 +33,8 @@ _AWAY = (DeadlineExceeded, ServerBusy, ServerUnreachable, StepDied)
 """What may be over when a server has been started again."""
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 1.0, 30.0
+
+_TOLD_EVERY = 1.0  # seconds between two words on a block that is under way
 
 
 class BlockEncoder:
@@ -50,14 +52,19 @@ class BlockEncoder:
         self._convert = settings.converter()
         self._session = Session(settings.client, "Corpus")
 
-    def encode(self, block: pa.Table) -> tuple[pa.Table, Counts]:
-        """The block with vectors in place of its texts; null, with a problem, where one cannot be encoded."""
+    def encode(self, block: pa.Table, tell: Callable[[int], object] | None = None) -> tuple[pa.Table, Counts]:
+        """The block with vectors in place of its texts; null, with a problem, where one cannot be encoded.
+
+        Args:
+            block: Of rows that have been read.
+            tell: Given how many of its texts have been answered, with each reply.
+        """
         problems: list[str | None] = block.column(PROBLEM).to_pylist()
         if self._settings.id_column is not None:
             for row in np.flatnonzero(block.column(self._settings.id_column).is_null()).tolist():
                 problems[row] = problems[row] or "the id is null"
         texts, places = _readable(block.column(TEXT).to_pylist(), problems)
-        vectors = _Vectors(len(problems), places, problems, self._convert, PRECISIONS[self._settings.precision])
+        vectors = _Vectors(len(problems), places, problems, self._convert, PRECISIONS[self._settings.precision], tell)
         if texts:
             self._answer(texts, vectors)
         rest = block.drop_columns([TEXT, PROBLEM])
@@ -87,6 +94,7 @@ class BlockEncoder:
 
     def _call(self, texts: list[str], vectors: _Vectors) -> None:
         options = self._settings.options
+        vectors.done = 0
         kind = AnswerKind("", ("EMBEDDING", "TOKEN_COUNT"), lambda _: vectors, self._about.identity, pairs=False)
         job = kind.job(
             self._settings.client.model,
@@ -140,13 +148,29 @@ class Encode:
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """As `BlockEncoder.encode`; raises TooManyErrors."""
+        first = block.column(KEY)[0].as_py() if block.num_rows else -1
         try:
-            encoded, counts = self._encoder.encode(block)
-            self._tally.add(counts)
+            encoded, counts = self._encoder.encode(block, _Telling(self._tally, first))
+            self._tally.add(counts, first)
         except ClientError as error:
             self._tally.fail(error)
             raise
         return encoded
+
+
+class _Telling:
+    """Tells the tally how far a block is: at once that it has been begun, and then from time to time."""
+
+    def __init__(self, tally: Tally, block: int) -> None:
+        self._tally = tally
+        self._block = block
+        self._next = 0.0
+        self(0)
+
+    def __call__(self, texts: int) -> None:
+        if time.monotonic() >= self._next:
+            self._tally.under_way(self._block, texts)
+            self._next = time.monotonic() + _TOLD_EVERY
 
 
 class _Vectors:
@@ -159,7 +183,9 @@ class _Vectors:
         problems: list[str | None],
         convert: Converter,
         dtype: npt.DTypeLike,
+        tell: Callable[[int], object] | None,
     ) -> None:
+        self.done = 0
         self.tokens = np.zeros(rows, np.int64)
         self.servers = Counter[str]()
         self._rows = rows
@@ -167,6 +193,7 @@ class _Vectors:
         self._problems = problems
         self._convert = convert
         self._dtype = dtype
+        self._tell = tell
         self._array: npt.NDArray[Any] | None = None
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
@@ -196,6 +223,9 @@ class _Vectors:
     def answered(self, server: str, texts: int) -> None:
         """A server has answered so many."""
         self.servers[server] += texts
+        self.done += texts
+        if self._tell is not None:
+            self._tell(self.done)
 
     def leave_out(self, position: int, reason: str) -> None:
         """The server refuses a text."""

@@ -53,6 +53,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             override_filesystem=output.checkpoint.filesystem,
             delete_checkpoint_on_success=False,
         )
+        began = time.monotonic()
         with (
             ray_running(settings.ray_address),
             closing(Tally(before.refused, settings.max_errors)) as tally,
@@ -64,7 +65,6 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             told(tell, tally, before, count_rows(files)),
             own_errors(tally),
         ):
-            started = time.monotonic()
             rows = ray.data.read_datasource(
                 CorpusSource(numbered, columns),
                 override_num_blocks=len(numbered),
@@ -83,8 +83,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
                 CorpusSink(output, settings, {number: file.path for number, file in numbered.items()}, about),
                 ray_remote_args={"num_cpus": _IO},
             )
-            seconds = time.monotonic() - started
-            servers = tally.counts().servers
+            seconds, standing = time.monotonic() - began, tally.standing()
         now = output.written()
         summary = Summary(
             rows=now.texts,
@@ -94,7 +93,8 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             cut=now.cut,
             new_rows=now.texts - before.texts,
             seconds=seconds,
-            servers={server: texts for server, texts in servers.items() if server},
+            start_seconds=seconds - standing.seconds,
+            servers={server: texts for server, texts in standing.counts.servers.items() if server},
         )
         output.end(vars(summary))
         return summary

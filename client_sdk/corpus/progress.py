@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from client_sdk.corpus.tally import Counts, Tally
 
 _EVERY = 10.0  # seconds
+_LOOK = 1.0  # seconds between two looks for the first texts that have been answered
 
 
 @contextlib.contextmanager
@@ -34,12 +35,17 @@ def _watch(
     tell: Callable[[str], object], tally: Tally, before: Counts, rows: int | None, ended: threading.Event
 ) -> None:
     started = time.monotonic()
-    while not ended.wait(_EVERY):
+    last, answered = started, False
+    while not ended.wait(_EVERY if answered else _LOOK):
         try:
-            counts = tally.counts()
+            now = tally.standing()
         except RayError:  # the job has ended with it
             return
-        tell(line(counts, before.texts, rows, time.monotonic() - started))
+        is_first = not answered and now.counts.texts > 0
+        answered = answered or is_first
+        if is_first or time.monotonic() - last >= _EVERY:
+            last = time.monotonic()
+            tell(line(now.counts, before.texts, rows, now.seconds or last - started))
 
 
 def line(counts: Counts, before: int, rows: int | None, seconds: float) -> str:

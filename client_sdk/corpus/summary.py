@@ -17,7 +17,8 @@ class Summary:
         tokens: Of the texts with a vector, before anything was cut off.
         cut: Texts that were longer than what the model takes.
         new_rows: Of this run.
-        seconds: Of this run, from the first row read to the last file written.
+        seconds: Of this run, from the start of Ray to the last file written.
+        start_seconds: Of those, the ones before the first texts were sent.
         servers: Texts that each has answered in this run, where there are several.
     """
 
@@ -28,14 +29,23 @@ class Summary:
     cut: int
     new_rows: int
     seconds: float
+    start_seconds: float = 0.0
     servers: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of this run, once it had started."""
+        return self.new_rows / (self.seconds - self.start_seconds) if self.new_rows else 0.0
 
     def __str__(self) -> str:
         """A line, and one for each of several servers."""
-        rate = f", {self.new_rows / self.seconds:,.0f} rows/s" if self.new_rows else ""
+        took = f"{self.seconds:,.0f} s"
+        if self.new_rows:
+            took = f"{self.start_seconds:,.0f} s to start and {self.seconds - self.start_seconds:,.0f} s"
+            took += f" at {self.rate:,.0f} rows/s"
         whole = (
             f"{self.rows:,} rows: {self.encoded:,} encoded ({self.tokens:,} tokens, {self.cut:,} texts cut), "
-            f"{self.refused:,} refused; {self.new_rows:,} in this run, {self.seconds:,.0f} s{rate}"
+            f"{self.refused:,} refused; {self.new_rows:,} in this run, {took}"
         )
         return "\n".join([whole, *(f"  {server}: {texts:,} texts" for server, texts in sorted(self.servers.items()))])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,24 +32,35 @@ class Counts:
         return Counts(*(one + another for one, another in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is."""
+
+    counts: Counts
+    """Of blocks that are done, and the texts of others that have been answered."""
+    seconds: float
+    """Since the first block was begun; 0 before."""
+
+
 class _Counting:
     def __init__(self) -> None:
         self._counts = Counts()
+        self._under_way: dict[int, int] = {}
+        self._since: float | None = None
         self._failure: ClientError | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """By the actor's name: one that holds a reference could not be handed to a worker that is started again."""
-        return {name: value for name, value in vars(self).items() if name != "_counter"}
+    def under_way(self, block: int, texts: int) -> None:
+        self._since = self._since or time.monotonic()
+        self._under_way[block] = texts
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _counter=ray.get_actor(state["_name"]))
-
-    def add(self, counts: Counts) -> Counts:
+    def add(self, counts: Counts, block: int) -> Counts:
+        self._under_way.pop(block, None)
         self._counts += counts
         return self._counts
 
-    def counts(self) -> Counts:
-        return self._counts
+    def standing(self) -> Standing:
+        seconds = 0.0 if self._since is None else time.monotonic() - self._since
+        return Standing(self._counts + Counts(texts=sum(self._under_way.values())), seconds)
 
     def fail(self, error: ClientError) -> None:
         self._failure = self._failure or error
@@ -78,9 +90,18 @@ class Tally:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _counter=ray.get_actor(state["_name"]))
 
-    def add(self, counts: Counts) -> None:
-        """Count what a worker has done. Raises TooManyErrors."""
-        total: Counts = ray.get(self._counter.add.remote(counts))
+    def under_way(self, block: int, texts: int) -> None:
+        """So many of a block's texts have been answered, whoever has begun it before; nobody waits for this.
+
+        Args:
+            block: The key of its first row.
+            texts: Of those that it has.
+        """
+        self._counter.under_way.remote(block, texts)
+
+    def add(self, counts: Counts, block: int) -> None:
+        """Count a block that is done. Raises TooManyErrors."""
+        total: Counts = ray.get(self._counter.add.remote(counts, block))
         refused = self._refused + total.refused
         if self._max_errors is not None and refused > self._max_errors:
             raise TooManyErrors(
@@ -101,7 +122,7 @@ class Tally:
         """End the actor, which is the driver's to do."""
         ray.kill(self._counter)
 
-    def counts(self) -> Counts:
+    def standing(self) -> Standing:
         """So far, of this run."""
-        found: Counts = ray.get(self._counter.counts.remote())
+        found: Standing = ray.get(self._counter.standing.remote())
         return found

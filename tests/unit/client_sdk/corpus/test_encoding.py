@@ -14,7 +14,7 @@ from client_sdk.corpus import CorpusSettings
 from client_sdk.corpus.about import AboutVectors
 from client_sdk.corpus.encoding import TOKENS, BlockEncoder, Encode
 from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT
-from client_sdk.corpus.tally import Counts
+from client_sdk.corpus.tally import Counts, Standing, _Counting
 from tests.support.fake_transport import FakeTransport, texts_of
 
 ABOUT = AboutVectors("id", "vector", "bert", "", "cosine", "float32", 2, 4)
@@ -150,9 +150,10 @@ def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
     class Told:
         def __init__(self) -> None:
             self.counts = Counts()
+            self.under_way: Any = lambda block, texts: None
             self.failures: list[Exception] = []
 
-        def add(self, counts: Counts) -> None:
+        def add(self, counts: Counts, block: int) -> None:
             self.counts += counts
 
         def fail(self, error: Exception) -> None:
@@ -171,6 +172,39 @@ def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
     with pytest.raises(ServerError, match="the network broke"):
         worker(block("four"))
     assert [str(error) for error in tally.failures] == ["the network broke"]
+
+
+def test_each_reply_is_told_though_the_block_is_not_done(encoder):
+    told: list[int] = []
+    encoder(options={"batch_size": 2})[0].encode(block("a", "b", "c", None, "d", "e"), told.append)
+    assert sorted(told) == told and told[-1] == 5 and len(told) == 3
+
+
+def test_a_block_that_is_sent_once_more_is_told_from_its_beginning(encoder, monkeypatch):
+    monkeypatch.setattr("client_sdk.corpus.encoding.time.sleep", lambda seconds: None)
+    told: list[int] = []
+    call = BlockEncoder._call
+
+    def away_after_all(self: BlockEncoder, texts: list[str], vectors: Any) -> None:
+        call(self, texts, vectors)
+        if len(told) < 2:
+            raise ServerBusy("not now")
+
+    monkeypatch.setattr(BlockEncoder, "_call", away_after_all)
+    encoder()[0].encode(block("a", "b"), told.append)
+    assert told == [2, 2]
+
+
+def test_texts_of_a_block_under_way_count_until_it_is_done_and_once_whoever_begins_it():
+    counting = _Counting()
+    assert counting.standing() == Standing(Counts(), 0.0)
+    counting.under_way(7, 0)
+    counting.under_way(7, 30)
+    counting.under_way(9, 5)
+    counting.under_way(7, 10)  # another worker has begun it again
+    assert counting.standing().counts == Counts(texts=15)
+    counting.add(Counts(texts=64, refused=1), 7)
+    assert counting.standing().counts == Counts(texts=69, refused=1)
 
 
 @pytest.mark.parametrize(

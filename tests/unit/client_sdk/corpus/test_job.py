@@ -1,5 +1,8 @@
 """What a job asks before it begins, what it tells, and what it says of Ray's errors: without Ray and servers."""
 
+import threading
+from itertools import chain, repeat
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,11 +12,12 @@ from ray.exceptions import RayError
 from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
-from client_sdk.corpus import CorpusSettings, Estimate, Summary
+from client_sdk.corpus import CorpusSettings, Estimate, Summary, progress
 from client_sdk.corpus.about import ask_about
 from client_sdk.corpus.engine import own_errors
-from client_sdk.corpus.progress import line
-from client_sdk.corpus.tally import Counts
+from client_sdk.corpus.progress import line, told
+from client_sdk.corpus.tally import Counts, Standing
+from tests.support.patience import PATIENCE
 
 INFO: dict[str, Any] = {
     "model": "bert",
@@ -83,23 +87,35 @@ def test_what_decides_about_vectors_is_in_the_fingerprint():
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "said"),
     [
         (None, "3,000 rows, 200 rows/s, 5 refused"),
         (63_000, "3,000 of 63,000 rows, 200 rows/s, 5 minutes left, 5 refused"),
         (10_000_000, "3,000 of 10,000,000 rows, 200 rows/s, 13.9 hours left, 5 refused"),
     ],
 )
-def test_progress_counts_rows_of_earlier_runs_and_the_rate_of_this_one(rows, told):
-    assert line(Counts(texts=2000, refused=5), 1000, rows, 10.0) == told
+def test_progress_counts_rows_of_earlier_runs_and_the_rate_of_this_one(rows, said):
+    assert line(Counts(texts=2000, refused=5), 1000, rows, 10.0) == said
+
+
+def test_it_is_told_with_the_first_answers_of_which_no_block_is_done(monkeypatch):
+    monkeypatch.setattr(progress, "_LOOK", 0.01)
+    seen: list[str] = []
+    standings = chain(repeat(Standing(Counts(), 0.0), 3), repeat(Standing(Counts(texts=40), 2.0)))
+    tally = SimpleNamespace(standing=lambda: next(standings))
+    is_told = threading.Event()
+    with told(lambda line: (seen.append(line), is_told.set()), tally, Counts(texts=60), 1000):  # type: ignore[arg-type]
+        assert is_told.wait(PATIENCE)
+    assert seen == ["100 of 1,000 rows, 20 rows/s, 1 minutes left"]
 
 
 def test_a_summary_is_a_line_and_an_estimate_a_few():
-    summary = Summary(rows=30, encoded=28, refused=2, tokens=500, cut=1, new_rows=20, seconds=4.0)
-    assert str(summary) == "30 rows: 28 encoded (500 tokens, 1 texts cut), 2 refused; 20 in this run, 4 s, 5 rows/s"
-    several = Summary(30, 28, 2, 500, 1, 20, 4.0, {"grpc://b:1": 12, "grpc://a:1": 8})
+    summary = Summary(rows=30, encoded=28, refused=2, tokens=500, cut=1, new_rows=20, seconds=6.0, start_seconds=2.0)
+    whole = "30 rows: 28 encoded (500 tokens, 1 texts cut), 2 refused; 20 in this run, 2 s to start and 4 s at 5 rows/s"
+    assert str(summary) == whole
+    several = Summary(30, 28, 2, 500, 1, 20, 6.0, 2.0, {"grpc://b:1": 12, "grpc://a:1": 8})
     assert str(several).splitlines()[1:] == ["  grpc://a:1: 8 texts", "  grpc://b:1: 12 texts"]
-    assert "0 in this run, 4 s" in str(Summary(30, 28, 2, 500, 1, 0, 4.0))
+    assert "0 in this run, 4 s" in str(Summary(30, 28, 2, 500, 1, 0, 4.0, 4.0))
     estimate = Estimate(2, 3_600_000, False, 100, 1, 7_200_000, 1 << 31, 500.0)
     assert str(estimate).splitlines() == [
         "input    2 files, about 3,600,000 rows, about 7,200,000 tokens",
