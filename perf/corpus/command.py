@@ -1,33 +1,34 @@
 """Rows a second of the job `corpus`, beside Client.encode over the same texts in the same run, and the job's memory.
 
-Each round has one call of Client.encode and one job, of as many rows; the job's seconds are from the first row read to
-the last file written, Ray's own start apart. Every row is looked for in the output. Memory is what the job's processes
-hold together (what they share counted once), and what the server does, each second.
+Each round has one call of Client.encode and one job, of as many rows. The job's rate is from the first texts sent to
+the last file written; what comes before, Ray's start and that of its workers, stands apart. Every row is looked for in
+the output. Memory is what each process of the job holds by itself, all of them together (what they share counted once),
+and what the server's do, if it is the measurement's own.
 
 Examples:
   python -m perf corpus                                    20,000 rows, two rounds; ten minutes
   python -m perf corpus --rows 200000 --repeats 1
-  python -m perf corpus --url localhost:8001 --model stand-in --rows 1000000 --repeats 1
+  python -m perf corpus --url localhost:8001 --model stand-in --short --rows 1000000 --repeats 1
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import client_sdk
-from perf import machine, report, serving
+from perf import machine, plots, report, serving
+from perf.corpus.plot import draw
+from perf.corpus.watch import Watch
 from perf.failure import Failure
-from perf.processes import MIB, descendants, own_bytes, proportional_bytes
+from perf.memory.samples import Samples, trend
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
 _PART = 2000  # texts of a row group, as a user's files may have
@@ -40,14 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="of the input (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="texts of a few words, for a model that takes no time")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, prints and writes; 1 if a row is missing or doubled."""
+    """Measures, prints, draws and writes; 1 if a row is missing or doubled."""
+    plots.require()
     here = machine.describe()
     machine.warn_if_busy(here)
     texts = _texts(args)
     rounds: list[dict[str, Any]] = []
+    samples = Samples()
     with (
         serving.serving(args) as target,
         tempfile.TemporaryDirectory(prefix="corpus-") as folder,
@@ -62,23 +66,47 @@ def run(args: argparse.Namespace) -> int:
             client.encode(texts)
             rate = len(texts) / (time.monotonic() - started)
             output = Path(folder) / f"out{number}"
-            found = {"encode": rate, **_job(source, output, target.grpc_url, args.model)}
+            found, samples = _job(source, output, target.grpc_url, args)
+            found["encode"] = rate
             _check(output, len(texts))
             print(
                 f"round {number}: Client.encode {rate:,.0f} texts/s, the job {found['job']:,.0f} rows/s, "
-                f"{found['job'] / rate:.2f} of it",
+                f"{found['job'] / rate:.2f} of it, after {found['start_seconds']:.1f} s to start",
                 flush=True,
             )
             rounds.append(found)
     print(f"\n{machine.summary(here)}\n")
     ratio = statistics.median(found["job"] / found["encode"] for found in rounds)
-    last = rounds[-1]
     print(f"{len(texts):,} rows: {ratio:.2f} of Client.encode; lost 0, doubled 0")
-    print(f"the job's processes: {_range(last['job_mib'])} MiB; started in {last['start_seconds']:.1f} s")
-    path = report.write_json(
-        args.output / f"corpus-{args.model}.json", here, rows=len(texts), rounds=rounds, ratio=ratio
-    )
-    report.print_written([path])
+    warm = samples.seconds[-1] / 4
+    lines = {series: trend(samples.seconds, values, warm) for series, values in samples.mib.items()}
+    shown: list[list[report.Cell]] = [
+        [series, max(samples.mib[series]), line.last, f"{line.per_minute:+.2f}", rounds[-1]["processor"].get(series)]
+        for series, line in lines.items()
+    ]
+    print(report.table(["MiB", "at most", "at last", "a minute, after a quarter", "processor, s"], shown))
+    name = args.output / f"corpus-{args.model}"
+    rows: list[dict[str, report.Cell]] = [
+        {"second": round(second, 1), **{series: round(values[i], 1) for series, values in samples.mib.items()}}
+        for i, second in enumerate(samples.seconds)
+    ]
+    written = [
+        report.write_csv(name.with_suffix(".csv"), rows),
+        report.write_json(
+            name.with_suffix(".json"),
+            here,
+            rows=len(texts),
+            rounds=rounds,
+            ratio=ratio,
+            lost=0,
+            doubled=0,
+            mib_at_most={series: max(values) for series, values in samples.mib.items()},
+            trends={series: vars(line) for series, line in lines.items()},
+        ),
+    ]
+    with plots.style():
+        written += plots.save(draw(samples, len(texts), args.model), name, here)
+    report.print_written(written)
     return 0
 
 
@@ -102,40 +130,26 @@ def _write(folder: Path, texts: list[str]) -> None:
         pq.write_table(table, folder / f"{start:09}.parquet", row_group_size=_PART)
 
 
-def _job(source: Path, output: Path, url: str, model: str) -> dict[str, Any]:
+def _job(source: Path, output: Path, url: str, args: argparse.Namespace) -> tuple[dict[str, Any], Samples]:
     """One job, as a user starts it; its memory is looked at meanwhile."""
     command = [sys.executable, "-m", "client_sdk", "corpus", str(source), "--output", str(output), "--id-column", "id"]
     started = time.monotonic()
-    job = subprocess.Popen([*command, "--triton", url, "--model", model], stdout=subprocess.PIPE, text=True)
-    mib: list[float] = []
-    largest: dict[str, float] = {}
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(1.0):
-            mib.append(proportional_bytes(job.pid) / MIB)
-            for process in [job.pid, *descendants(job.pid)]:
-                name = _name(process)
-                largest[name] = max(largest.get(name, 0.0), own_bytes(process) / MIB)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    job = subprocess.Popen([*command, "--triton", url, "--model", args.model], stdout=subprocess.PIPE, text=True)
+    with Watch(job.pid, args.interval) as watch:
         said, _ = job.communicate()
-    finally:
-        over.set()
-        watcher.join()
     whole = time.monotonic() - started
     if job.returncode:
         raise Failure(f"the job ended with {job.returncode}")
     print(said.strip(), flush=True)
     summary = _summary(output)
-    return {
-        "job": summary["new_rows"] / summary["seconds"],
-        "start_seconds": whole - summary["seconds"],
-        "job_mib": mib,
-        "largest_mib": largest,
+    working = summary["seconds"] - summary["start_seconds"]
+    found = {
+        "job": summary["new_rows"] / working,
+        "start_seconds": whole - working,
+        "whole_seconds": whole,
+        "processor": watch.processor_seconds(),
     }
+    return found, watch.samples()
 
 
 def _summary(output: Path) -> dict[str, Any]:
@@ -152,20 +166,3 @@ def _check(output: Path, rows: int) -> None:
     ids = np.sort(pq.read_table(output / "vectors", columns=["id"])["id"].to_numpy())
     if not np.array_equal(ids, np.arange(rows)):
         raise Failure(f"{rows:,} rows went in, and {len(ids):,} came out, {len(np.unique(ids)):,} of them different")
-
-
-def _name(process: int) -> str:
-    """Of a process of Ray, as it calls itself, without its number."""
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return "ended"
-    first = words[0].decode(errors="replace")
-    return first.split("(")[0].strip() if first.startswith("ray::") else os.path.basename(first)
-
-
-def _range(values: list[float]) -> str:
-    """After a quarter of the run and at its end: whether it grows."""
-    if not values:
-        return "unknown"
-    return f"{values[len(values) // 4]:,.0f} after a quarter, {values[-1]:,.0f} at the end, {max(values):,.0f} at most"

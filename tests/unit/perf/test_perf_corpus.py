@@ -1,0 +1,55 @@
+"""What is seen of a job's processes, and the picture of it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from perf import plots
+from perf.corpus.plot import draw
+from perf.corpus.watch import ALL, Watch, _role
+from perf.memory.samples import Samples
+from tests.support.patience import wait_for
+
+CHILDREN = "import subprocess, sys, time; [subprocess.Popen(['sleep', '600']) for _ in range(2)]; time.sleep(600)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_each_process_of_a_job_is_seen_and_those_alike_have_numbers():
+    job = subprocess.Popen([sys.executable, "-c", CHILDREN])
+    try:
+        with Watch(job.pid, 0.01) as watch:
+            wait_for(lambda: len(watch.samples().seconds) > 2 and "Ray's own 2" in watch.samples().mib)
+    finally:
+        for pid in watch.processes:
+            if pid != job.pid:
+                subprocess.run(["kill", str(pid)], check=False)
+        job.kill()
+        job.wait()
+    samples = watch.samples()
+    assert {*samples.mib} == {ALL, "the job", "Ray's own 1", "Ray's own 2"} == {ALL, *watch.processor_seconds()}
+    assert {len(series) for series in samples.mib.values()} == {len(samples.seconds)}
+    assert samples.mib[ALL][-1] >= samples.mib["the job"][-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [
+        (["ray::MapWorker(MapBatches(Encode)).submit"], "encodes"),
+        (["ray::_Counting"], "tally"),
+        (["ray::ReadCorpus"], "reads, writes"),
+        (["ray::IDLE"], None),
+        (["/x/raylet/raylet", "--raylet_socket_name=y"], "raylet"),
+        (["python", "log_monitor.py"], None),
+        ([], None),
+    ],
+)
+def test_what_a_process_of_ray_does_is_what_it_calls_itself(command, role):
+    assert _role(command) == role
+
+
+def test_what_never_holds_much_is_not_drawn():
+    samples = Samples([1.0, 2.0], {ALL: [100.0, 300.0], "encodes 1": [50.0, 90.0], "tally": [10.0, 11.0]})
+    with plots.style():
+        figure = draw(samples, 1000, "bert")
+    assert [line.get_label() for line in figure.axes[0].get_lines()] == [f"{ALL}: 300", "encodes 1: 90"]
