@@ -19,6 +19,7 @@ ALL = "the job, all"
 _ROLES = {
     "ray::MapWorker": "encodes",
     "ray::_Counting": "tally",
+    "ray::_": "Ray's own",
     "ray::": "reads, writes",
     "raylet": "raylet",
     "gcs_server": "Ray's gcs_server",

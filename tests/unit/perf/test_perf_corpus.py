@@ -38,6 +38,7 @@ def test_each_process_of_a_job_is_seen_and_those_alike_have_numbers():
         (["ray::MapWorker(MapBatches(Encode)).submit"], "encodes"),
         (["ray::_Counting"], "tally"),
         (["ray::ReadCorpus"], "reads, writes"),
+        (["ray::_StatsActor"], "Ray's own"),
         (["ray::IDLE"], None),
         (["/x/raylet/raylet", "--raylet_socket_name=y"], "raylet"),
         (["python", "log_monitor.py"], None),
