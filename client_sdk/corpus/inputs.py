@@ -15,7 +15,7 @@ from pyarrow.fs import FileInfo, FileType
 from ray.data.block import BlockMetadata
 
 from client_sdk._errors import InvalidArgument
-from client_sdk.corpus.places import Place, place
+from client_sdk.corpus.places import Place, below, place
 from client_sdk.corpus.readers import FORMATS, Columns, Rows, reader_of
 
 KEY, TEXT, PROBLEM = "__key", "__text", "__problem"
@@ -63,9 +63,9 @@ def list_files(inputs: Sequence[str]) -> list[InputFile]:
             files = [("", info)]
         else:
             files = list(_shown(root))
-        path = root.path if root.is_local else name.rstrip("/")
-        for below, file in files:
-            whole = f"{path}/{below}" if below else path
+        path = root.path if root.is_local else name
+        for inner, file in files:
+            whole = below(path, inner) if inner else path
             found[whole] = InputFile(whole, file.size, file.mtime_ns)
     return list(found.values())
 

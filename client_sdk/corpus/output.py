@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.fs import FileInfo
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data._internal.planner.plan_write_op import WRITE_UUID_KWARG_NAME
 from ray.data.block import BlockAccessor
@@ -48,6 +49,7 @@ _PENDING = ".pending.parquet"
 _COMMITTED = ".parquet"
 
 _COUNTING = 16  # footers that are read at a time
+_MOVING = 16  # files that are moved at a time
 
 
 class Output:
@@ -273,8 +275,12 @@ def _counts_of(file: Place) -> Counts:
 
 
 def _move_all(source: Place, target: Place) -> None:
-    for info in source.files():
+    def move(info: FileInfo) -> None:
         source.filesystem.move(info.path, (target / posixpath.basename(info.path)).path)
+
+    with ThreadPoolExecutor(_MOVING) as pool:  # a store of objects copies each
+        for _ in pool.map(move, source.files()):
+            pass
     source.filesystem.delete_dir(source.path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
@@ -57,10 +58,29 @@ class Place:
             return None
 
 
+def below(folder: str, path: str) -> str:
+    """The path or URI of what stands at `path` below a folder; what a URI says after `?` stays at its end."""
+    if "://" not in folder:
+        return f"{folder}/{path}"
+    before, mark, settings = folder.partition("?")
+    return f"{before.rstrip('/')}/{path}{mark}{settings}"
+
+
+def name_of(path: str) -> str:
+    """A path, or a URI without its settings."""
+    return path.partition("?")[0] if "://" in path else path
+
+
 def place(path: str) -> Place:
     """Of a path or a URI. Raises InvalidArgument for one that no file system here understands."""
     if "://" not in path:
         return Place(LocalFileSystem(), os.path.abspath(path))
+    parts = urlsplit(path)
+    if parts.password:
+        raise InvalidArgument(
+            f"a key in '{parts.scheme}://...@{parts.hostname}' would stand in the output, beside the names of files: "
+            "give it in the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     try:
         return Place(*FileSystem.from_uri(path))
     except (ArrowInvalid, NotImplementedError, OSError) as error:

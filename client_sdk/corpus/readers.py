@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from client_sdk._errors import InvalidArgument
-from client_sdk.corpus.places import Place
+from client_sdk.corpus.places import Place, name_of
 
 _LONGEST_LINE = 16 << 20
 """Bytes; the rest of a longer line is passed over, and not held."""
@@ -209,7 +209,7 @@ FORMATS = _Formats(
 
 def reader_of(path: str) -> Reader:
     """By the end of the name. Raises InvalidArgument."""
-    reader = FORMATS.of(path)
+    reader = FORMATS.of(name_of(path))
     if reader is None:
         raise InvalidArgument(f"{path!r}: the name does not end as a format does that is known: {FORMATS.listed}")
     return reader
