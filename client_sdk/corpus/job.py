@@ -65,10 +65,11 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             told(tell, tally, before, count_rows(files)),
             own_errors(tally),
         ):
+            at_a_time = max(2, settings.worker_count)  # of each kind: more would be processes that wait
             rows = ray.data.read_datasource(
                 CorpusSource(numbered, columns),
                 override_num_blocks=len(numbered),
-                concurrency=max(2, settings.worker_count),
+                concurrency=at_a_time,
                 num_cpus=_IO,
             )
             blocks = rows.repartition(target_num_rows_per_block=settings.rows_per_file)
@@ -82,6 +83,7 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
             ).write_datasink(
                 CorpusSink(output, settings, {number: file.path for number, file in numbered.items()}, about),
                 ray_remote_args={"num_cpus": _IO},
+                concurrency=at_a_time,
             )
             seconds, standing = time.monotonic() - began, tally.standing()
         now = output.written()

@@ -26,7 +26,7 @@ from typing import Any
 import client_sdk
 from perf import machine, plots, report, serving
 from perf.corpus.plot import draw
-from perf.corpus.watch import Watch
+from perf.corpus.watch import Watch, while_encoding
 from perf.failure import Failure
 from perf.memory.samples import Samples, trend
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
@@ -78,13 +78,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"\n{machine.summary(here)}\n")
     ratio = statistics.median(found["job"] / found["encode"] for found in rounds)
     print(f"{len(texts):,} rows: {ratio:.2f} of Client.encode; lost 0, doubled 0")
-    warm = samples.seconds[-1] / 4
-    lines = {series: trend(samples.seconds, values, warm) for series, values in samples.mib.items()}
+    steady = while_encoding(samples)
+    lines = {series: trend(steady.seconds, values, 0.0) for series, values in steady.mib.items()}
     shown: list[list[report.Cell]] = [
         [series, max(samples.mib[series]), line.last, f"{line.per_minute:+.2f}", rounds[-1]["processor"].get(series)]
         for series, line in lines.items()
     ]
-    print(report.table(["MiB", "at most", "at last", "a minute, after a quarter", "processor, s"], shown))
+    print(report.table(["MiB", "at most", "at last", "a minute", "processor, s"], shown))
     name = args.output / f"corpus-{args.model}"
     rows: list[dict[str, report.Cell]] = [
         {"second": round(second, 1), **{series: round(values[i], 1) for series, values in samples.mib.items()}}

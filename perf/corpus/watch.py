@@ -121,6 +121,17 @@ class Watch:
         return named
 
 
+def while_encoding(samples: Samples) -> Samples:
+    """Those of the time in which a process encodes, without its first quarter."""
+    series = [values for name, values in samples.mib.items() if name.startswith(_ROLES["ray::MapWorker"])]
+    looks = [number for number in range(len(samples.seconds)) if any(values[number] for values in series)]
+    kept = looks[len(looks) // 4 :] or list(range(len(samples.seconds)))
+    return Samples(
+        [samples.seconds[number] for number in kept],
+        {name: [values[number] for number in kept] for name, values in samples.mib.items()},
+    )
+
+
 def _role(command: list[str]) -> str | None:
     """None where it does not say, such as one that waits for something to do."""
     first = os.path.basename(command[0]) if command else ""

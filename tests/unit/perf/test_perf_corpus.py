@@ -7,7 +7,7 @@ import pytest
 
 from perf import plots
 from perf.corpus.plot import draw
-from perf.corpus.watch import ALL, Watch, _role
+from perf.corpus.watch import ALL, Watch, _role, while_encoding
 from perf.memory.samples import Samples
 from tests.support.patience import wait_for
 
@@ -53,4 +53,13 @@ def test_what_never_holds_much_is_not_drawn():
     samples = Samples([1.0, 2.0], {ALL: [100.0, 300.0], "encodes 1": [50.0, 90.0], "tally": [10.0, 11.0]})
     with plots.style():
         figure = draw(samples, 1000, "bert")
-    assert [line.get_label() for line in figure.axes[0].get_lines()] == [f"{ALL}: 300", "encodes 1: 90"]
+    labels = [line.get_label() for axes in figure.axes for line in axes.get_lines()]
+    assert labels == [f"{ALL}: 300", "encodes 1: 90"]
+
+
+def test_whether_memory_grows_is_seen_while_texts_are_encoded():
+    seconds = [float(second) for second in range(8)]
+    samples = Samples(seconds, {ALL: [*seconds], "encodes 1": [0, 0, 5, 6, 7, 8, 0, 0]})
+    steady = while_encoding(samples)
+    assert (steady.seconds, steady.mib["encodes 1"]) == ([3.0, 4.0, 5.0], [6, 7, 8])
+    assert while_encoding(Samples([1.0], {ALL: [2.0]})).seconds == [1.0]
