@@ -29,7 +29,7 @@ def ray_running(address: str | None) -> Iterator[None]:
     """Ray is there within it: the caller's own, that of the cluster at `address`, or one of this process.
 
     Raises:
-        ClientError: There is no cluster at the address.
+        ClientError: There is no cluster at the address, or none starts here.
     """
     if ray.is_initialized():
         yield
@@ -53,8 +53,9 @@ def ray_running(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,
             **({} if address else own),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ClientError(f"Ray does not start, or is not at {address}: {error}") from None
+    except Exception as error:  # of no class of its own where a node has not come up within Ray's half a minute
+        what = f"there is no Ray at {address}" if address else "Ray does not start on this machine"
+        raise ClientError(f"{what}: {error}") from None
     if threading.current_thread() is threading.main_thread():  # Ray puts its own in place, which ends the process
         signal.signal(signal.SIGTERM, on_sigterm)
     logging.getLogger("ray.data").setLevel(logging.ERROR)

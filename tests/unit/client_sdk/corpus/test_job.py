@@ -14,7 +14,7 @@ from client_sdk._session import Session
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Estimate, Summary, progress
 from client_sdk.corpus.about import ask_about
-from client_sdk.corpus.engine import own_errors
+from client_sdk.corpus.engine import own_errors, ray_running
 from client_sdk.corpus.progress import line, told
 from client_sdk.corpus.tally import Counts, Standing
 from tests.support.patience import PATIENCE
@@ -123,6 +123,19 @@ def test_a_summary_is_a_line_and_an_estimate_a_few():
         "time     about 2.0 hours at 500 texts/s: the servers' rate for a sample of 100 rows, one call at a time",
         "refused  1 of those 100",
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [(None, "^Ray does not start on this machine: timed out$"), ("a:6379", "^there is no Ray at a:6379: timed out$")],
+)
+def test_a_ray_that_does_not_start_is_said_in_a_line(monkeypatch, address, message):
+    def late(**settings: Any) -> None:
+        raise Exception("timed out")
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(ClientError, match=message), ray_running(address):
+        pass
 
 
 class _Said:
