@@ -126,6 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise InvalidArgument(f"--to reads the vectors from this machine, and --output is {arguments.output}")
         stores.checked(arguments.to)
     warnings.filterwarnings("ignore", module=r"ray\.")  # advice about pipelines, to those who write them
+    # Ray's processes are forked to run another program at once, and not LanceDB.
+    warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
     with _served(arguments) as url, sigterm_as_ctrl_c():
         if url is not None:
             settings = replace(settings, client=connection_arguments.settings_of(arguments, url))
