@@ -1,11 +1,8 @@
-"""Jobs against a real server, on a Ray that starts within the process."""
+"""Jobs against real servers, on a Ray of two nodes."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,24 +12,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
 from client_sdk import Client, InvalidArgument, LocalServer
+from client_sdk._commands.main import main
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Summary, estimate, run
 from client_sdk.corpus.engine import ray_running
+from client_sdk.corpus.places import place
 from client_sdk.corpus.tally import TooManyErrors
-from tests.support.patience import PATIENCE
 from tests.support.places import ROOT
+from tests.support.servers.buckets import buckets
 
 TEXTS = [f"Text number {n} has {'some ' * (n % 7)}words." for n in range(700)]
 BLANK = "the text is blank: there is nothing in it to read"
 
 
+@pytest.fixture(scope="module")
+def roots() -> Iterator[dict[str, str]]:
+    """Of stores of objects."""
+    with buckets() as roots:
+        yield roots
+
+
 @pytest.fixture(scope="module", autouse=True)
-def one_ray() -> Iterator[None]:
-    """Started once, and used by every job of this module."""
-    with ray_running(None):
-        yield
+def two_nodes(roots: dict[str, str]) -> Iterator[None]:
+    """A cluster, started once and used by every job of this module; it knows the stores."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=2)
+        with ray_running(cluster.address):
+            yield
+    finally:
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +61,24 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(server: LocalServer, texts: Path, output: Path, **other: Any) -> Summary:
+def job(url: str, texts: Path | str, output: Path | str, **other: Any) -> Summary:
     """Run one."""
     asked: dict[str, Any] = {"id_column": "id", "columns": ["n"], "rows_per_file": 128, **other}
-    return run(CorpusSettings([str(texts)], str(output), make_settings(server.grpc_url, "bert"), **asked))
+    return run(CorpusSettings([str(texts)], str(output), make_settings(url, "bert"), **asked))
 
 
 @pytest.fixture(scope="module")
-def done(server: LocalServer, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+def urls(server: LocalServer, repository: Path) -> Iterator[list[str]]:
+    """Of two servers."""
+    with LocalServer(repository) as second:
+        yield [server.grpc_url, second.grpc_url]
+
+
+@pytest.fixture(scope="module")
+def done(urls: list[str], texts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
     """The output of a job that has ended, and what it said."""
     output = tmp_path_factory.mktemp("job") / "out"
-    return output, job(server, texts, output)
+    return output, job(",".join(urls), texts, output)
 
 
 def read(folder: Path) -> pa.Table:
@@ -98,6 +118,33 @@ def test_each_row_is_in_the_output_once(done, server, texts):
     assert state["finished"] and state["summary"]["rows"] == 703
 
 
+def test_all_servers_and_all_nodes_have_worked(done, urls):
+    servers = done[1].servers
+    assert {*servers} == {*urls} and sum(servers.values()) == 701 and min(servers.values()) > 0
+    workers = [
+        actor for actor in ray._private.state.actors().values() if actor["ActorClassName"].startswith("MapWorker")
+    ]
+    assert len({worker["Address"]["NodeID"] for worker in workers}) == 2
+
+
+def test_stores_of_objects_are_read_and_written_and_a_job_goes_on_there(server, roots):
+    source, output = f"{roots['gs']}/in", f"{roots['s3']}/out"
+    lines = [f"Line {n} of a bucket." for n in range(40)]
+    place(f"{source}/lines.txt").write("\n".join(lines).encode())
+    asked: dict[str, Any] = {"id_column": None, "columns": [], "rows_per_file": 16}
+    summary = job(server.grpc_url, source, output, **asked)
+    assert (summary.encoded, summary.new_rows) == (40, 40)
+    written = place(output)
+    keys = (written / "checkpoint/1").files()[0].path
+    written.filesystem.move(keys, keys.replace(".parquet", ".pending.parquet"))  # as if killed
+    again = job(server.grpc_url, source, output, **asked)
+    assert (again.encoded, again.refused) == (40, 0) and 0 < again.new_rows < 40
+    table = pq.read_table(f"{written.path}/vectors", filesystem=written.filesystem).sort_by("row")
+    assert table["row"].to_pylist() == list(range(40))
+    with Client(server.grpc_url) as client:
+        np.testing.assert_allclose(vectors(table), client.encode(lines), atol=1e-6)
+
+
 def test_what_was_being_written_is_done_again_with_files_that_are_new_and_nothing_else(done, server, texts, tmp_path):
     output = tmp_path / "out"
     shutil.copytree(done[0], output)
@@ -111,7 +158,7 @@ def test_what_was_being_written_is_done_again_with_files_that_are_new_and_nothin
     new = texts / "0.parquet"
     pq.write_table(pa.table({"id": [9], "text": ["more"], "n": [800]}), new)
     try:
-        summary = job(server, texts, output)
+        summary = job(server.grpc_url, texts, output)
     finally:
         new.unlink()
     assert 1 < summary.new_rows < summary.rows == 704
@@ -128,7 +175,7 @@ def test_lines_without_ids_in_another_precision_with_texts_that_the_model_refuse
     (tmp_path / "lines.txt").write_text("\n".join(lines))
     output = tmp_path / "out"
     options = {"precision": "float16", "pooling": "cls", "truncate_dim": 64, "truncate": False}
-    summary = job(server, tmp_path / "lines.txt", output, id_column=None, columns=[], options=options)
+    summary = job(server.grpc_url, tmp_path / "lines.txt", output, id_column=None, columns=[], options=options)
     assert (summary.encoded, summary.refused) == (2, 2)
     table = pq.read_table(output / "vectors").sort_by("row")
     assert table.column_names == ["id", "file", "row", "vector"]
@@ -145,13 +192,13 @@ def test_lines_without_ids_in_another_precision_with_texts_that_the_model_refuse
 
 def test_the_job_stops_where_more_rows_cannot_be_encoded_than_it_may_have(server, texts, tmp_path):
     with pytest.raises(TooManyErrors, match="2 rows cannot be encoded, and --max-errors allows 1"):
-        job(server, texts, tmp_path / "out", max_errors=1)
+        job(server.grpc_url, texts, tmp_path / "out", max_errors=1)
 
 
 def test_other_options_are_refused_and_nothing_is_changed(done, server, texts):
     before = (done[0] / "corpus.json").read_bytes()
     with pytest.raises(InvalidArgument, match='pooling=null, and this is pooling="cls"'):
-        job(server, texts, done[0], options={"pooling": "cls"})
+        job(server.grpc_url, texts, done[0], options={"pooling": "cls"})
     assert (done[0] / "corpus.json").read_bytes() == before
 
 
@@ -162,7 +209,7 @@ def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch):
+def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):
     """Its command line, and what it reads afterwards."""
     page = (ROOT / "docs" / "corpora.md").read_text()
     command = re.findall(r"^bert-on-triton (corpus .*)$", page, re.MULTILINE)[0].split()
@@ -170,19 +217,13 @@ def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch):
     (tmp_path / "texts").mkdir()
     rows = [{"id": f"d{n}", "text": text, "title": f"t{n}"} for n, text in enumerate(["one", "two", ""])]
     (tmp_path / "texts" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = subprocess.run(
-        [sys.executable, "-m", "client_sdk", *command, "--to", "lance:search/texts"],
-        cwd=tmp_path,
-        env={**os.environ, "CLIENT_SDK_URL": server.grpc_url},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 rows: 2 encoded (6 tokens, 0 texts cut), 1 refused; 3 in this run, ")
-    assert done.stdout.endswith("2 rows written to the store\n")
-    names: dict[str, Any] = {}
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIENT_SDK_URL", server.grpc_url)
+    assert main([*command, "--to", "lance:search/texts"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("3 rows: 2 encoded (6 tokens, 0 texts cut), 1 refused; 3 in this run, ")
+    assert said.endswith("2 rows written to the store\n")
+    names: dict[str, Any] = {}
     exec(compile(code, "corpora.md", "exec"), names)
     assert names["table"].column_names == ["id", "title", "vector"]
     assert sorted(names["table"]["id"].to_pylist()) == ["d0", "d1"]
