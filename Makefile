@@ -22,7 +22,7 @@ help:
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
-	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -s -k schemathesis")'
+	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -n 0 -s -k schemathesis")'
 	@echo 'make test-spark  a local session of Spark (installs it, and Java where there is none)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
@@ -48,7 +48,7 @@ test-slow: $(MODEL) .venv/dev
 	$(PYTEST) tests/slow
 
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
-	$(PY) -m pytest tests/gateway_clients $(ARGS)
+	$(PYTEST) tests/gateway_clients $(ARGS)
 
 test-spark: .venv/dev .venv/spark
 	$(PY) -m pytest tests/spark

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 from starlette.responses import Response
 
-from client_sdk._call.job import late_vectors
+from client_sdk._call.kinds import late_vectors
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.families import Kind, Target
