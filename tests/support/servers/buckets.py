@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -30,6 +31,8 @@ def buckets() -> Iterator[dict[str, str]]:
         "CLOUD_STORAGE_EMULATOR_ENDPOINT": f"http://127.0.0.1:{gs._api._httpd.server_port}",
     }
     try:
+        # What servers of moto hold is one thing for all of a process.
+        urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
         with patch.dict("os.environ", environment):
             FileSystem.from_uri(ROOTS["s3"] + "?allow_bucket_creation=true")[0].create_dir(BUCKET)
             yield ROOTS
