@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
@@ -152,7 +153,7 @@ def _most_tokens(texts: Sequence[str] | Sequence[list[int]], info: ModelInfo) ->
     return sum(min(info.max_seq_len, 4 * len(text) + around if isinstance(text, str) else len(text)) for text in texts)
 
 
-class _Few(Generic[R]):
+class _Few(ABC, Generic[R]):
     """A collector, as `collector` collects, that raises Failure for more in all than an answer may have."""
 
     most: int
@@ -163,9 +164,9 @@ class _Few(Generic[R]):
         self._param = param
         self._seen = 0
 
+    @abstractmethod
     def count(self, reply: Arrays) -> int:
         """How much there is in a reply."""
-        raise NotImplementedError
 
     def take(self, positions: Sequence[int], reply: Arrays) -> None:
         """Keep the rows of a reply."""
