@@ -558,9 +558,10 @@ class Client(Reconnecting):
         show_progress: bool = False,
         timeout: float | None = None,
     ) -> SparseVector | SparseVectors:
-        """Encode each text into a sparse vector over the vocabulary, as SPLADE does.
+        """Encode each text into a sparse vector over the vocabulary, as SPLADE does, or BGE-M3 by its lexical weights.
 
-        As sentence-transformers' SparseEncoder.encode. Other arguments and errors are as in `encode`.
+        As sentence-transformers' SparseEncoder.encode, or FlagEmbedding's `lexical_weights`. Other arguments and errors
+        are as in `encode`.
 
         Args:
             texts: As in `encode`.
@@ -625,7 +626,7 @@ class Client(Reconnecting):
         """Encode each text into the vectors of its tokens, for late interaction (ColBERT); `maxsim` compares them.
 
         As sentence-transformers' MultiVectorEncoder: `encode_query`, `encode_document` and, without an `input_type`,
-        `encode`. Other arguments and errors are as in `encode`.
+        `encode`; of BGE-M3 FlagEmbedding's `colbert_vecs`. Other arguments and errors are as in `encode`.
 
         Args:
             texts: A str, or any iterable of str.

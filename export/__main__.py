@@ -158,7 +158,7 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
         "--encoder-only",
         action="store_true",
         help="of a classifier or cross-encoder: export its encoder, without the head that gives its answers (refused "
-        "otherwise)",
+        "otherwise); of BGE-M3: dense vectors alone, without sparse ones and those of tokens",
     )
     gpu = p.add_argument_group("GPUs, with --backend onnxruntime or tensorrt", "see docs/gpu.md")
     gpu.add_argument(

@@ -72,10 +72,13 @@ def export(request: Request, step: Step) -> Path:
         print(f"{family.name}: {settings.instances_in_words(family)}")
     if family.labels:
         print(f"{family.name} gives scores (SCORES) of {_listed(family.labels)}, by {family.activation}")
-    if family.splade:
+    if source.beside:
+        print(f"{family.name} gives dense vectors (EMBEDDING) of {family.dimension} numbers")
+    if family.splade or family.lexical is not None:
         print(f"{family.name}_sparse gives sparse vectors (INDICES, WEIGHTS) over {family.vocab_size:,} words")
     if family.multi:
-        print(f"{family.name}_multi gives a vector of {family.token_size} numbers for each token (TOKEN_EMBEDDING)")
+        size = family.multi.dimension
+        print(f"{family.name}_multi gives a vector of {size} numbers for each token (TOKEN_EMBEDDING)")
     weights = identity.DigestedWeights(source.weights)
     with staged(request.repository, family, request.version) as staging:
         path = staging.directories[f"{family.name}_encoder"] / NETWORK
@@ -138,6 +141,7 @@ def _network(source: Checkpoint, weights: Weights, family: Family, half: bool) -
         reductions=family.reductions,
         prompts_apart=not family.include_prompt,
         head=source.head,
+        beside=source.beside,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from export import poolings
-from export.checkpoint import google, sparse
+from export.checkpoint import google, m3, sparse
 from export.checkpoint.checkpoint import Checkpoint
 from export.checkpoint.late_interaction import LateInteraction
 from export.checkpoint.sentence_transformers import Stage
@@ -60,7 +60,8 @@ class Request:
         workspace: GPU memory that a layer of an engine may use for scratch, in bytes.
         timing_cache: File of TensorRT's measurements, see `engine.BuildOptions`.
         google: What is said about a checkpoint in Google's original format.
-        encoder_only: Whether the encoder of a network with a head is wanted without it.
+        encoder_only: Whether the encoder of a network with a head is wanted without it, or of BGE-M3 dense vectors
+            alone.
         head: `splade` for sparse vectors of a masked language model that says nothing of them.
     """
 
@@ -133,6 +134,8 @@ def settled(request: Request, source: Checkpoint) -> Family:
     """
     if source.head:
         return _with_head(request, source, source.head)
+    if source.beside:
+        _check_beside(request)
     encoder, defaults = source.encoder, source.defaults
     highest = max(network.layer_indices(request.layers, encoder.num_hidden_layers))
     pooling = request.pooling or defaults.pooling
@@ -156,7 +159,23 @@ def settled(request: Request, source: Checkpoint) -> Family:
         stages=tuple(stage.kind for stage in stages),
         stages_size=size if stages else None,
         include_prompt=defaults.include_prompt,
+        lexical=source.lexical,
+        vocab_size=0 if source.lexical is None else encoder.vocab_size,
+        multi=source.multi,
     )
+
+
+def _check_beside(request: Request) -> None:
+    """Refuse what has not been tried with vectors of other kinds beside dense ones."""
+    for option, is_given in (
+        ("--backend tensorrt", request.backend == "tensorrt"),
+        ("--precision int8", request.precision == "int8"),
+    ):
+        if is_given:
+            raise ExportError(
+                f"{option} is for dense vectors alone, and {request.checkpoint} gives vectors of other kinds beside "
+                f"them ({' and '.join(m3.FILES)}): give another, or --encoder-only for dense vectors alone"
+            )
 
 
 def _with_head(request: Request, source: Checkpoint, head: Head) -> Family:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -17,7 +17,7 @@ from export.checkpoint.google import GoogleWeights
 from export.errors import ExportError
 from export.network.architectures.encoder import Classifier, Linear, Splade, TokenVectors
 from export.network.batches import Arrays
-from export.network.layout import REDUCTIONS
+from export.network.layout import REDUCTIONS, TOKEN_VECTORS
 from export.network.network import layer_indices
 from export.network.runner import Runner
 from export.network.weights import Array, Weights
@@ -88,12 +88,13 @@ def compare(
     if isinstance(source.head, Classifier):
         expected = {"logits": _logits(model, encodings, has_types)}
     elif isinstance(source.head, TokenVectors):
-        expected = {"token_embeddings": _token_vectors(model, encodings, has_types, source.head, source.weights)}
+        expected = _of_tokens(model, encodings, has_types, {TOKEN_VECTORS: source.head}, source.weights)
     elif source.head:
         expected = {"weights": _sparse(model, encodings, has_types, source.head)}
         found = {"weights": _dense(found["indices"], found["weights"], source.encoder.vocab_size)}
     else:
         expected = _reference(model, encodings, layers, reductions, has_types)
+        expected |= _of_tokens(model, encodings, has_types, source.beside, source.weights)
     differences = []
     for name in found:
         gap = np.abs(found[name] - expected[name])
@@ -195,10 +196,10 @@ _TORCH = ("gelu", "leaky_relu", "relu", "sigmoid", "silu")
 """Activations that torch.nn.functional has under the same names."""
 
 
-def _token_vectors(
-    model: Any, encodings: list[Encoding], has_types: bool, head: TokenVectors, weights: Weights
-) -> Array:
-    """As sentence-transformers' Dense and Normalize make them, one text after another: [tokens, D]."""
+def _of_tokens(
+    model: Any, encodings: list[Encoding], has_types: bool, heads: Mapping[str, TokenVectors], weights: Weights
+) -> Arrays:
+    """As sentence-transformers' Dense and Normalize make them, one text after another: [tokens, D], by name."""
     from torch import from_numpy, inference_mode, nn, tanh
 
     def linear(layer: Linear, x: Any, shape: tuple[int, int]) -> Any:
@@ -206,18 +207,23 @@ def _token_vectors(
         return nn.functional.linear(x, from_numpy(weights.take(layer.weight.name, shape)), bias)
 
     activations = {name: getattr(nn.functional, name) for name in _TORCH} | {"tanh": tanh, "identity": lambda x: x}
-    vectors = []
-    for result in _results(model, encodings, has_types):
-        x = result.last_hidden_state[0]
+
+    def vectors(head: TokenVectors, x: Any) -> Array:
+        for part in head.projections:
+            shape = part.size, part.size_in
+            y = activations[part.activation](linear(part.linear, x, shape))
+            if part.adds:
+                y = y + (linear(part.residual, x, shape) if part.residual else x)
+            x = y
+        made: Array = (nn.functional.normalize(x, dim=-1) if head.normalize else x).numpy()
+        return made
+
+    found: dict[str, list[Array]] = {name: [] for name in heads}
+    for result in _results(model, encodings, has_types) if heads else ():
         with inference_mode():
-            for part in head.projections:
-                shape = part.size, part.size_in
-                y = activations[part.activation](linear(part.linear, x, shape))
-                if part.adds:
-                    y = y + (linear(part.residual, x, shape) if part.residual else x)
-                x = y
-            vectors.append((nn.functional.normalize(x, dim=-1) if head.normalize else x).numpy())
-    return np.concatenate(vectors)
+            for name, head in heads.items():
+                found[name].append(vectors(head, result.last_hidden_state[0]))
+    return {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
 def _dense(indices: npt.NDArray[np.int32], weights: Array, size: int) -> Array:

@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Generator, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from client_sdk._errors import (
     ServerUnreachable,
     VersionChanged,
 )
-from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, family_of, kind_of
+from client_sdk._kinds import DENSE, MULTI, ROLES, SCORES, SPARSE, Kind, family_of, given, kinds_of
 from client_sdk._transport.base import Parameters, Query
 from client_sdk._transport.known import Known, identities
 
@@ -76,11 +76,13 @@ class ModelInfo:
     activation: str = ""
     """What makes a classifier's scores of its logits: none, sigmoid or softmax."""
     splade: str = ""
-    """How sparse vectors are made of logits, such as `max relu`, where the family gives them, of as many words as
-    `dimension` says."""
+    """How sparse vectors are made of logits, such as `max relu`, where they are."""
     multi: str = ""
     """What is done to the vectors of tokens, such as `identity normalize`, where the family gives them for late
-    interaction, of as many numbers as `dimension` says."""
+    interaction."""
+    kinds: dict[str, int] = field(default_factory=dict)
+    """What the family gives: `dense`, `sparse` and `multi` vectors, some families several of them, or `scores`; and how
+    many numbers each has, of which `dimension` is that of the first."""
 
 
 def ensemble_roles(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
@@ -89,7 +91,7 @@ def ensemble_roles(model: str) -> Generator[Query, dict[str, Any], tuple[str, ..
         config = yield Query("config", _last_step(model))
     except (AccessDenied, ModelNotFound):
         return ROLES
-    return (kind_of(_parameters(config)).role,)
+    return tuple(kind.role for kind in kinds_of(_parameters(config)))
 
 
 def readiness(model: str, servers: int) -> Generator[Query, dict[str, Any], bool]:
@@ -106,7 +108,7 @@ def readiness(model: str, servers: int) -> Generator[Query, dict[str, Any], bool
         except _NOT_READY:
             continue
         else:
-            roles = (kind_of(_parameters(config)).role,)
+            roles = (kinds_of(_parameters(config))[0].role,)  # others have the same steps
         break
     for role in roles:
         for _ in range(servers):
@@ -120,7 +122,7 @@ def readiness(model: str, servers: int) -> Generator[Query, dict[str, Any], bool
 
 
 def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
-    """Ask for a family's last step, which says its kind, for its ensemble, the other steps and the server.
+    """Ask for a family's last step, which says its kinds, the first one's ensemble, the other steps and the server.
 
     Raises:
         ModelNotFound: It is a part of a family, not the whole.
@@ -129,8 +131,8 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
     steps: dict[str, dict[str, Any]] = {}
     with suppress(ModelNotFound):  # it may be an ensemble of its owner's own
         steps[_last_step(model)] = yield Query("config", _last_step(model))
-    kind = kind_of(_parameters(steps.get(_last_step(model), {})))
-    ensemble = model + kind.role
+    kinds = kinds_of(_parameters(steps.get(_last_step(model), {})))
+    ensemble = model + kinds[0].role
     config = yield Query("config", ensemble)
     expected = identities(config)
     parameters: dict[str, str] = {}
@@ -156,7 +158,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
     known = Known()
     known.note(Query("config", ensemble), config)
     try:
-        if kind is not DENSE:
+        if DENSE not in kinds:
             parameters = _NO_VECTORS | parameters
         return ModelInfo(
             model=model,
@@ -178,6 +180,9 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             activation=parameters.get("activation", ""),
             splade=parameters.get("splade", ""),
             multi=parameters.get("multi", ""),
+            kinds={
+                kind.name: len(_labels(parameters)) if kind is SCORES else kind.dimension(parameters) for kind in kinds
+            },
         )
     except (KeyError, ValueError) as error:
         if family_of(model):
@@ -196,9 +201,9 @@ def labels_of(model: str) -> Generator[Query, dict[str, Any], tuple[tuple[str, .
         InvalidArgument: It is a family of another kind.
     """
     parameters, identity = yield from _of_last_step(model)
-    kind = kind_of(parameters)
-    if kind is not SCORES:
-        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not scores of labels")
+    kinds = kinds_of(parameters)
+    if SCORES not in kinds:
+        raise InvalidArgument(f"model {model!r} gives {given(kinds)}, not scores of labels")
     return _labels(parameters), identity
 
 
@@ -209,10 +214,10 @@ def _dimension_of(model: str, kind: Kind, what: str) -> Generator[Query, dict[st
         InvalidArgument: It is a family of another kind.
     """
     parameters, identity = yield from _of_last_step(model)
-    found = kind_of(parameters)
-    if found is not kind:
-        raise InvalidArgument(f"model {model!r} gives {found.gives}, not {what}")
-    return int(parameters["dimension"]), identity
+    kinds = kinds_of(parameters)
+    if kind not in kinds:
+        raise InvalidArgument(f"model {model!r} gives {given(kinds)}, not {what}")
+    return kind.dimension(parameters), identity
 
 
 @dataclass(frozen=True)
@@ -247,9 +252,9 @@ def measured_ranges(
     """
     config = yield Query("config", _last_step(model))
     said, identity_of = _parameters(config), identities(config)
-    kind = kind_of(said)
-    if kind is not DENSE:
-        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not dense vectors")
+    kinds = kinds_of(said)
+    if DENSE not in kinds:
+        raise InvalidArgument(f"model {model!r} gives {given(kinds)}, not dense vectors")
     own = {
         "pooling": said.get("pooling"),
         "normalize": said.get("normalize") == "true",
@@ -299,7 +304,7 @@ def _of_last_step(model: str) -> Generator[Query, dict[str, Any], tuple[dict[str
 
 
 def _last_step(model: str) -> str:
-    """The step that every family has, and that says of which kind it is."""
+    """The step that every family has, and that says what kinds of answers it gives."""
     return f"{model}_pooling"
 
 
@@ -312,15 +317,15 @@ def _labels(parameters: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def similarity_metric(model: str) -> Generator[Query, dict[str, Any], str]:
-    """Ask how the family's vectors are meant to be compared.
+    """Ask how the family's vectors are meant to be compared, the dense ones if it has several kinds.
 
     Raises:
         InvalidArgument: It is a family of scores, or of sparse vectors.
     """
     parameters, _ = yield from _of_last_step(model)
-    kind = kind_of(parameters)
-    if kind in (SCORES, SPARSE):
-        raise InvalidArgument(f"model {model!r} gives {kind.gives}, not dense vectors: give metric=")
+    kinds = kinds_of(parameters)
+    if {DENSE, MULTI}.isdisjoint(kinds):
+        raise InvalidArgument(f"model {model!r} gives {given(kinds)}, not dense vectors: give metric=")
     return parameters.get("similarity", "cosine")
 
 
@@ -381,12 +386,12 @@ def missing_model(
     families = _families(names)
     if family not in families and (of := family_of(family)) in families and family in names:
         return ModelNotFound(f"model {family!r} at {address} is a part of the family {of!r}: give that name")
-    kind: Kind | None = None
+    kinds: tuple[Kind, ...] = ()
     if _last_step(family) in names:
         with suppress(AccessDenied, ModelNotFound):
-            kind = kind_of(_parameters((yield Query("config", _last_step(family)))))
-    if kind is not None and family + kind.role in names and wanted in {family, f"{family}_tokens"} - names:
-        return InvalidArgument(f"model {family!r} at {address} gives {kind.gives}, and nothing else")
+            kinds = kinds_of(_parameters((yield Query("config", _last_step(family)))))
+    if {family + kind.role for kind in kinds} & names and wanted in {family, f"{family}_tokens"} - names:
+        return InvalidArgument(f"model {family!r} at {address} gives {given(kinds)}, and nothing else")
     there = ", ".join(families or sorted(names)) or "none"
     if wanted in names and _last_step(family) not in names:
         return ModelNotFound(f"model {wanted!r} at {address} is no family that this project's export has written")

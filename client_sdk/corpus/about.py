@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from client_sdk._call.questions import measured_ranges
 from client_sdk._errors import InvalidArgument
-from client_sdk._kinds import kind_of
+from client_sdk._kinds import DENSE, given, named
 from client_sdk._session import Session
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
 
@@ -54,9 +54,8 @@ def ask_about(settings: CorpusSettings) -> tuple[CorpusSettings, AboutVectors]:
     with closing(Session(settings.client, "Corpus")) as session:
         deadline = session.settings.deadline(None)
         info = session.info(deadline)
-        kind = kind_of([mark for mark in ("labels", "splade", "multi") if getattr(info, mark)])
-        if kind.mark:
-            raise InvalidArgument(f"model {info.model!r} gives {kind.gives}, not one vector a text")
+        if DENSE.name not in info.kinds:
+            raise InvalidArgument(f"model {info.model!r} gives {given(named(info.kinds))}, not one vector a text")
         if settings.needs_ranges:
             version = settings.options.get("model_version")
             asked = measured_ranges(info.model, settings.precision, settings.parameters(), version)

@@ -15,6 +15,7 @@ from client_sdk._call.kinds import AnswerKind, counted
 from client_sdk._call.questions import ModelInfo, served_families
 from client_sdk._call.texts import Text, TextSource, Tokens
 from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, VersionChanged
+from client_sdk._kinds import DENSE, MULTI, SCORES, SPARSE
 from client_sdk._session import AsyncSession
 from client_sdk._transport.retry import Deadline
 from client_sdk.gateway.failures import Failure
@@ -58,6 +59,14 @@ _ROUTES = {
     Kind.MULTI: "/pooling, /v1/multi-vector",
 }
 
+_KINDS = {
+    DENSE.name: Kind.VECTORS,
+    SCORES.name: Kind.SCORES,
+    SPARSE.name: Kind.SPARSE,
+    MULTI.name: Kind.MULTI,
+}
+"""By what `ModelInfo` calls them."""
+
 
 @dataclass
 class Usage:
@@ -78,17 +87,20 @@ class Family:
     """Whether a server could serve it, when that was asked last; None where it is not told."""
 
     @property
-    def kind(self) -> Kind:
-        """What it answers with."""
-        if self.info.labels:
-            return Kind.RANKS if len(self.info.labels) == 1 else Kind.SCORES
-        if self.info.multi:
-            return Kind.MULTI
-        return Kind.SPARSE if self.info.splade else Kind.VECTORS
+    def kinds(self) -> tuple[Kind, ...]:
+        """What it answers with; some with several."""
+        if len(self.info.labels) == 1:
+            return (Kind.RANKS,)
+        return tuple(_KINDS[name] for name in self.info.kinds)
 
     def gives(self, kind: Kind) -> bool:
         """Whether it answers what asks for this; one score is a label's, too."""
-        return self.kind is kind or (kind is Kind.SCORES and self.kind is Kind.RANKS)
+        return kind in self.kinds or (kind is Kind.SCORES and Kind.RANKS in self.kinds)
+
+    @property
+    def described(self) -> str:
+        """What it answers with in words, and where that is asked for."""
+        return " and ".join(f"{kind.value} ({kind.routes})" for kind in self.kinds)
 
 
 @dataclass(frozen=True)
@@ -142,10 +154,10 @@ class Families:
     async def find(self, model: str | None, kind: Kind | None) -> Target:
         """What a request means by `model`: NAME, NAME:VERSION, NAME-query, NAME-passage or NAME-PROMPT.
 
-        None: the gateway's default, or the only one of its kind. Without a kind, any will do.
+        None: the gateway's default, or the only one that gives this kind. Without a kind, any will do.
 
         Raises:
-            Failure: There is none, or it is of another kind.
+            Failure: There is none, or it gives other kinds.
             ClientError: None is known, and the server does not say.
         """
         target = await self._looked_up(lambda: self._default(kind) if model is None else self._named(model))
@@ -153,7 +165,7 @@ class Families:
             raise self._missing(model, kind)
         family = target.family
         if kind is not None and not family.gives(kind):
-            words = f"model {model!r} gives {family.kind.value} ({family.kind.routes}), not {kind.value}"
+            words = f"model {model!r} gives {family.described}, not {kind.value}"
             raise Failure("invalid", words, "model")
         return target
 

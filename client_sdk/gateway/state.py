@@ -68,13 +68,15 @@ class Gateway:
         """
         family = await self.families.first(kind)
         with suppress(ServerBusy):
-            await Target(family, {}).answer(_kind_of(family), [_READY], {"timeout": _READY_TIMEOUT})
+            await Target(family, {}).answer(_first_of(family), [_READY], {"timeout": _READY_TIMEOUT})
         return family
 
 
-def _kind_of(family: Family) -> AnswerKind[Any]:
-    if family.kind is Kind.MULTI:
-        return late_vectors(family.info.dimension, None)
-    if family.kind is Kind.SPARSE:
-        return sparse_vectors(family.info.dimension, None)
-    return VECTORS if family.kind is Kind.VECTORS else SCORES
+def _first_of(family: Family) -> AnswerKind[Any]:
+    """What is asked for of the first kind that it gives."""
+    kind, dimension = family.kinds[0], family.info.dimension
+    if kind is Kind.MULTI:
+        return late_vectors(dimension, None)
+    if kind is Kind.SPARSE:
+        return sparse_vectors(dimension, None)
+    return VECTORS if kind is Kind.VECTORS else SCORES

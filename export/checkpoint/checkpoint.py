@@ -1,12 +1,12 @@
 """A checkpoint as the export uses it: configuration, tokenizer, weights and encoding defaults."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint import cross_encoder, google, hub, late_interaction, sentence_transformers, sparse
+from export.checkpoint import cross_encoder, google, hub, late_interaction, m3, sentence_transformers, sparse
 from export.checkpoint.google import GoogleWeights
 from export.checkpoint.late_interaction import LateInteraction
 from export.checkpoint.modules import read_modules
@@ -16,7 +16,7 @@ from export.errors import ExportError
 from export.network import architectures
 from export.network.architectures import classifiers, masked_lms
 from export.network.architectures.config import Config
-from export.network.architectures.encoder import Encoder, Head, Splade
+from export.network.architectures.encoder import Encoder, Head, Splade, TokenVectors
 from export.network.weights import Weights
 from export.tokenizer import conversion
 
@@ -48,7 +48,9 @@ class Checkpoint:
             for them.
         activation: Of a classifier, what makes scores of its logits, one of `family.ACTIVATIONS`.
         max_active_dims: Of a Splade, how many words of a vector are kept; None for all.
-        multi: Of TokenVectors, what is done with texts; None for others.
+        beside: What is made of each token beside dense vectors, by the name of the network's output.
+        lexical: Where that is a weight, the tokens whose weights do not count; None where it is not.
+        multi: Where vectors of tokens are made, what is done with texts; None where they are not.
         notes: What the user should know, a line each.
     """
 
@@ -64,13 +66,16 @@ class Checkpoint:
     head: Head | None = None
     activation: str = ""
     max_active_dims: int | None = None
+    beside: Mapping[str, TokenVectors] = field(default_factory=dict)
+    lexical: tuple[int, ...] | None = None
     multi: LateInteraction | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def longest(self) -> int:
         """Where the longest texts are cut, of whatever input_type, in tokens."""
-        return max(self.defaults.max_seq_len, *self.multi.lengths.values()) if self.multi else self.defaults.max_seq_len
+        lengths: Mapping[str, int] = self.multi.lengths if self.multi else {}
+        return max([self.defaults.max_seq_len, *lengths.values()])
 
 
 def load(
@@ -83,15 +88,15 @@ def load(
 ) -> Checkpoint:
     """Read the checkpoint in a folder, or download it from the Hugging Face hub.
 
-    Code that comes with a checkpoint (`auto_map`, module classes of its own) is never run, nor is a pickle
-    opened.
+    Code that comes with a checkpoint (`auto_map`, module classes of its own, pickles) is never run.
 
     Args:
         source: A folder in Hugging Face's or Google's original format, or a hub id such as
             `BAAI/bge-small-en-v1.5`. A folder in both is read as Hugging Face's, unless there are
             `google_options`.
         google_options: What the user says about a checkpoint in Google's format; an error for any other.
-        encoder_only: Take a classifier's or cross-encoder's encoder, without the head that it was trained for.
+        encoder_only: Take a classifier's or cross-encoder's encoder, without the head that it was trained for, and of
+            BGE-M3 dense vectors alone.
         head: `splade` for the sparse vectors of a masked language model that says nothing of them; None for what the
             checkpoint says.
         progress: Show a progress bar of the download on standard error.
@@ -139,7 +144,7 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
     path = folder / "config.json"
     encoder, config = read_config(path)
     head: Head | None = None
-    activation, max_active_dims, late = "", None, None
+    activation, max_active_dims, late, beside = "", None, None, None
     if not encoder_only:
         if late_interaction.is_one(root, modules):
             if asked:
@@ -153,12 +158,16 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         elif not any(module.kind == "Pooling" for module in modules) and _has_head(path):
             head = classifiers.READERS[encoder.model_type](config)
             activation = cross_encoder.activation(root, modules, config, len(head.labels))
+        else:
+            beside = m3.read(root, encoder.hidden_size)
     if late:
         defaults, loading = late.defaults, late.loading
     else:
         defaults = sentence_transformers.read(
             root, modules, hidden_size=encoder.hidden_size, max_positions=encoder.max_positions
         )
+        if beside and not modules:
+            defaults = m3.usual(defaults)
         loading = sentence_transformers.loading(modules)
     tokens = conversion.read(
         folder,
@@ -181,14 +190,16 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         encoder=encoder,
         settings=config.read,
         tokenizer_json=tokens.json,
-        weights=late.weights(weights) if late else weights,
+        weights=files.weights(weights) if (files := late or beside) else weights,
         defaults=defaults,
         truncation_side=tokens.truncation_side,
         split_special_tokens=tokens.split_special_tokens,
         head=head,
         activation=activation,
         max_active_dims=max_active_dims,
-        multi=late.settled(tokens, encoder) if late else None,
+        beside=beside.heads if beside else {},
+        lexical=beside.lexical(tokens) if beside else None,
+        multi=late.settled(tokens, encoder) if late else beside.multi() if beside else None,
     )
 
 

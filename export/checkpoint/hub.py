@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from export.checkpoint import m3
 from export.errors import ExportError
 
 ANSWER_TIMEOUT = 5.0
@@ -30,6 +31,7 @@ _NEEDED = (
     "model.safetensors",
     "model.safetensors.index.json",
     "*-of-*.safetensors",
+    *m3.FILES,
 )
 # At the top and in the folders of modules ("1_Pooling"), not in those of other formats ("onnx").
 _PATTERNS = [folder + name for name in _NEEDED for folder in ("", "[0-9]_*/")]

@@ -79,6 +79,7 @@ class LateInteraction:
         expansion: Of queries; None for none.
         skip_ids: Tokens whose vectors do not count.
         skip_types: The input_types where they do not; a text of none is a document.
+        skips_first: Whether the vector of a text's first token does not count.
     """
 
     dimension: int
@@ -87,6 +88,7 @@ class LateInteraction:
     expansion: Expansion | None = None
     skip_ids: tuple[int, ...] = ()
     skip_types: tuple[str, ...] = ("document",)
+    skips_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Files:
 
     def weights(self, encoder: SafetensorsWeights) -> WithModules:
         """All weights of the network, where `encoder` has those of its encoder."""
-        return WithModules(encoder, {key: module_weights(folder) for key, folder in self.folders.items()})
+        return WithModules(encoder, {f"{key}/": module_weights(folder) for key, folder in self.folders.items()})
 
     def settled(self, tokens: TokenizerSource, encoder: Encoder) -> LateInteraction:
         """What follows with a tokenizer.

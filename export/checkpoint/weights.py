@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from export import json_files
 from export.errors import ExportError
 from export.network.architectures.encoder import OtherName, Stored
+from export.network.weights import Weights
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -176,9 +177,9 @@ class SafetensorsWeights:
 
 
 class WithModules:
-    """The weights of an encoder, and of the modules behind it, whose names begin with a key and a slash."""
+    """The weights of an encoder, and of the modules behind it, whose names begin with a key of theirs."""
 
-    def __init__(self, encoder: SafetensorsWeights, modules: Mapping[str, SafetensorsWeights]) -> None:
+    def __init__(self, encoder: SafetensorsWeights, modules: Mapping[str, Weights]) -> None:
         """Those of `modules` are found by its keys."""
         self._encoder = encoder
         self._modules = modules
@@ -197,9 +198,9 @@ class WithModules:
         """Return the stored names, sorted, of the encoder's tensors that were not taken so far."""
         return self._encoder.skipped()
 
-    def _find(self, name: str) -> tuple[SafetensorsWeights, str]:
-        key, _, own = name.partition("/")
-        return (self._modules[key], own) if key in self._modules else (self._encoder, name)
+    def _find(self, name: str) -> tuple[Weights, str]:
+        key = next((key for key in self._modules if name.startswith(key)), None)
+        return (self._encoder, name) if key is None else (self._modules[key], name.removeprefix(key))
 
 
 def _find_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, OF_TOKENS, shape_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -35,9 +35,10 @@ def padded(encodings: Sequence[Encoding]) -> Arrays:
 
 
 def without_padding(outputs: Arrays, encodings: Sequence[Encoding]) -> Arrays:
-    """The outputs of a padded network as the padding-free one has them: `token_embeddings` [K, D], not [N, S, D]."""
-    if "token_embeddings" not in outputs:
-        return outputs
-    tokens = outputs["token_embeddings"]
-    rows = [row[: len(e)] for row, e in zip(tokens, encodings, strict=True)]
-    return outputs | {"token_embeddings": np.concatenate(rows)}
+    """The outputs of a padded network as the padding-free one has them: those of tokens [K, D], not [N, S, D]."""
+    return {
+        name: np.concatenate([row[: len(e)] for row, e in zip(array, encodings, strict=True)])
+        if name in OF_TOKENS
+        else array
+        for name, array in outputs.items()
+    }

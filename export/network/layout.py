@@ -29,6 +29,10 @@ MORE_REDUCTIONS = ("mean_sqrt_len_tokens", "weightedmean")
 """What it has behind them where they are asked for, both over pooling_mask, as sentence-transformers has them: the sum
 over the root of how many tokens there are, and the mean weighted by a token's place in its row, from 1 on."""
 
+TOKEN_EMBEDDINGS, TOKEN_VECTORS, TOKEN_WEIGHTS = "token_embeddings", "token_vectors", "token_weights"
+OF_TOKENS = (TOKEN_EMBEDDINGS, TOKEN_VECTORS, TOKEN_WEIGHTS)
+"""Outputs that have something for each token: its states, its vector of late interaction, and its weight as a word."""
+
 # Below any activation, and finite: softmax gives it exactly 0 and a row of nothing else stays free of NaN.
 LOWEST = -1e30
 
@@ -103,8 +107,8 @@ class Layout(Protocol):
     def highest(self, x: str, size: int) -> str:
         """The same maximum, `LOWEST` over nothing."""
 
-    def write_tokens(self, features: str, size: int) -> None:
-        """Declare `token_embeddings` of FP32 `features`, `size` long."""
+    def write_tokens(self, name: str, features: str, size: int) -> None:
+        """Declare an output of `OF_TOKENS` of FP32 `features`, `size` long."""
 
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """Declare `token_embeddings`, and `pooled` with these reductions, of FP32 `features`, `size` long."""

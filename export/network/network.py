@@ -10,7 +10,8 @@ FP32, and so are the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from onnx import ModelProto
@@ -20,7 +21,7 @@ from export.network import padded, padding_free
 from export.network.architectures.encoder import Classifier, Convolution, Encoder, Head, Layer, Splade, TokenVectors
 from export.network.attention import Attention
 from export.network.graph import Graph
-from export.network.layout import INT32, INT64, REDUCTIONS, Layout, limits
+from export.network.layout import INT32, INT64, REDUCTIONS, TOKEN_VECTORS, Layout, limits
 from export.network.parts import Parts
 from export.network.weights import Weights
 
@@ -55,6 +56,7 @@ def build(
     reductions: Sequence[str] = REDUCTIONS,
     prompts_apart: bool = False,
     head: Head | None = None,
+    beside: Mapping[str, TokenVectors] = MappingProxyType({}),
 ) -> ModelProto:
     """Write the network of a checkpoint.
 
@@ -71,7 +73,9 @@ def build(
         prompts_apart: Whether pooling_mask may be `layout.PROMPT`.
         head: What is asked for instead of vectors: of a Classifier `logits` FP32 [rows, labels]; of a Splade `indices`
             INT32 and `weights` FP32 [rows, active], the heaviest first, padded with -1 and 0 to the row that has most;
-            of TokenVectors `token_embeddings` alone.
+            of TokenVectors `token_vectors` alone.
+        beside: What is made of each token's state in the last layer beside vectors, by the name of the output, one of
+            `layout.OF_TOKENS`.
 
     Raises:
         ExportError: a layer is out of range, or a weight is missing or has another shape.
@@ -87,7 +91,7 @@ def build(
     elif head:
         network.write_token_vectors(head)
     else:
-        network.write(layers, pooler, reductions)
+        network.write(layers, pooler, reductions, beside)
     ranges = limits(encoder, prompts_apart)
     metadata = {
         "vocab_size": ranges["input_ids"],
@@ -109,17 +113,21 @@ class _Network:
         self._g, self._encoder, self._layout = parts.g, parts.encoder, parts.layout
         self._attention = Attention(parts, silent)
 
-    def write(self, layers: Sequence[int], pooler: bool, reductions: Sequence[str]) -> None:
+    def write(
+        self, layers: Sequence[int], pooler: bool, reductions: Sequence[str], beside: Mapping[str, TokenVectors]
+    ) -> None:
         """Write everything from the inputs to the outputs."""
         g, count = self._g, self._encoder.num_hidden_layers
         wanted = layer_indices(layers, count)
-        states = self._states(count if pooler else max(wanted) + 1)
+        states = self._states(count if pooler or beside else max(wanted) + 1)
         g.scope("reduce")
         chosen = [states[index] for index in wanted]
         features = chosen[0] if len(chosen) == 1 else g.op("Concat", *chosen, axis=-1)
         self._layout.write(g.widen(features), self._encoder.hidden_size * len(wanted), reductions)
         if pooler:
             self._pooler(states[-1])
+        for name, head in beside.items():
+            self._write_tokens(name, head, states[-1])
 
     def write_logits(self, classifier: Classifier) -> None:
         """Write everything from the inputs to the logits of a head."""
@@ -179,8 +187,11 @@ class _Network:
 
     def write_token_vectors(self, head: TokenVectors) -> None:
         """Write everything from the inputs to a vector of late interaction for each token."""
+        self._write_tokens(TOKEN_VECTORS, head, self._states(self._encoder.num_hidden_layers)[-1])
+
+    def _write_tokens(self, name: str, head: TokenVectors, x: str) -> None:
+        """Write an output of tokens, of their states."""
         g, parts = self._g, self._parts
-        x = self._states(self._encoder.num_hidden_layers)[-1]
         for part in head.projections:
             y = parts.activation(part.activation, parts.linear(part.linear, x, part.size_in, part.size))
             if part.adds:
@@ -193,7 +204,7 @@ class _Network:
             length = g.op("ReduceL2", x, g.constant([-1]), keepdims=1)
             x = g.op("Div", x, g.op("Max", length, g.constant(_LEAST_LENGTH, np.float32)))
         sizes = [self._encoder.hidden_size, *(part.size for part in head.projections)]
-        self._layout.write_tokens(x, sizes[-1])
+        self._layout.write_tokens(name, x, sizes[-1])
 
     def _log1p_relu(self, x: str, logs: int) -> str:
         g = self._g

@@ -5,6 +5,8 @@ layers asked for: `token_embeddings` FP32 [N, S, D], zero at padding; `pooled` F
 pooling_mask (zero over nothing), first and last real token; and, if asked for, `pooler_output` FP32 [N, H]. A token
 attends to the tokens of its row whose pooling_mask is 1; where a row has none, to all of them.
 
+What is made of each token besides, or instead, is laid out as `token_embeddings`, under another name.
+
 The numbers are those of the padding-free network (`padding_free`), row by row, NaN for a row that is out of range
 included.
 """
@@ -17,7 +19,7 @@ import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, PROMPT, REDUCTIONS, limits
+from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, PROMPT, REDUCTIONS, TOKEN_EMBEDDINGS, limits
 from export.network.weights import Array
 
 # Beyond any place in a row, and exact in FP32.
@@ -152,24 +154,24 @@ class Padded:
         x = g.op("Where", pooled, x, g.constant(LOWEST, np.float32))
         return g.op("ReduceMax", x, g.constant([1]), keepdims=0)
 
-    def write_tokens(self, features: str, size: int) -> None:
+    def write_tokens(self, name: str, features: str, size: int) -> None:
         """From [N, S, size]."""
-        self._tokens(features, size)
+        self._tokens(name, features, size)
 
-    def _tokens(self, features: str, size: int) -> tuple[str, str]:
+    def _tokens(self, name: str, features: str, size: int) -> tuple[str, str]:
         """What is put out for tokens, and what stands where there is none: [N, 1, 1]."""
         g = self._g
         last_axis = g.constant([2])
         outside = g.op("Unsqueeze", self.spoiled, last_axis)
         tokens = g.op("Where", g.op("Unsqueeze", self._filled, last_axis), features, outside)
-        g.output("token_embeddings", tokens, np.float32, ["N", "S", size])
+        g.output(name, tokens, np.float32, ["N", "S", size])
         return tokens, outside
 
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [N, S, size]."""
         g = self._g
         last_axis, middle = g.constant([2]), g.constant([1])
-        tokens, outside = self._tokens(features, size)
+        tokens, outside = self._tokens(TOKEN_EMBEDDINGS, features, size)
 
         # All but the maximum in one product of [N, 3, S] (or more) and [N, S, D].
         weight, least = g.op("Cast", self._pooled, to=FLOAT), g.constant(1, np.float32)

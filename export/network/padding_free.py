@@ -16,18 +16,31 @@ mask does (bert-as-service's -10000).
 
 Outputs, with D = H * number of layers asked for: `token_embeddings` FP32 [K, D] (K of input_ids), zero at padding;
 `pooled` FP32 [rows, 4, D], that is mean and max over pooling_mask (zero over nothing), first and last real token; and,
-if asked for, `pooler_output` FP32 [rows, H], BERT's own tanh pooler over the last layer's first token.
+if asked for, `pooler_output` FP32 [rows, H], BERT's own tanh pooler over the last layer's first token. What is made of
+each token besides, or instead, `token_vectors` and `token_weights`, is laid out as `token_embeddings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from export.network.architectures.encoder import Encoder
 from export.network.graph import Graph
-from export.network.layout import BOOL, FLOAT, INPUTS, INT64, LOWEST, PROMPT, REDUCTIONS, limits, shape_of
+from export.network.layout import (
+    BOOL,
+    FLOAT,
+    INPUTS,
+    INT64,
+    LOWEST,
+    PROMPT,
+    REDUCTIONS,
+    TOKEN_EMBEDDINGS,
+    limits,
+    shape_of,
+)
 from export.network.weights import Array
 
 _IDS, _MASK, *_ = range(len(INPUTS))
@@ -220,17 +233,23 @@ class PaddingFree:
         pooled = g.op("Cast", g.op("Unsqueeze", self._pooled, g.constant([2])), to=FLOAT)
         return g.op("ReduceSum", g.op("Mul", states, pooled), g.constant([1]), keepdims=0)
 
-    def write_tokens(self, features: str, size: int) -> None:
+    def write_tokens(self, name: str, features: str, size: int) -> None:
         """From [T, size]."""
-        self._tokens(features, size)
+        self._tokens(name, features, size)
 
-    def _tokens(self, features: str, size: int) -> str:
+    def _tokens(self, name: str, features: str, size: int) -> str:
         """What is put out for tokens, [T, size], and behind it rows T and T + 1, for places without a token."""
         g = self._g
-        zero, one = g.constant(0), g.constant(1)
         outside = g.constant(np.repeat([[0], [np.nan]], size, axis=1), np.float32)
         padded = g.op("Concat", features, outside, axis=0)
+        g.output(name, g.op("Gather", padded, self._token_at), np.float32, ["K", size])
+        return padded
 
+    @cached_property
+    def _token_at(self) -> str:
+        """[K], the token at each place of input_ids, or what is `_outside` there."""
+        g = self._g
+        zero, one = g.constant(0), g.constant(1)
         # Every place of input_ids gets what is outside its row, whose number is that of the rows that end before it,
         # and then the places of tokens get these.
         places = g.op("Shape", "input_ids")
@@ -240,14 +259,12 @@ class PaddingFree:
         row = g.op("Slice", g.op("CumSum", ends, zero), g.constant([0]), places)
         order = g.op("Range", zero, g.op("Squeeze", self._total), one)
         place = g.op("Gather", self._place, g.constant(_IDS))
-        token = g.op("ScatterElements", g.op("Gather", self._outside, row), place, order, axis=0)
-        g.output("token_embeddings", g.op("Gather", padded, token), np.float32, ["K", size])
-        return padded
+        return g.op("ScatterElements", g.op("Gather", self._outside, row), place, order, axis=0)
 
     def write(self, features: str, size: int, reductions: Sequence[str] = REDUCTIONS) -> None:
         """From [T, size]."""
         g = self._g
-        padded = self._tokens(features, size)
+        padded = self._tokens(TOKEN_EMBEDDINGS, features, size)
         states = self._in_rows(padded)
         middle = g.constant([1])
         sums = self._sums(states)

@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from export.errors import ExportError
 from export.network.batches import Arrays, laid_end_to_end, padded, without_padding
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, OF_TOKENS, shape_of
 
 
 class Runner(Protocol):
@@ -70,7 +70,7 @@ def runs(network: Runner, tokenizer_json: str, max_seq_len: int, outputs: Mappin
     found = network.run([encoding])
     for name, dims in outputs.items():
         array = found[name]
-        shape = (len(encoding), *dims[1:]) if name == "token_embeddings" else (1, *dims)
+        shape = (len(encoding), *dims[1:]) if name in OF_TOKENS else (1, *dims)
         if len(array.shape) != len(shape) or any(
             -1 != size != there for size, there in zip(shape, array.shape, strict=True)
         ):

@@ -15,12 +15,11 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto, helper
 
 from export.network.graph import Graph
-from export.network.layout import BOOL, INPUTS, INT32, INT64, shape_of
+from export.network.layout import BOOL, INPUTS, INT32, INT64, OF_TOKENS, shape_of
 
 _INSIDE = "slice/"
 """How the names begin of what is in the Loop; the network's own nodes keep theirs."""
 
-_TOKENS = "token_embeddings"
 _FILLED_UP = {"indices": -1, "weights": 0}
 """Outputs as wide as the widest of all rows, and what the others are filled up with."""
 
@@ -50,7 +49,7 @@ def slice_rows(model: ModelProto, tokens: int) -> None:
     _, *found = g.outputs_of("Loop", 1 + len(kinds), "", goes_on, first, *nothing, body=loop)
     for name, value in zip(kinds, found, strict=True):
         whole = value if name in _FILLED_UP else g.op("ConcatFromSequence", value, axis=0)
-        order = rows.token_order() if name == _TOKENS else rows.order
+        order = rows.token_order() if name in OF_TOKENS else rows.order
         g.name(name, g.op("Gather", whole, _inverse(g, order)))
     around = g.model("", {}).graph
     del graph.node[:], graph.value_info[:]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -19,7 +20,7 @@ from export.errors import ExportError
 from export.network.layout import REDUCTIONS
 from export.repository import encoder_config
 from export.repository.encoder_config import data_type, set_parameters, set_tensors
-from export.repository.family import TEMPLATE_NAME, Family
+from export.repository.family import ANSWERING, TEMPLATE_NAME, Family
 from export.repository.template import TEMPLATE
 
 IDENTITY = "identity."
@@ -70,7 +71,7 @@ def configs(
         config.max_batch_size = family.max_batch_size
         for step in config.ensemble_scheduling.step:
             step.model_name = family.name + step.model_name.removeprefix(TEMPLATE_NAME)
-        _EDITS[origin.removeprefix(TEMPLATE_NAME)](config, family)
+        _EDITS[name.removeprefix(family.name)](config, family)
         for key in [key for key in config.parameters if key.startswith(OF_A_VERSION)]:
             del config.parameters[key]
         _set_versioned(config, IDENTITY, identities)
@@ -115,24 +116,22 @@ def step_settings(family: Family) -> dict[str, str]:
     return {name: settings[name].string_value for name in settings if name not in _NOT_OF_VECTORS}
 
 
-def _ensemble(config: ModelConfig, family: Family) -> None:
+def _ensemble(config: ModelConfig, family: Family, role: str) -> None:
     _for_clients(config, family)
     tokenizer, encoder, pooling = config.ensemble_scheduling.step
-    encoder.output_map.clear()
-    pooling.input_map.clear()
-    for name in _pooling_inputs(family):
+    answer, counts = family.answers[role], config.output[1]
+    for tensors in (encoder.output_map, pooling.input_map, pooling.output_map):
+        tensors.clear()
+    for name in answer.reads:
         pooling.input_map[name] = name
         if name not in tokenizer.output_map:
             encoder.output_map[name] = name
-    if family.multi:
+    for name in answer.gives:
+        pooling.output_map[name] = name
+    set_tensors(config.output, answer.gives)
+    config.output.append(counts)
+    if role == "_multi":
         config.input[0].dims[:] = [1]  # no pairs
-    if _answers(family):
-        counts = config.output[1]
-        pooling.output_map.clear()
-        set_tensors(config.output, _answers(family))
-        config.output.append(counts)
-        for name in _answers(family):
-            pooling.output_map[name] = name
 
 
 def _for_clients(config: ModelConfig, family: Family) -> None:
@@ -175,60 +174,53 @@ def _expansion(family: Family) -> dict[str, int | bool] | None:
 
 
 def _pooling(config: ModelConfig, family: Family) -> None:
-    inputs = _pooling_inputs(family)
-    set_tensors(config.input, inputs)
+    first, *others = family.answers.values()
+    set_tensors(config.input, family.read)
+    for tensor in config.input:
+        tensor.optional = bool(others)  # since each ensemble gives what its own answer is made of
     warm_up = config.model_warmup[0].inputs
     warm_up.clear()
-    for name, dims in inputs.items():
+    for name, dims in first.reads.items():
         warm_up[name].data_type = data_type(name)
         warm_up[name].dims[:] = [max(1, size) for size in dims]
         warm_up[name].zero_data = True
-    if _answers(family):
-        set_tensors(config.output, _answers(family))
+    set_tensors(config.output, {name: dims for answer in (first, *others) for name, dims in answer.gives.items()})
     _pooling_settings(config, family)
 
 
-def _pooling_inputs(family: Family) -> dict[str, list[int]]:
-    """What the pooling reads: the network's outputs, of which those of tokens are for a late-interaction family alone.
-
-    There it reads too what tokens these are.
-    """
-    if family.multi:
-        return {**family.outputs, "input_ids": [-1], "attention_mask": [-1]}
-    return {name: dims for name, dims in family.outputs.items() if name != "token_embeddings"}
-
-
-def _answers(family: Family) -> dict[str, list[int]]:
-    """What a family that does not give dense vectors answers instead."""
-    if family.splade:
-        return {"INDICES": [-1], "WEIGHTS": [-1]}
-    if family.multi:
-        return {"TOKEN_EMBEDDING": [-1, family.token_size], "ATTENTION_MASK": [-1]}
-    return {"SCORES": [len(family.labels)]} if family.labels else {}
-
-
 def _pooling_settings(config: ModelConfig, family: Family) -> None:
+    """What the last step reads for each kind of its answers; of a family of several, sizes have the kind's name."""
     config.parameters.clear()
+    if family.is_dense:
+        _of_dense(config, family)
     if family.labels:
         labels = json.dumps(family.labels, ensure_ascii=False)
         set_parameters(config.parameters, labels=labels, activation=family.activation)
-        return
-    if family.splade:
-        set_parameters(config.parameters, splade=family.splade, dimension=str(family.vocab_size))
+    if family.splade or family.lexical is not None:
+        size = "sparse_dimension" if family.is_dense else "dimension"
+        set_parameters(config.parameters, **{size: str(family.vocab_size)})
+        if family.splade:
+            set_parameters(config.parameters, splade=family.splade)
+        else:
+            set_parameters(config.parameters, lexical=json.dumps(family.lexical))
         if family.max_active_dims:
             set_parameters(config.parameters, max_active_dims=str(family.max_active_dims))
-        return
     if family.multi:
-        set_parameters(
-            config.parameters, multi=family.multi.made, dimension=str(family.token_size), similarity=family.similarity
-        )
+        size = "multi_dimension" if family.is_dense else "dimension"
+        set_parameters(config.parameters, **{size: str(family.multi.dimension)}, multi=family.multi.made)
+        if not family.is_dense:
+            set_parameters(config.parameters, similarity=family.similarity)
         if family.multi.skip_ids:
             set_parameters(
                 config.parameters,
                 skip_ids=json.dumps(family.multi.skip_ids),
                 skip_types=json.dumps(family.multi.skip_types),
             )
-        return
+        if family.multi.skips_first:
+            set_parameters(config.parameters, skips_first="true")
+
+
+def _of_dense(config: ModelConfig, family: Family) -> None:
     set_parameters(
         config.parameters,
         dimension=str(family.dimension),
@@ -247,7 +239,7 @@ def _pooling_settings(config: ModelConfig, family: Family) -> None:
 
 
 _EDITS: dict[str, Callable[[ModelConfig, Family], None]] = {
-    "": _ensemble,
+    **{role: partial(_ensemble, role=role) for role in ANSWERING},
     "_tokens": _tokens,
     "_tokenizer": _tokenizer,
     "_encoder": encoder_config.edit,

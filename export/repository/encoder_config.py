@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from export.network.layout import INPUTS, shape_of
+from export.network.layout import INPUTS, OF_TOKENS, shape_of
 from export.repository.family import Family
 
 # What may wait for the encoder: texts, where its model.py keeps the queue, else requests; and for how many seconds, if
@@ -87,7 +87,7 @@ def _onnxruntime(config: ModelConfig, family: Family) -> None:
             data_type=_INT32,
         )
     for name in family.outputs:
-        if name == "token_embeddings":
+        if name in OF_TOKENS:
             config.batch_output.add(
                 kind=model_config_pb2.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
                 source_input=[INPUTS[0]],

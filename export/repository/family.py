@@ -7,24 +7,19 @@ from dataclasses import dataclass, field
 
 from export import poolings
 from export.checkpoint.late_interaction import LateInteraction
-from export.network.layout import REDUCTIONS
+from export.network.layout import INPUTS, REDUCTIONS, TOKEN_EMBEDDINGS, TOKEN_VECTORS, TOKEN_WEIGHTS
 from export.tensorrt.profiles import Profile
 
 TEMPLATE_NAME = "bert"
 STEPS = ("_tokenizer", "_encoder", "_pooling")
 ROLES = ("", "_tokens", *STEPS)
-"""Of a family of vectors."""
+"""Of a family of dense vectors alone."""
 
-SCORES_ROLES = ("", *STEPS)
-"""Of a classifier."""
+ANSWERING = ("", "_sparse", "_multi")
+"""Of the ensembles through all the steps, one for each kind of answers: vectors or scores, sparse vectors, and vectors
+of tokens for late interaction."""
 
-SPARSE_ROLES = ("_sparse", *STEPS)
-"""Of a family of sparse vectors."""
-
-MULTI_ROLES = ("_multi", *STEPS)
-"""Of a late-interaction family, which gives a vector for each token."""
-
-ALL_ROLES = ("", "_tokens", "_sparse", "_multi", *STEPS)
+ALL_ROLES = ("", "_tokens", *ANSWERING[1:], *STEPS)
 
 BACKENDS = ("python", "onnxruntime", "tensorrt")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -34,6 +29,22 @@ ACTIVATIONS = ("none", "sigmoid", "softmax")
 
 LEAST_COSINE = 0.95
 """To FP32, of the vectors of an INT8 network."""
+
+_TOKENS = {"input_ids": [-1], "attention_mask": [-1]}
+"""What the last step reads beside what the network gives of tokens: which tokens these are."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one of a family's ensembles through all the steps gives: shapes of a row, -1 for its tokens or words.
+
+    Attributes:
+        reads: What the last step makes it of, by name.
+        gives: What comes of that, by name; TOKEN_COUNT comes beside.
+    """
+
+    reads: dict[str, list[int]]
+    gives: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Family:
         layers: The encoder layers in a token vector, by Python index; its length is D = H * len(layers).
         pooler: Whether the network has `pooler_output`.
         max_seq_len: Longest text in tokens, special ones included.
-        pooling: Of a request that names none.
+        pooling: Of a request that names none; empty in a family without dense vectors.
         normalize: Whether vectors get length 1 where a request does not say.
         prompts: Texts put before a text, by the name that a request gives.
         default_prompt_name: The prompt of a request that names none; None for no prompt.
@@ -69,11 +80,11 @@ class Family:
         labels: Of a classifier, what each of its scores is for; none for other families. What is said of layers and
             poolings is for families of dense vectors alone.
         activation: Of a classifier, what makes scores of logits where a request does not say; see `ACTIVATIONS`.
-        splade: Of a family of sparse vectors, how they are made of logits, such as `max relu`; empty for others.
-        vocab_size: Of such a family, the length of a vector.
-        max_active_dims: Of such a family, how many words of a vector are kept where a request does not say; None for
-            all.
-        multi: Of a late-interaction family, what it does with texts; None for others.
+        splade: Where sparse vectors are made of logits, how, such as `max relu`; empty for others.
+        lexical: Where they are made of weights of a text's own tokens, those that do not count; None for others.
+        vocab_size: Of sparse vectors, the length.
+        max_active_dims: How many words of a sparse vector are kept where a request does not say; None for all.
+        multi: Where there are vectors for late interaction, what is done with texts; None for others.
     """
 
     name: str
@@ -103,6 +114,7 @@ class Family:
     labels: tuple[str, ...] = ()
     activation: str = ""
     splade: str = ""
+    lexical: tuple[int, ...] | None = None
     vocab_size: int = 0
     max_active_dims: int | None = None
     multi: LateInteraction | None = None
@@ -115,12 +127,12 @@ class Family:
     @property
     def is_dense(self) -> bool:
         """Whether it gives a dense vector of a text."""
-        return not (self.splade or self.labels or self.multi)
+        return bool(self.pooling)
 
     @property
     def token_size(self) -> int:
         """Length of a token vector, D."""
-        return self.multi.dimension if self.multi else self.hidden_size * len(self.layers)
+        return self.hidden_size * len(self.layers)
 
     @property
     def dimension(self) -> int:
@@ -128,16 +140,39 @@ class Family:
         return self.stages_size or pooled_size(self.pooling, self.hidden_size, len(self.layers))
 
     @property
+    def answers(self) -> dict[str, Answer]:
+        """What its ensembles through all the steps give, by the role of each."""
+        dense, sparse, multi = ANSWERING
+        words = {"INDICES": [-1], "WEIGHTS": [-1]}
+        found = {}
+        if self.is_dense:
+            pooled = {"pooled": [len(self.reductions), self.token_size]}
+            pooler = {"pooler_output": [self.hidden_size]} if self.pooler else {}
+            found[dense] = Answer(pooled | pooler, {"EMBEDDING": [-1]})
+        if self.labels:
+            scores = [len(self.labels)]
+            found[dense] = Answer({"logits": scores}, {"SCORES": scores})
+        if self.splade:
+            found[sparse] = Answer({"indices": [-1], "weights": [-1]}, words)
+        if self.lexical is not None:
+            found[sparse] = Answer({TOKEN_WEIGHTS: [-1, 1], **_TOKENS}, words)
+        if self.multi:
+            vectors = [-1, self.multi.dimension]
+            found[multi] = Answer(
+                {TOKEN_VECTORS: vectors, **_TOKENS}, {"TOKEN_EMBEDDING": vectors, "ATTENTION_MASK": [-1]}
+            )
+        return found
+
+    @property
     def outputs(self) -> dict[str, list[int]]:
         """What the network puts out for each row: shapes by name, -1 for its tokens, or for its words of a vector."""
-        if self.splade:
-            return {"indices": [-1], "weights": [-1]}
-        if self.labels:
-            return {"logits": [len(self.labels)]}
-        if self.multi:
-            return {"token_embeddings": [-1, self.token_size]}
-        outputs = {"token_embeddings": [-1, self.token_size], "pooled": [len(self.reductions), self.token_size]}
-        return outputs | ({"pooler_output": [self.hidden_size]} if self.pooler else {})
+        tokens = {TOKEN_EMBEDDINGS: [-1, self.token_size]} if self.is_dense else {}
+        return tokens | {name: dims for name, dims in self.read.items() if name not in INPUTS}
+
+    @property
+    def read(self) -> dict[str, list[int]]:
+        """What the last step reads for any of its answers: shapes of a row, by name."""
+        return {name: dims for answer in self.answers.values() for name, dims in answer.reads.items()}
 
     def lengths(self) -> list[int]:
         """Every S that the tokenizer can make, in tokens."""
@@ -146,19 +181,18 @@ class Family:
 
     def models(self) -> dict[str, str]:
         """The template's model of each role, by the name that it gets in this family."""
-        template = dict.fromkeys((SPARSE_ROLES[0], MULTI_ROLES[0]), "")  # of ensembles through all the steps
+        template = dict.fromkeys(ANSWERING, "")
         return {self.name + role: TEMPLATE_NAME + template.get(role, role) for role in self.roles}
 
     @property
     def ensemble(self) -> str:
-        """The name of the model that takes texts through all the steps."""
+        """The name of the model that takes texts through all the steps, or of the first of these."""
         return self.name + self.roles[0]
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Which models there are, the ensemble through all the steps first."""
-        kinds = ((self.splade, SPARSE_ROLES), (self.labels, SCORES_ROLES), (self.multi, MULTI_ROLES))
-        return next((roles for is_one, roles in kinds if is_one), ROLES)
+        """Which models there are, the ensembles through all the steps first."""
+        return (*self.answers, *["_tokens"] * self.is_dense, *STEPS)
 
 
 def pooled_size(pooling: str, hidden_size: int, layers: int) -> int:

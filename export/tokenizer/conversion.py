@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _ELSEWHERE = (
 )
 # In tokenizer_config.json these are where its files once were; those of the folder are read.
 _FILES = ("tokenizer_file", "vocab_file", "merges_file", "spm_file")
+_SPECIAL = ("cls_token", "sep_token", "bos_token", "eos_token", "pad_token", "unk_token", "mask_token")
 # What AutoTokenizer reads in a config.json: nothing else in it says anything about the tokenizer.
 _OF_NETWORK = ("model_type", "model_name", "tokenizer_class", "transformers_version")
 
@@ -51,6 +52,7 @@ class TokenizerSource:
         split_special_tokens: Whether special tokens that are written in a text are cut up like any word.
         mask_token: What stands for a token that is hidden; where there is none, the one at the end of a text, or None.
         pads: On which side it pads, and the token type there.
+        special_ids: Of its special tokens, by the names that transformers has for them, such as `cls_token`.
     """
 
     json: str
@@ -58,6 +60,7 @@ class TokenizerSource:
     split_special_tokens: bool = False
     mask_token: str | None = None
     pads: tuple[str, int] = ("right", 0)
+    special_ids: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -241,6 +244,11 @@ def _written(source: Path, theirs: Any, vocab_size: int, max_seq_len: int, max_p
         split_special_tokens,
         mask_token=theirs.mask_token or theirs.eos_token,
         pads=(str(theirs.padding_side), int(theirs.pad_token_type_id)),
+        special_ids={
+            name: int(theirs.convert_tokens_to_ids(token))
+            for name in _SPECIAL
+            if (token := getattr(theirs, name)) is not None
+        },
     )
 
 

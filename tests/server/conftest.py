@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import tritonclient.grpc as triton
 
 from client_sdk import LocalServer
+from tests.conftest import fill
+from tests.support.checkpoints import m3
 from tests.support.servers.triton_requests import infer
 
 
@@ -32,6 +35,24 @@ def ask(grpc_client: triton.InferenceServerClient) -> Ask:
         return found.get(outputs, found)
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def m3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint as BGE-M3's."""
+    folder = tmp_path_factory.mktemp("m3")
+    m3.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def m3_server(m3_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """A server of `m3`, a family of all kinds of vectors, and of `kept`, of its dense ones alone, which are kept."""
+    repository = tmp_path_factory.mktemp("m3_models")
+    fill(repository, m3_folder, "m3")
+    fill(repository, m3_folder, "kept", cache_bytes=1 << 20, encoder_only=True)
+    with LocalServer(repository) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def test_a_pooling_takes_the_reductions_that_the_network_puts_there():
 
 def test_inputs_of_the_network_are_the_same_in_the_same_order():
     assert step("encoder")["jobs"].INPUTS == layout.INPUTS
+    assert {*layout.OF_TOKENS} == step("encoder")["jobs"].OF_TOKENS
     assert tuple(tensor.name for tensor in config_of("_encoder").input) == layout.INPUTS
     assert tuple(tensor.name for tensor in config_of("_tokenizer").output)[: len(layout.INPUTS)] == layout.INPUTS
 
@@ -166,28 +167,51 @@ def test_activations_are_the_same_in_the_same_order():
 
 def test_a_client_says_of_each_kind_of_family_what_it_gives():
     pooling = step("pooling")
-    kinds = (
+    dense, scores, sparse, multi, lexical = (
         pooling["embedding"].Embedding,
         pooling["scores"].Scores,
         pooling["sparse"].Sparse,
         pooling["multi"].Multi,
+        pooling["lexical"].Lexical,
     )
-    assert {*kinds[0].outputs, *kinds[1].outputs} == {*peer._OUTPUTS}
+    assert {*dense.outputs, *scores.outputs} == {*peer._OUTPUTS}
     assert {"", *_kinds._PARTS} == {*family.ALL_ROLES}
-    for kind, of, role in zip(kinds, KINDS, ("", "", "_sparse", "_multi"), strict=True):
-        assert of.ensemble == of.name + role
-        assert [output.name for output in config_of(role, of).output] == [*kind.outputs, "TOKEN_COUNT"]
-        assert [output.name for output in config_of("_pooling", of).output] == [*kind.outputs]
+    for of, kinds in (
+        (EVERYTHING, {"": dense}),
+        (CLASSIFIER, {"": scores}),
+        (SPARSE, {"_sparse": sparse}),
+        (MULTI, {"_multi": multi}),
+        (M3, {"": dense, "_sparse": lexical, "_multi": multi}),
+    ):
+        assert of.ensemble == of.name + next(iter(kinds))
+        for role, kind in kinds.items():
+            config = config_of(role, of)
+            assert [output.name for output in config.output] == [*kind.outputs, "TOKEN_COUNT"]
+            assert kind.reads in config.ensemble_scheduling.step[2].input_map
+        of_all = [output for kind in kinds.values() for output in kind.outputs]
+        assert [output.name for output in config_of("_pooling", of).output] == of_all
+        assert all(tensor.optional == (len(kinds) > 1) for tensor in config_of("_pooling", of).input)
 
 
-@pytest.mark.parametrize(
-    "kind", [_kinds.DENSE, _kinds.SCORES, _kinds.SPARSE, _kinds.MULTI], ids=lambda kind: kind.method
-)
-def test_a_client_tells_the_kind_of_a_family_by_what_export_writes_into_its_last_step(kind: _kinds.Kind):
-    of = dict(zip(("", "labels", "splade", "multi"), KINDS, strict=True))[kind.mark]
-    assert _kinds.kind_of(config_of("_pooling", of).parameters) is kind
-    assert of.ensemble == of.name + kind.role
-    assert {*_kinds.ROLES} <= {*family.ALL_ROLES}
+def test_a_client_tells_the_kinds_of_a_family_by_what_export_writes_into_its_last_step():
+    assert family.ANSWERING == _kinds.ROLES
+    assert {mark for kind in _kinds._KINDS for mark in kind.marks} == {*step("pooling")["model"].KINDS}
+    for of, kinds in zip(
+        KINDS,
+        (
+            {_kinds.DENSE: 8},
+            {_kinds.SCORES: None},
+            {_kinds.SPARSE: 9},
+            {_kinds.MULTI: 8},
+            {_kinds.DENSE: 8, _kinds.SPARSE: 10, _kinds.MULTI: 4},
+        ),
+        strict=True,
+    ):
+        parameters = {name: value.string_value for name, value in config_of("_pooling", of).parameters.items()}
+        assert _kinds.kinds_of(parameters) == (*kinds,)
+        assert [of.name + kind.role for kind in kinds] == [of.name + role for role in of.answers]
+        for kind, dimension in kinds.items():
+            assert dimension is None or kind.dimension(parameters) == dimension
 
 
 def test_what_a_text_costs_at_most_is_read_where_it_is_written():
@@ -233,14 +257,18 @@ EVERYTHING = replace(
     split_special_tokens=True,
     cache_bytes=1 << 20,
 )
-CLASSIFIER = replace(EVERYTHING, labels=("no", "yes"), activation="softmax")
-SPARSE = replace(EVERYTHING, splade="max relu", vocab_size=9, max_active_dims=5)
+_OTHER = replace(EVERYTHING, pooling="")
+CLASSIFIER = replace(_OTHER, labels=("no", "yes"), activation="softmax")
+SPARSE = replace(_OTHER, splade="max relu", vocab_size=9, max_active_dims=5)
 MULTI = replace(
-    EVERYTHING,
+    _OTHER,
     similarity="maxsim",
     multi=LateInteraction(8, "identity normalize", {"query": 9}, Expansion(4, 9), skip_ids=(1, 2)),
 )
-KINDS = (EVERYTHING, CLASSIFIER, SPARSE, MULTI)
+M3 = replace(
+    EVERYTHING, lexical=(0, 2), vocab_size=10, multi=LateInteraction(4, "identity normalize", skips_first=True)
+)
+KINDS = (EVERYTHING, CLASSIFIER, SPARSE, MULTI, M3)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +278,9 @@ KINDS = (EVERYTHING, CLASSIFIER, SPARSE, MULTI)
         (CLASSIFIER, "client_sdk.Client().classify"),
         (SPARSE, "client_sdk.Client().encode_sparse"),
         (MULTI, "client_sdk.Client().encode_multi"),
+        (M3, "client_sdk.encode"),
     ],
-    ids=["vectors", "scores", "sparse", "multi"],
+    ids=["vectors", "scores", "sparse", "multi", "several"],
 )
 def test_serve_suggests_what_the_family_that_it_serves_can_do(tmp_path: Path, of: family.Family, call: str):
     for name, text in configs.configs(of).items():
@@ -269,6 +298,7 @@ def test_a_step_reads_the_settings_that_export_writes(role):
     written = {key for of in KINDS for key in config_of(role, of).parameters}
     read = keys_read(configs.TEMPLATE / f"bert{role}" / "1", "settings")
     of_clients = {"dimension", "layers", "similarity", *step("pooling")["model"].KINDS}
+    of_clients |= {f"{kind}_dimension" for kind in ("sparse", "multi")}
     assert read | (of_clients if role == "_pooling" else set()) == written
 
 
@@ -382,9 +412,9 @@ def by_the_encoder(raw: Any, identity: str | None) -> tuple[str, ...]:
 
 def by_the_pooling(raw: Any, identity: str | None) -> tuple[str, ...]:
     model = step("pooling")["model"].TritonPythonModel()
-    settings = {"pooling": "mean", "normalize": "true"}
-    model.identity, model.kind = identity, step("pooling")["embedding"].Embedding(settings, ["pooled"], "")
-    return outcome(model._compute, SimpleNamespace(parameters=raw))
+    model.identity = identity
+    kind = step("pooling")["embedding"].Embedding({"pooling": "mean", "normalize": "true"}, ["pooled"], "")
+    return outcome(model._compute, kind, SimpleNamespace(parameters=raw))
 
 
 def by_the_tokenizer(raw: Any, identity: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from client_sdk._errors import InvalidArgument
-from client_sdk._kinds import Kind, kind_of
+from client_sdk._kinds import Kind, kinds_of
 
 # A model's name becomes part of URLs, and of a command that Triton's Python backend hands to a shell.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -96,13 +96,13 @@ class ModelRepository:
 
     @property
     def ensembles(self) -> list[str]:
-        """Of each family, a model that takes texts through all its steps."""
+        """Of each family, a model that takes texts through all its steps; others of it have the same steps."""
         return [self._ensemble(family) for family in self.families]
 
     def kind(self, family: str) -> Kind:
-        """What a family gives, as its last step says."""
+        """What a family gives, as its last step says; of several kinds the first."""
         configs = (model.config for model in self.models if model.name == f"{family}_pooling")
-        return kind_of(next((config.parameters for config in configs if config is not None), ()))
+        return kinds_of(next((config.parameters for config in configs if config is not None), ()))[0]
 
     def _ensemble(self, family: str) -> str:
         return family + self.kind(family).role

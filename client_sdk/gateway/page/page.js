@@ -39,7 +39,7 @@ async function showFamilies() {
   const chosen = $("model").value;
   $("model").replaceChildren(...families.map((family) => element("option", {}, family.id)));
   if (families.some((family) => family.id === chosen)) $("model").value = chosen;
-  showPrompts();
+  showChoices();
 }
 
 async function showTable() {
@@ -50,7 +50,7 @@ async function showTable() {
         "tr",
         {},
         element("th", { scope: "row" }, family.id),
-        element("td", {}, family.gives),
+        element("td", {}, family.gives.join(", ")),
         element("td", { className: "number" }, family.dimensions ?? ""),
         element("td", { className: "number" }, family.max_model_len),
         element("td", {}, [...family.labels, ...family.prompts].join(", ")),
@@ -63,13 +63,16 @@ async function showTable() {
 
 const READY = { true: "yes", false: "no", null: "not told" };
 
-function showPrompts() {
-  const prompts = family()?.prompts ?? [];
+/** What the chosen family leaves to choose. */
+function showChoices() {
+  const { prompts = [], gives = [] } = family() ?? {};
   $("prompt").replaceChildren(
     element("option", { value: "" }, "the model's own"),
     ...prompts.map((name) => element("option", { value: name }, name)),
   );
   $("prompt-field").hidden = prompts.length === 0;
+  $("kind").replaceChildren(...gives.map((kind) => element("option", {}, kind)));
+  $("kind-field").hidden = gives.length < 2;
 }
 
 const family = () => families.find(({ id }) => id === $("model").value);
@@ -93,9 +96,9 @@ async function answer() {
   const query = $("query").value.trim();
   if (!texts.length) throw new Error("there is no text: write some, one a line");
   const model = $("prompt").value ? `${$("model").value}-${$("prompt").value}` : $("model").value;
-  const { id, gives } = family();
-  if (!(gives in HOW)) throw new Error(`${id} gives ${gives}, which this page cannot show`);
-  return HOW[gives](model, texts, query);
+  const kind = $("kind").value;
+  if (!(kind in HOW)) throw new Error(`${family().id} gives ${kind}, which this page cannot show`);
+  return HOW[kind](model, texts, query);
 }
 
 const HOW = {
@@ -339,6 +342,6 @@ key.addEventListener("change", () => {
   sessionStorage.setItem(KEY, key.value);
   start();
 });
-$("model").addEventListener("change", showPrompts);
+$("model").addEventListener("change", showChoices);
 setInterval(refresh, LIVE_EVERY);
 start();

@@ -14,6 +14,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from client_sdk._call.kinds import late_vectors
+from client_sdk._kinds import MULTI
 from client_sdk.gateway.answers import base64_of, json_answer
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.families import Kind, Target
@@ -75,7 +76,7 @@ async def _vectors(
 ) -> tuple[Target, Vectors]:
     call.gateway.limits.check_texts(texts, "input")
     target = await call.find(model, Kind.MULTI)
-    dimension = target.family.info.dimension
+    dimension = target.family.info.kinds[MULTI.name]
     if dimensions not in (None, dimension):
         raise Failure("invalid", f"dimensions is {dimensions}; {target.family.name} gives {dimension}", "dimensions")
     plain = late_vectors(dimension, None)

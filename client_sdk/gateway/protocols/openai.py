@@ -103,7 +103,7 @@ def _model(family: Family) -> dict[str, Any]:
         "object": "model",
         "created": 0,
         "owned_by": "bert-on-triton",
-        "gives": family.kind.value,
+        "gives": [kind.value for kind in family.kinds],
         "dimensions": info.dimension or None,
         "max_model_len": info.max_seq_len,
         "versions": info.versions,

@@ -16,6 +16,7 @@ from client_sdk._call.kinds import TOKEN_VECTORS, VECTORS
 from client_sdk._call.scores import labels
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._call.texts import Text
+from client_sdk._kinds import SPARSE
 from client_sdk._similarity import similarity_of
 from client_sdk._version import __version__
 from client_sdk.gateway.answers import base64_of, json_answer
@@ -200,7 +201,7 @@ async def embed_sparse(call: Call, body: TeiTokensRequest) -> Response:
     """Texts to sparse vectors over the vocabulary, its words ascending."""
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.SPARSE)
-    plain = sparse_vectors(target.family.info.dimension, None)
+    plain = sparse_vectors(target.family.info.kinds[SPARSE.name], None)
     kind = replace(plain, collector=lambda count: FewWords(plain.collector(count), "inputs"))
     options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
     found = await target.answer(kind, body.inputs, options)
@@ -292,9 +293,9 @@ async def info(call: Call) -> Response:
 
 def _model_type(family: Family) -> dict[str, Any]:
     if not family.gives(Kind.SCORES):
-        return {"embedding": {"pooling": "splade" if family.kind is Kind.SPARSE else family.info.pooling}}
+        return {"embedding": {"pooling": "splade" if family.info.splade else family.info.pooling}}
     by_id = {str(index): label for index, label in enumerate(family.info.labels)}
-    kind = "reranker" if family.kind is Kind.RANKS else "classifier"
+    kind = "reranker" if family.gives(Kind.RANKS) else "classifier"
     return {kind: {"id2label": by_id, "label2id": {label: index for index, label in enumerate(family.info.labels)}}}
 
 

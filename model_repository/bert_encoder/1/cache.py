@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jobs import RAGGED, Job
+from jobs import OF_TOKENS, RAGGED, Job
 
 ENTRY_BYTES = 500
 """What Python itself needs for an entry, about: its key, its arrays and its place."""
@@ -77,7 +77,7 @@ class Cache:
     @staticmethod
     def _keeps(outputs: Iterable[str]) -> bool:
         """Whether all of them are of one size for every row, however long it is."""
-        return not any(name == "token_embeddings" or name in RAGGED for name in outputs)
+        return not any(name in OF_TOKENS or name in RAGGED for name in outputs)
 
 
 def _size(key: bytes, entry: _Entry) -> int:

@@ -13,6 +13,9 @@ import numpy.typing as npt
 # Outputs of which a row has as many numbers as there are, and what stands behind them where another row has more.
 RAGGED = {"indices": np.full(1, -1, np.int32), "weights": np.zeros(1, np.float32)}
 
+# Outputs that have something for each token.
+OF_TOKENS = {"token_embeddings", "token_vectors", "token_weights"}
+
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pooling_mask")
 
 Ids = npt.NDArray[np.int32]
@@ -74,8 +77,8 @@ class Job:
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether token_embeddings are asked for."""
-        return "token_embeddings" in self.shapes
+        """Whether something is asked for of each token."""
+        return not OF_TOKENS.isdisjoint(self.shapes)
 
     def rows(self) -> list[Row]:
         """Those to compute, in order; not kept, since each holds its job, and both would wait for the collector."""

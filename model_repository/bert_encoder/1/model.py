@@ -1,7 +1,8 @@
 """Ids to vectors: a Triton Python-backend step that runs the padding-free network in ONNX Runtime.
 
 `input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask` INT32 [N, S] to `token_embeddings` FP32 [N, S, D],
-`pooled` FP32 [N, 4, D] (mean, max, first, last) and `pooler_output` FP32 [N, H]. The rows of all the requests of a
+`pooled` FP32 [N, 4, D] (mean, max, first, last) and `pooler_output` FP32 [N, H], or what the family's network gives
+instead or besides. The rows of all the requests of a
 batch are sorted by length and computed in slices of at most `token_budget` tokens, side by side on the cores.
 
 `reading` makes jobs of requests, `cache` knows what came of rows before, `backlog` keeps the others until a core takes
@@ -27,7 +28,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from backlog import Backlog
 from cache import Cache
-from jobs import INPUTS, RAGGED, Job, Refused, Row
+from jobs import INPUTS, OF_TOKENS, RAGGED, Job, Refused, Row
 from meters import Meters
 from reading import Reader
 from stalls import Stalls
@@ -238,7 +239,7 @@ class TritonPythonModel:
                 self.cache.keep(key, {name: result[place] for name, result in results.items()})
             for row in found:
                 for name, output in row.job.outputs.items():
-                    if name == "token_embeddings":
+                    if name in OF_TOKENS:
                         output[row.index, : row.length] = results[name][start:end]
                     elif name in RAGGED:
                         row.job.put(name, row.index, results[name][place])

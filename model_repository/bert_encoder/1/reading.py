@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
-from jobs import INPUTS, Job, Refused
+from jobs import INPUTS, OF_TOKENS, Job, Refused
 
 # Rows are padded to the longest of a request, which has `max_position_embeddings` tokens at most, and perhaps to the
 # next multiple of up to 64. What is wider costs memory for nothing.
@@ -69,7 +69,7 @@ class Reader:
             _check_gaps(tensors[INPUTS.index("attention_mask")])
         wanted = request.requested_output_names()
         shapes = {
-            name: (count, width, *shape) if name == "token_embeddings" else (count, *shape)
+            name: (count, width, *shape) if name in OF_TOKENS else (count, *shape)
             for name, shape in self.shapes.items()
             if name in wanted
         }

@@ -26,6 +26,7 @@ POOLER = ("pooler",)
 class Embedding:
     """A family's defaults, and the stages behind its pooling where it has any."""
 
+    reads = "pooled"
     outputs = ("EMBEDDING",)
     said, one = "vectors", "a vector that is"
     of_others = ("activation", "max_active_dims")

@@ -1,7 +1,8 @@
 """What the encoder gives to what is asked for: the last step of an ensemble, in Triton's Python backend.
 
-`embedding` makes vectors, `scores` makes those of a classifier, `sparse` cuts sparse vectors, `multi` says which
-vectors of tokens count; here is what is Triton's.
+`embedding` makes vectors, `scores` makes those of a classifier, `sparse` cuts sparse vectors, `lexical` makes them of
+tokens' weights, `multi` says which vectors of tokens count; here is what is Triton's. A family may give several of
+these: each of its ensembles hands over what its own answer is made of.
 """
 
 from __future__ import annotations
@@ -9,19 +10,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 from embedding import Embedding
+from lexical import Lexical
 from multi import Multi
 from refused import Refused
 from scores import Scores
 from sparse import Sparse
 from stalls import Stalls
 
-# What tells a family of a kind in its settings; one without is of vectors.
-KINDS: dict[str, type[Scores] | type[Sparse] | type[Multi]] = {"labels": Scores, "splade": Sparse, "multi": Multi}
+Kind: TypeAlias = Embedding | Scores | Sparse | Lexical | Multi
+
+# What tells in a family's settings that it gives something of a kind.
+KINDS: dict[str, Callable[[dict[str, str], list[str], str], Kind]] = {
+    "pooling": Embedding,
+    "labels": lambda settings, inputs, directory: Scores(settings),
+    "splade": lambda settings, inputs, directory: Sparse(settings),
+    "lexical": lambda settings, inputs, directory: Lexical(settings),
+    "multi": lambda settings, inputs, directory: Multi(settings),
+}
 
 QUIET = 10.0  # seconds between two lines of the log
 
@@ -40,9 +51,7 @@ class TritonPythonModel:
         settings = {k: v["string_value"] for k, v in config["parameters"].items()}
         inputs = [tensor["name"] for tensor in config["input"]]
         directory = os.path.join(args["model_repository"], args["model_version"])
-        kind = next((kind for name, kind in KINDS.items() if name in settings), None)
-        self.kind: Embedding | Scores | Sparse | Multi
-        self.kind = kind(settings) if kind else Embedding(settings, inputs, directory)
+        self.kinds = [make(settings, inputs, directory) for mark, make in KINDS.items() if mark in settings]
         self.identity = _identity(args, settings)
         self.families = [  # a Metric lives only as long as its family
             pb_utils.MetricFamily(name=name, description=text, kind=pb_utils.MetricFamily.COUNTER)
@@ -64,8 +73,10 @@ class TritonPythonModel:
 
     def _respond(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:
+            kind = self._kind(request)
+            found = self._compute(kind, request)
             return pb_utils.InferenceResponse(
-                [pb_utils.Tensor(*output) for output in zip(self.kind.outputs, self._compute(request), strict=True)]
+                [pb_utils.Tensor(*output) for output in zip(kind.outputs, found, strict=True)]
             )
         except Refused as refusal:
             message, code = str(refusal), getattr(pb_utils.TritonError, refusal.code)
@@ -85,7 +96,16 @@ class TritonPythonModel:
         except BaseException:  # the request is answered all the same
             pass
 
-    def _compute(self, request: pb_utils.InferenceRequest) -> tuple[npt.NDArray[Any], ...]:
+    def _kind(self, request: pb_utils.InferenceRequest) -> Kind:
+        """What a request is for, by what it hands over; all inputs are optional where there are several kinds."""
+        if len(self.kinds) == 1:
+            return self.kinds[0]
+        found = next((kind for kind in self.kinds if _tensor(request, kind.reads) is not None), None)
+        if found is None:
+            raise Refused(f"there is none of the inputs {', '.join(kind.reads for kind in self.kinds)}")
+        return found
+
+    def _compute(self, kind: Kind, request: pb_utils.InferenceRequest) -> tuple[npt.NDArray[Any], ...]:
         parameters = _parameters(request)
         wanted = parameters.get("identity", self.identity)
         if self.identity is not None and wanted != self.identity:
@@ -94,16 +114,26 @@ class TritonPythonModel:
                 "the model has been replaced",
                 "NOT_FOUND",
             )
-        for name in self.kind.of_others:
+        for name in kind.of_others:
             if name in parameters:
-                raise Refused(f"parameter {name} is not for this model, which gives {self.kind.said}")
-        found, finite = self.kind.compute(
-            parameters, lambda name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-        )
+                raise Refused(f"parameter {name} is not for this model, which gives {kind.said}")
+        found, finite = kind.compute(parameters, lambda name: _array(request, name))
         if not finite.all():
             self.not_finite.increment(int((~finite).sum()))
-            raise Refused(f"the network gave {self.kind.one} not finite for text {finite.argmin()}")
+            raise Refused(f"the network gave {kind.one} not finite for text {finite.argmin()}")
         return found
+
+
+def _tensor(request: pb_utils.InferenceRequest, name: str) -> pb_utils.Tensor | None:
+    """An input; None where it is optional and not there."""
+    return pb_utils.get_input_tensor_by_name(request, name)
+
+
+def _array(request: pb_utils.InferenceRequest, name: str) -> npt.NDArray[Any]:
+    tensor = _tensor(request, name)
+    if tensor is None:
+        raise Refused(f"the input {name} is missing")
+    return tensor.as_numpy()
 
 
 def _parameters(request: pb_utils.InferenceRequest) -> Any:

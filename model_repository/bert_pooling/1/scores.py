@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"none": lambda x: x, "sigmoi
 class Scores:
     """A family's default."""
 
+    reads = "logits"
     outputs = ("SCORES",)
     said, one = "scores", "scores that are"
 

@@ -17,6 +17,7 @@ from refused import Refused, shown
 class Sparse:
     """A family's default."""
 
+    reads = "indices"
     outputs = ("INDICES", "WEIGHTS")
     said, one = "sparse vectors", "a sparse vector that is"
 
@@ -35,10 +36,19 @@ class Sparse:
         Raises:
             Refused: A parameter is wrong.
         """
-        most = parameters.get("max_active_dims", self.default)
-        if type(most) is not int or most < 1:
-            raise Refused(f"parameter max_active_dims is {shown(most)}; it takes 1 and more")
-        indices, weights = read("indices")[:, :most], read("weights")[:, :most]
-        width = max(1, int((indices >= 0).sum(axis=1).max(initial=0)))
-        finite = np.isfinite(weights).all(axis=1)
-        return (np.ascontiguousarray(indices[:, :width]), np.ascontiguousarray(weights[:, :width])), finite
+        found = cut(read("indices"), read("weights"), most(parameters, self.default))
+        return found, np.isfinite(found[1]).all(axis=1)
+
+
+def most(parameters: Mapping[str, Any], default: int) -> int:
+    """How many words of a text a request asks for. Raises Refused."""
+    asked = parameters.get("max_active_dims", default)
+    if type(asked) is not int or asked < 1:
+        raise Refused(f"parameter max_active_dims is {shown(asked)}; it takes 1 and more")
+    return asked
+
+
+def cut(indices: npt.NDArray[Any], weights: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """So many words and weights of each text, [N, K], and no more than the text with the most has."""
+    width = min(count, max(1, int((indices >= 0).sum(axis=1).max(initial=0))))
+    return np.ascontiguousarray(indices[:, :width]), np.ascontiguousarray(weights[:, :width])

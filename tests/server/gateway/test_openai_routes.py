@@ -173,6 +173,14 @@ def test_models_are_listed(gateway: RunningGateway):
     assert all(model["object"] == "model" and model["ready"] is True for model in listed["data"])
     bert, *_, small, _ = listed["data"]
     assert (bert["dimensions"], bert["max_model_len"], bert["versions"]) == (384, 256, [1])
+    assert [model["gives"] for model in listed["data"]] == [
+        ["vectors"],
+        ["vectors for late interaction"],
+        ["one score"],
+        ["scores of labels"],
+        ["vectors"],
+        ["sparse vectors"],
+    ]
     assert gateway.get("/v1/models/small").json == small
     answer = gateway.get("/v1/models/none")
     assert answer.status == 404 and answer.json["error"]["code"] == "model_not_found"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def incomplete(folder: Path) -> None:
     write_safetensors(folder, weights)
 
 
+def another_pickle(folder: Path) -> None:
+    write_bert(folder)
+    with zipfile.ZipFile(folder / "sparse_linear.pt", "w") as archive:
+        archive.writestr("sparse_linear/data.pkl", b"\x80\x02cos\nsystem\n(X\x02\x00\x00\x00lstR.")
+
+
 def japanese(folder: Path) -> None:
     write_bert(folder, tokenizer_json=False)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"})
@@ -107,6 +114,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "expansion on the left": late(query_expansion=EXPANSION, processor_kwargs={"padding_side": "left"}),
     "a length of its own": shorter,
     "pickled weights": pickled,
+    "another pickle beside BGE-M3": another_pickle,
     "integer weights": integers,
     "weights that are not finite": not_finite,
     "weights of another network": incomplete,

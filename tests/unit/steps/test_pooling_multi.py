@@ -22,7 +22,7 @@ def compute(
     settings = {"multi": "identity normalize"}
     if skips is not None:
         settings |= {"skip_ids": json.dumps(skips), "skip_types": json.dumps(types)}
-    inputs = {"token_embeddings": vectors, "input_ids": IDS, "attention_mask": MASK}
+    inputs = {"token_vectors": vectors, "input_ids": IDS, "attention_mask": MASK}
     return modules["multi"].Multi(settings).compute(parameters, inputs.__getitem__)
 
 
@@ -48,6 +48,16 @@ def test_tokens_of_the_skip_list_do_not_count_in_texts_of_the_types_that_it_is_f
 
 def test_without_a_skip_list_every_token_counts():
     np.testing.assert_array_equal(compute()[0][1], MASK)
+
+
+def test_the_first_token_of_a_text_does_not_count_where_it_stands_for_the_whole_text():
+    settings = {"multi": "identity normalize", "skips_first": "true"}
+    mask = np.array([[1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]], np.int32)
+    ids = np.full(mask.shape, 2, np.int32)
+    inputs = {"token_vectors": np.zeros((4, 6, 2), np.float32), "input_ids": ids, "attention_mask": mask}
+    (_, found), _ = modules["multi"].Multi(settings).compute({"input_type": "query"}, inputs.__getitem__)
+    assert found.tolist() == [[0, 1, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0], [0] * 6, [0] * 6]
+    assert found.dtype == np.int32
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

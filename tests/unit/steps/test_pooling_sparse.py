@@ -43,8 +43,8 @@ def test_a_text_whose_weights_are_not_finite_is_known():
 
 
 def test_every_kind_refuses_what_is_for_others():
-    kinds = ("Embedding", "Scores", "Sparse", "Multi")
+    kinds = ("Embedding", "Scores", "Sparse", "Lexical", "Multi")
     of_others = [{*getattr(modules[kind.lower()], kind).of_others} for kind in kinds]
     every = {"pooling", "normalize", "truncate_dim", "activation", "max_active_dims"}
-    own = ({"pooling", "normalize", "truncate_dim"}, {"activation"}, {"max_active_dims"}, set())
+    own = ({"pooling", "normalize", "truncate_dim"}, {"activation"}, *[{"max_active_dims"}] * 2, set())
     assert of_others == [every - names for names in own]

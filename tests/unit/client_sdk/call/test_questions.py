@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from client_sdk import InvalidArgument, ModelNotFound, ServerError, VersionChanged
-from client_sdk._call.questions import measured_ranges, missing_model, model_info
+from client_sdk._call.questions import (
+    ensemble_roles,
+    labels_of,
+    measured_ranges,
+    missing_model,
+    model_info,
+    multi_dimension,
+    similarity_metric,
+    sparse_dimension,
+)
 from client_sdk._transport.address import parse_address
 from client_sdk._transport.base import Query
 from client_sdk._transport.peer import Peer
@@ -49,6 +58,26 @@ def test_everything_is_read_from_the_configs():
     assert (info.pooling, info.normalize, info.layers, info.max_batch_size) == ("mean", True, (-1,), 64)
     assert (info.prompts, info.default_prompt_name) == ({"query": "query: "}, None)
     assert (info.backend, info.server_version) == ("onnxruntime", "2.51.0")
+    assert info.kinds == {"dense": 384}
+
+
+def test_a_family_of_several_kinds_says_the_size_of_each():
+    several = {"lexical": "[0, 2]", "sparse_dimension": "700", "multi": "identity normalize", "multi_dimension": "16"}
+    info = ask(model_info("bert"), family(**several))
+    assert info.kinds == {"dense": 384, "sparse": 700, "multi": 16}
+    assert (info.dimension, info.pooling, info.multi, info.splade) == (384, "mean", "identity normalize", "")
+    assert ask(sparse_dimension("bert"), family(**several)) == (700, None)
+    assert ask(multi_dimension("bert"), family(**several)) == (16, None)
+    assert ask(ensemble_roles("bert"), family(**several)) == ("", "_sparse", "_multi")
+    assert ask(similarity_metric("bert"), family(**several, similarity="dot")) == "dot"
+    del several["multi"]
+    with pytest.raises(
+        InvalidArgument,
+        match=r"gives vectors \(encode, encode_tokens\) and sparse vectors \(encode_sparse\), not vectors for late",
+    ):
+        ask(multi_dimension("bert"), family(**several))
+    with pytest.raises(InvalidArgument, match=r"gives vectors .* and sparse vectors .*, not scores of labels"):
+        ask(labels_of("bert"), family(**several))
 
 
 def test_the_identity_is_that_of_the_version_that_answers():
@@ -169,12 +198,15 @@ def test_ranges_are_those_of_the_version_that_answers(version):
         ({"pooling": "cls"}, None, {}, InvalidArgument, "with pooling='cls': .* with pooling mean: give ranges="),
         ({"normalize": False}, None, {}, InvalidArgument, "with normalize=False: .* with normalize True"),
         ({"truncate_dim": 1}, None, {}, InvalidArgument, "with truncate_dim=1: .* with truncate_dim 2"),
-        ({}, None, {"labels": "[]"}, InvalidArgument, r"'bert' gives scores .*, not dense vectors"),
+        ({}, None, {"labels": "[]", "pooling": None}, InvalidArgument, r"'bert' gives scores .*, not dense vectors"),
         ({}, None, {"ranges.10": "no"}, ServerError, "the ranges in the configuration of model 'bert' cannot be read"),
     ],
 )
 def test_vectors_of_which_no_ranges_are_known_have_none(parameters, version, others, error, message):
     answers = measured()
-    answers[Query("config", "bert_pooling")]["parameters"] |= {k: {"string_value": v} for k, v in others.items()}
+    said = answers[Query("config", "bert_pooling")]["parameters"]
+    said |= {name: {"string_value": value} for name, value in others.items()}
+    for name in [name for name, value in others.items() if value is None]:
+        del said[name]
     with pytest.raises(error, match=message):
         ask(measured_ranges("bert", "uint8", parameters, version), answers)

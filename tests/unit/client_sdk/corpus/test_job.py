@@ -34,6 +34,7 @@ INFO: dict[str, Any] = {
     "backend": "python",
     "server_version": "2.51",
     "identity": "abc",
+    "kinds": {"dense": 384},
 }
 
 
@@ -60,17 +61,23 @@ def test_the_output_says_what_its_vectors_are(served):
 
 
 @pytest.mark.parametrize(
-    ("info", "gives"),
+    ("kinds", "gives"),
     [
-        ({"labels": ("a",)}, "scores"),
-        ({"splade": "max relu"}, "sparse vectors"),
-        ({"multi": "identity"}, "late interaction"),
+        ({"scores": 1}, r"scores \(score, rerank, classify\)"),
+        ({"sparse": 9}, r"sparse vectors \(encode_sparse\)"),
+        ({"multi": 8}, r"vectors for late interaction \(encode_multi\)"),
+        ({"sparse": 9, "multi": 8}, "sparse vectors .* and vectors for late interaction .*"),
     ],
 )
-def test_a_family_that_gives_something_else_is_refused(served, info, gives):
-    served(**info)
-    with pytest.raises(InvalidArgument, match=f"model 'bert' gives .*{gives}.*, not one vector a text"):
+def test_a_family_that_gives_something_else_is_refused(served, kinds, gives):
+    served(kinds=kinds)
+    with pytest.raises(InvalidArgument, match=f"model 'bert' gives {gives}, not one vector a text"):
         ask_about(settings())
+
+
+def test_a_family_that_gives_something_else_too_is_encoded(served):
+    served(kinds={"dense": 384, "sparse": 9})
+    assert ask_about(settings())[1].dimension == 2
 
 
 def test_what_decides_about_vectors_is_in_the_fingerprint():

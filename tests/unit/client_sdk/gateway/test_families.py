@@ -8,7 +8,7 @@ import pytest
 
 from client_sdk import ServerUnreachable
 from client_sdk.gateway import GatewaySettings
-from client_sdk.gateway.families import Families, Family
+from client_sdk.gateway.families import Families, Family, Kind
 
 PROMPTS = {"s2p-query": "find ", "query": "other "}
 
@@ -40,6 +40,22 @@ async def test_the_longest_name_is_the_family_and_what_follows_its_prompt(model,
 @pytest.mark.parametrize("model", ["bert:3", "bert:" + "9" * 5000, "bert:02", "bert-", "bert-s2p", "", "-", ":"])
 async def test_another_means_none(model):
     assert known("bert")._named(model) is None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels", "expected"),
+    [
+        ({"dense": 4}, (), {Kind.VECTORS}),
+        ({"scores": 1}, ("fits",), {Kind.RANKS, Kind.SCORES}),
+        ({"scores": 2}, ("no", "yes"), {Kind.SCORES}),
+        ({"sparse": 9}, (), {Kind.SPARSE}),
+        ({"dense": 4, "sparse": 9, "multi": 4}, (), {Kind.VECTORS, Kind.SPARSE, Kind.MULTI}),
+    ],
+)
+def test_a_family_gives_what_its_model_does(kinds, labels, expected):
+    family = Family("m3", cast(Any, SimpleNamespace(kinds=kinds, labels=labels)), cast(Any, None))
+    assert {kind for kind in Kind if family.gives(kind)} == expected
+    assert all(f"{kind.value} ({kind.routes})" in family.described for kind in family.kinds)
 
 
 async def test_where_no_server_answers_what_is_known_stays_and_is_not_ready():

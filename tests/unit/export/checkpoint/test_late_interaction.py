@@ -57,7 +57,7 @@ def test_a_plain_one_becomes_a_family_of_its_own_roles(tmp_path: Path) -> None:
     assert [*family.models()] == ["own_multi", "own_tokenizer", "own_encoder", "own_pooling"]
     assert family.prompts == {"query": "", "document": ""} and family.similarity == "maxsim"
     assert family.multi == LateInteraction(16, "identity normalize", {}) and family.max_seq_len == 66
-    assert family.outputs == {"token_embeddings": [-1, 16]}
+    assert family.outputs == {"token_vectors": [-1, 16]}
 
 
 def test_what_is_done_to_tokens_is_what_the_modules_say(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from export.checkpoint.late_interaction import Expansion, LateInteraction
 from export.errors import ExportError
 from export.network.layout import INPUTS, REDUCTIONS, shape_of
 from export.repository.configs import TEMPLATE, configs, step_settings
-from export.repository.family import Family
+from export.repository.family import STEPS, Family
 from tests.support.checkpoints.families import MINILM
 
 OTHER = replace(
@@ -42,6 +42,13 @@ MULTI = Family(
         skip_ids=(1, 2),
     ),
 )
+
+
+SEVERAL = replace(
+    OTHER, lexical=(0, 3), vocab_size=99, multi=LateInteraction(8, "identity normalize", skips_first=True)
+)
+
+KINDS = (MINILM, OTHER, MULTI, SEVERAL)
 
 
 def parsed(family: Family, template=TEMPLATE) -> dict[str, ModelConfig]:
@@ -155,13 +162,14 @@ def test_the_pooler_is_mapped_only_where_there_is_one():
 
 
 def test_an_ensemble_hands_on_only_tensors_that_its_steps_have():
-    for family in (MINILM, OTHER, replace(OTHER, backend="onnxruntime"), MULTI, replace(MULTI, backend="onnxruntime")):
+    for family in (*KINDS, *(replace(family, backend="onnxruntime") for family in KINDS)):
         models = parsed(family)
         for name in (name for name, config in models.items() if config.platform == "ensemble"):
             made = {tensor.name for tensor in models[name].input}
             for step in models[name].ensemble_scheduling.step:
                 model = models[step.model_name]
-                assert set(step.input_map) == {tensor.name for tensor in model.input}
+                assert set(step.input_map) <= {tensor.name for tensor in model.input}
+                assert set(step.input_map) >= {tensor.name for tensor in model.input if not tensor.optional}
                 assert set(step.input_map.values()) <= made
                 assert set(step.output_map) <= {tensor.name for tensor in model.output}
                 made |= set(step.output_map.values())
@@ -206,8 +214,40 @@ def test_a_late_interaction_family_says_what_is_done_with_texts_and_tokens():
     assert {"lengths", "expansion"}.isdisjoint(parameters(bare["late_tokenizer"]))
     assert "skip_ids" not in parameters(bare["late_pooling"])
     encoder = parsed(replace(MULTI, backend="onnxruntime"))["late_encoder"]
-    assert {tensor.name: list(tensor.dims) for tensor in encoder.output} == {"token_embeddings": [-1, 8]}
-    assert [list(output.target_name) for output in encoder.batch_output] == [["token_embeddings"]]
+    assert {tensor.name: list(tensor.dims) for tensor in encoder.output} == {"token_vectors": [-1, 8]}
+    assert [list(output.target_name) for output in encoder.batch_output] == [["token_vectors"]]
+
+
+def test_a_family_of_several_kinds_has_an_ensemble_for_each_and_steps_for_all():
+    models = parsed(replace(SEVERAL, backend="onnxruntime"))
+    assert list(models) == [f"other{role}" for role in ("", "_sparse", "_multi", "_tokens", *STEPS)]
+    assert [[*models[f"other{role}"].input[0].dims] for role in ("", "_sparse", "_multi")] == [[-1], [-1], [1]]
+    encoder, pooling = models["other_encoder"], models["other_pooling"]
+    tokens = {"token_embeddings": [-1, 64], "token_weights": [-1, 1], "token_vectors": [-1, 8]}
+    assert {tensor.name: list(tensor.dims) for tensor in encoder.output} == {**tokens, "pooled": [4, 64]}
+    assert {name for output in encoder.batch_output for name in output.target_name} == {*tokens}
+    of_ensembles = {
+        role: (step.model_name, {*step.input_map}, {*step.output_map})
+        for role in ("", "_sparse", "_multi")
+        for step in models[f"other{role}"].ensemble_scheduling.step[2:]
+    }
+    ids = {"input_ids", "attention_mask"}
+    assert of_ensembles == {
+        "": ("other_pooling", {"pooled"}, {"EMBEDDING"}),
+        "_sparse": ("other_pooling", {"token_weights", *ids}, {"INDICES", "WEIGHTS"}),
+        "_multi": ("other_pooling", {"token_vectors", *ids}, {"TOKEN_EMBEDDING", "ATTENTION_MASK"}),
+    }
+    assert {tensor.name for tensor in pooling.input} == {"pooled", "token_weights", "token_vectors", *ids}
+    assert list(pooling.model_warmup[0].inputs) == ["pooled"]
+    more = {
+        "lexical": "[0, 3]",
+        "sparse_dimension": "99",
+        "multi": "identity normalize",
+        "multi_dimension": "8",
+        "skips_first": "true",
+    }
+    assert parameters(pooling) == {**parameters(parsed(OTHER)["other_pooling"]), **more}
+    assert step_settings(SEVERAL) == {**step_settings(OTHER), **more}
 
 
 @pytest.mark.parametrize(
