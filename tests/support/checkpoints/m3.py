@@ -31,6 +31,7 @@ def _layer(name: str, rows: int, dtype: type[np.floating[Any]]) -> dict[str, np.
 
 COLBERT = _layer("colbert_linear", HIDDEN, np.float16)
 SPARSE = _layer("sparse_linear", 1, np.float32)
+SPARSE["bias"] += np.float32(0.8)  # so that about half of the tokens weigh something
 """What the files hold."""
 
 
