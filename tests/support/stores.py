@@ -1,18 +1,22 @@
-"""What tests ask of each store, in its own words."""
+"""What tests ask of each store, in its own words.
+
+LanceDB and Qdrant are imported where they are used: they take seconds, for which every collection would wait.
+"""
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import faiss
-import lancedb
 import numpy as np
 import numpy.typing as npt
 import psycopg
-from qdrant_client import QdrantClient
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 Row = tuple[npt.NDArray[Any], "str | None"]
 
@@ -70,6 +74,8 @@ class Qdrant:
 
     def client(self) -> QdrantClient:
         """One that must be closed."""
+        from qdrant_client import QdrantClient
+
         return QdrantClient(path=str(self._folder))
 
     def rows(self) -> dict[int, Row]:
@@ -82,13 +88,19 @@ class Qdrant:
             found = client.query_points("texts", query=vector, limit=count).points
         return [point.payload["id"] for point in found]
 
+    @staticmethod
+    def parameters(size: int) -> Any:
+        """Of a collection of vectors of so many numbers, as its client takes them."""
+        from qdrant_client.models import Distance, VectorParams
+
+        return VectorParams(size=size, distance=Distance.COSINE)
+
     def add_another(self, size: int) -> None:
-        from qdrant_client import models
+        from qdrant_client.models import PointStruct
 
         with closing(self.client()) as client:
-            parameters = models.VectorParams(size=size, distance=models.Distance.COSINE)
-            client.create_collection("texts", vectors_config=parameters)
-            client.upsert("texts", [models.PointStruct(id=1, vector=[1.0] * size, payload={})])
+            client.create_collection("texts", self.parameters(size))
+            client.upsert("texts", [PointStruct(id=1, vector=[1.0] * size, payload={})])
 
 
 class Lance:
@@ -100,6 +112,8 @@ class Lance:
 
     def table(self) -> Any:
         """As LanceDB opens it."""
+        import lancedb
+
         return lancedb.connect(self._folder).open_table("texts")
 
     def rows(self) -> dict[int, Row]:
@@ -112,6 +126,8 @@ class Lance:
         return [row["id"] for row in found]
 
     def add_another(self, size: int) -> None:
+        import lancedb
+
         rows = [{"id": 1, "title": "of others", "vector": np.ones(size, np.float32)}]
         lancedb.connect(self._folder).create_table("texts", rows)
 

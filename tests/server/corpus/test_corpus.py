@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -211,6 +210,8 @@ def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_
 
 def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):
     """Its command line, and what it reads afterwards."""
+    import lancedb  # here, since every collection would wait for it
+
     page = (ROOT / "docs" / "corpora.md").read_text()
     command = re.findall(r"^bert-on-triton (corpus .*)$", page, re.MULTILINE)[0].split()
     (code,) = re.findall(r"^```python\n(import pyarrow.*?)^```", page, re.DOTALL | re.MULTILINE)

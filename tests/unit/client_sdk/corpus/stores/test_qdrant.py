@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qdrant_client import models
 
 from client_sdk import AccessDenied, InvalidArgument, ServerError, ServerUnreachable
 from client_sdk.corpus import stores
@@ -64,7 +63,7 @@ def test_a_collection_has_the_models_distance_and_precision(
 
 def test_an_empty_collection_that_somebody_made_is_filled_and_keeps_its_model(kept: Qdrant, tmp_path: Path):
     with closing(kept.client()) as client:
-        client.create_collection("texts", models.VectorParams(size=8, distance=models.Distance.COSINE))
+        client.create_collection("texts", kept.parameters(8))
     stores.load(write_corpus(tmp_path / "corpus", [1, 2], vectors_of(2)), kept.url)
     other = write_corpus(tmp_path / "other", [1, 2], vectors_of(2), identity="another")
     with pytest.raises(InvalidArgument, match="identity another"):
@@ -73,8 +72,7 @@ def test_an_empty_collection_that_somebody_made_is_filled_and_keeps_its_model(ke
 
 def test_named_vectors_are_refused(kept: Qdrant, tmp_path: Path):
     with closing(kept.client()) as client:
-        parameters = models.VectorParams(size=8, distance=models.Distance.COSINE)
-        client.create_collection("texts", {"title": parameters})
+        client.create_collection("texts", {"title": kept.parameters(8)})
     with pytest.raises(InvalidArgument, match="has named vectors"):
         stores.load(write_corpus(tmp_path / "corpus", [1, 2], vectors_of(2)), kept.url)
 
