@@ -124,6 +124,7 @@ def request_parameters(
     is_tokenized: bool = False,
     add_special_tokens: bool = True,
     split_special_tokens: bool | None = None,
+    skip_special_tokens: bool = True,
     mask_cls_sep: bool = False,
     prompt: str | None = None,
     prompt_name: str | None = None,
@@ -140,6 +141,7 @@ def request_parameters(
     add_special_tokens = _bool("add_special_tokens", add_special_tokens)
     if split_special_tokens is not None:
         split_special_tokens = _bool("split_special_tokens", split_special_tokens, "bool or None")
+    skip_special_tokens = _bool("skip_special_tokens", skip_special_tokens)
     mask_cls_sep = _bool("mask_cls_sep", mask_cls_sep)
     prompt = _string("prompt", prompt)
     prompt_name = _string("prompt_name", prompt_name)
@@ -168,6 +170,7 @@ def request_parameters(
         "is_tokenized": is_tokenized or None,
         "add_special_tokens": None if add_special_tokens else False,
         "split_special_tokens": split_special_tokens,
+        "skip_special_tokens": None if skip_special_tokens else False,
         "mask_cls_sep": mask_cls_sep or None,
         "prompt": prompt,
         "prompt_name": prompt_name,

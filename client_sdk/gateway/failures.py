@@ -24,9 +24,7 @@ from client_sdk._errors import (
 
 logger = logging.getLogger("client_sdk.gateway")
 
-Reason = Literal[
-    "invalid", "denied", "missing", "late", "large", "busy", "failed", "unsupported", "unavailable", "deadline"
-]
+Reason = Literal["invalid", "denied", "missing", "late", "large", "busy", "failed", "unavailable", "deadline"]
 
 STATUSES: dict[Reason, int] = {
     "invalid": 400,
@@ -36,7 +34,6 @@ STATUSES: dict[Reason, int] = {
     "large": 413,
     "busy": 429,
     "failed": 500,
-    "unsupported": 501,
     "unavailable": 503,
     "deadline": 504,
 }
@@ -50,7 +47,6 @@ MEANINGS: dict[Reason, str] = {
     "large": "the body is too large, or has too many texts",
     "busy": "the gateway, the server or the key has too much to do; Retry-After says when to come again",
     "failed": "the server failed",
-    "unsupported": "it is not served here",
     "unavailable": "the server cannot be reached, or is not whole; Retry-After says when to come again",
     "deadline": "the server did not answer in time",
 }

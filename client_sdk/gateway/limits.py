@@ -125,8 +125,15 @@ class Limits:
                 param,
             )
 
-    def check_tokens(self, texts: Sequence[str], info: ModelInfo, param: str) -> None:
-        """Raise Failure where the names of all tokens may be too much for one answer."""
+    def check_lengths(self, rows: Sequence[list[int]], info: ModelInfo, param: str) -> None:
+        """Raise Failure for a row of more token ids than the model reads."""
+        for index, ids in enumerate(rows):
+            if len(ids) > info.max_seq_len:
+                reason = f"{param} {index} has {len(ids)} token ids; of a text the model reads {info.max_seq_len}"
+                raise Failure("invalid", reason, param)
+
+    def check_tokens(self, texts: Sequence[str] | Sequence[list[int]], info: ModelInfo, param: str) -> None:
+        """Raise Failure where what is said of all tokens may be too much for one answer."""
         tokens = _most_tokens(texts, info)
         if tokens > MAX_TOKENS:
             raise Failure(

@@ -1,4 +1,4 @@
-"""The tokens of texts, as a family's own tokenizer gives them."""
+"""The tokens of texts, as a family's own tokenizer gives them, and the texts of tokens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from client_sdk._call.collect import Rows
 from client_sdk._call.kinds import AnswerKind
 from client_sdk._transport.base import Arrays
 from client_sdk.gateway.families import Target
@@ -62,3 +63,12 @@ async def tokens_of(target: Target, texts: Sequence[str], prompt_name: str | Non
     limit = target.family.info.max_seq_len
     kind = AnswerKind("_tokenizer", ("input_ids", "TOKENS", "pooling_mask", "TOKEN_COUNT"), lambda _: _TokenRows(limit))
     return await target.answer(kind, texts, {"mask_cls_sep": True, "prompt_name": prompt_name})
+
+
+async def texts_of(target: Target, rows: Sequence[list[int]], skip_special_tokens: bool = True) -> list[str]:
+    """The text that each row of the family's own token ids is read back as; none is cut. Raises as `Target.answer`."""
+    name = "DECODED_TEXT"
+    kind = AnswerKind("_tokenizer", (name,), lambda count: Rows(name, object, count))
+    options = {"is_tokenized": True, "add_special_tokens": False, "truncate": False}
+    found = await target.answer(kind, rows, {**options, "skip_special_tokens": skip_special_tokens})
+    return [text.decode() for (text,) in found]

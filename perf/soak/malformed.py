@@ -18,7 +18,10 @@ import tritonclient.grpc.service_pb2 as messages
 from google.protobuf.message import DecodeError
 
 FAMILY = ("bert", "bert_tokens", "bert_tokenizer", "bert_encoder", "bert_pooling")
-OUTPUTS = ("EMBEDDING", "TOKEN_COUNT", "TOKEN_EMBEDDING", "TOKENS", "input_ids", "pooled", "nothing", "", "\0")
+OUTPUTS = (
+    *("EMBEDDING", "TOKEN_COUNT", "TOKEN_EMBEDDING", "TOKENS", "DECODED_TEXT", "input_ids", "pooled"),
+    *("nothing", "", "\0"),
+)
 DATATYPES = ("BYTES", "INT32", "FP32", "INT64", "FP64", "FP16", "BF16", "BOOL", "UINT8", "nonsense", "", "bytes")
 PARAMETERS = (
     *("pooling", "normalize", "truncate_dim", "activation", "max_seq_len", "truncate", "prompt", "prompt_name"),
@@ -28,6 +31,7 @@ PARAMETERS = (
         "pair_truncation",
         "add_special_tokens",
         "split_special_tokens",
+        "skip_special_tokens",
         "mask_cls_sep",
         "bulk",
         "identity",

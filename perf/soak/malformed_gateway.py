@@ -30,7 +30,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "/similarity": {"inputs": {"source_sentence": "a text", "sentences": TEXTS}, "parameters": {"truncate": True}},
     "/predict": {"inputs": [["a text"], TEXTS], "raw_scores": False, "model": "sentiment"},
     "/tokenize": {"inputs": TEXTS, "add_special_tokens": True},
-    "/decode": {"ids": [1, 2, 3]},
+    "/decode": {"ids": [[101, 1996, 4419, 102], [1996]], "skip_special_tokens": True},
     "/encode": {"id": 1, "texts": TEXTS, "is_tokenized": False},
     "/vectors": {"text": "a text", "config": {"task_type": "query"}},
     "/page/tokens": {"inputs": TEXTS},

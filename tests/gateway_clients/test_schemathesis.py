@@ -74,7 +74,7 @@ def test_no_answer_but_those_that_the_page_names_and_memory_stays_as_it_is(
     after = held(gateway, gateway_repository)
     statuses = sum((Counter({status: n}) for (_, status), n in seen.items()), Counter())
     print(f"\n{seen.total()} requests: {dict(statuses)}; MiB: {before}, then {after}")
-    assert {place for place in seen if place[1] >= 500} <= {("/decode", 501)}
+    assert not {place for place in seen if place[1] >= 500}
     assert statuses[200] > seen.total() / 10
     assert processes_of(gateway_repository) == processes
     for what, most in GROWTH_MIB.items():

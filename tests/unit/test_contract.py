@@ -323,6 +323,7 @@ def of_the_sdk() -> dict[str, Any]:
         truncation_side="left",
         pair_truncation="longest_first",
         split_special_tokens=True,
+        skip_special_tokens=False,
         mask_cls_sep=True,
         prompt="a",
         priority="bulk",

@@ -27,8 +27,17 @@ from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
 from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
 from client_sdk.gateway.protocols.scores import ranked
-from client_sdk.gateway.protocols.texts import TEXT_SHOWN, OneText, TextOrTexts, Texts, TextsOrIds, ids_options, list_of
-from client_sdk.gateway.tokens import tokens_of
+from client_sdk.gateway.protocols.texts import (
+    TEXT_SHOWN,
+    Ids,
+    OneText,
+    TextOrTexts,
+    Texts,
+    TextsOrIds,
+    ids_options,
+    list_of,
+)
+from client_sdk.gateway.tokens import texts_of, tokens_of
 
 _TYPES: dict[Reason, str] = {
     "busy": "overloaded",
@@ -90,6 +99,14 @@ class TokenizeRequest(Body):
     model: str | None = None
     inputs: TextOrTexts
     prompt_name: str | None = None
+
+
+class DecodeRequest(Body):
+    """What `POST /decode` takes."""
+
+    model: str | None = None
+    ids: Ids
+    skip_special_tokens: bool = True
 
 
 class Sentences(Body):
@@ -265,10 +282,14 @@ async def tokenize(call: Call, body: TokenizeRequest) -> Response:
     return json_answer([[{**token._asdict(), "start": None, "stop": None} for token in row.tokens] for row in rows])
 
 
-@tei.post("/decode", body=AnyInputs, fails=("denied", "invalid", "late", "large", "busy", "unsupported"))
-async def decode(call: Call, body: AnyInputs) -> Response:
-    """Not served: no step of a model makes text of token ids."""
-    raise Failure("unsupported", "/decode is not served here: no step of a model makes text of token ids")
+@tei.post("/decode", body=DecodeRequest)
+async def decode(call: Call, body: DecodeRequest) -> Response:
+    """Token ids to the text that the model's tokenizer reads them back as; no more of a text than the model reads."""
+    call.gateway.limits.check_texts(body.ids, "ids")
+    target = await call.find(body.model, None)
+    call.gateway.limits.check_lengths(body.ids, target.family.info, "ids")
+    call.gateway.limits.check_tokens(body.ids, target.family.info, "ids")
+    return json_answer(await texts_of(target, body.ids, body.skip_special_tokens))
 
 
 @tei.get("/info")

@@ -41,6 +41,16 @@ def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and {*map(type, value)} == {int}
 
 
+def _checked_ids(value: Any) -> list[list[int]]:
+    rows = [value] if _are_ids(value) else value
+    if not isinstance(rows, list) or not rows:
+        raise ValueError("must be a list of token ids, or a list of such lists, and not empty")
+    for index, ids in enumerate(rows):
+        if not _are_ids(ids):
+            raise ValueError(f"{index} is not a list of token ids, or is empty")
+    return rows
+
+
 def ids_options(texts: Sequence[str] | Sequence[list[int]]) -> dict[str, Any]:
     """A client's options for texts that are token ids; none for others."""
     return {} if isinstance(texts[0], str) else {"is_tokenized": True, "pair_truncation": "longest_first"}
@@ -66,6 +76,12 @@ TextsOrIds = Annotated[
     WithJsonSchema({"anyOf": [TEXT_SHOWN, list_of(TEXT_SHOWN), _IDS_SHOWN, list_of(_IDS_SHOWN)]}),
 ]
 """A text, or a list of them; or the token ids of one, or of several."""
+
+
+Ids = Annotated[
+    list[list[int]], PlainValidator(_checked_ids), WithJsonSchema({"anyOf": [_IDS_SHOWN, list_of(_IDS_SHOWN)]})
+]
+"""The token ids of a text, or of several."""
 
 
 def _document(value: Any) -> str:

@@ -1,8 +1,9 @@
 """Text to the ids that BERT reads: a Triton Python-backend step around a Hugging Face tokenizer.
 
 TEXT BYTES [N, 1] (texts) or [N, 2] (pairs) to `input_ids`, `attention_mask`, `token_type_ids`, `pooling_mask` INT32
-[N, S], TOKENS BYTES [N, S] and TOKEN_COUNT INT32 [N, 1], the tokens of the whole text before truncation. A request
-that is wrong gets INVALID_ARG with the reason; whatever happens to one, the others of its batch are served.
+[N, S], TOKENS BYTES [N, S], TOKEN_COUNT INT32 [N, 1], the tokens of the whole text before truncation, and DECODED_TEXT
+BYTES [N, 1], the text that `input_ids` are read back as. A request that is wrong gets INVALID_ARG with the reason;
+whatever happens to one, the others of its batch are served.
 
 Here is what is Triton's. Of each request the first piece of each text is tokenized together with those of the others
 of its batch, which is all that most need; what is left of long ones is done in turns, by a thread of its own.

@@ -19,6 +19,7 @@ TYPES: dict[str, type] = {
     "is_tokenized": bool,
     "add_special_tokens": bool,
     "split_special_tokens": bool,
+    "skip_special_tokens": bool,
     "mask_cls_sep": bool,
     "prompt": str,
     "prompt_name": str,

@@ -67,6 +67,7 @@ class Job:
         self.truncate: bool = options.get("truncate", True)
         self.split_special_tokens: bool = options.get("split_special_tokens", tokenizer.splits_special_tokens)
         self.mask_cls_sep: bool = options.get("mask_cls_sep", False)
+        self.skip_special_tokens: bool = options.get("skip_special_tokens", True)
         self.add_special_tokens: bool = options.get("add_special_tokens", True)
         if not (self.add_special_tokens or self.is_tokenized):
             raise Refused("parameter add_special_tokens is false; that goes together with is_tokenized only")
@@ -307,6 +308,9 @@ def outputs(job: Job) -> tuple[dict[str, npt.NDArray[Any]], int]:
         found["TOKENS"] = np.full(input_ids.shape, b"", object)
         tokens = [job.tokenizer.vocabulary.get(i, b"") for ids, _, _, _ in rows for i in ids]
         found["TOKENS"][attention_mask == 1] = tokens
+    if "DECODED_TEXT" in job.wanted:
+        texts = job.tokenizer.decode([ids for ids, _, _, _ in rows], job.skip_special_tokens)
+        found["DECODED_TEXT"] = np.array([[text.encode()] for text in texts], object)
     return {name: array for name, array in found.items() if name in job.wanted}, len(cut)
 
 

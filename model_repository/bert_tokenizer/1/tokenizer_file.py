@@ -100,6 +100,10 @@ class TokenizerFile:
         tokenizer = self.splitting if split_special_tokens else self.plain
         return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
 
+    def decode(self, rows: list[list[int]], skip_special_tokens: bool = True) -> list[str]:
+        """The text that each row of ids is read back as, by the tokenizer's own decoder."""
+        return self.plain.decode_batch(rows, skip_special_tokens)
+
     def frame(self, pair: bool, add_special_tokens: bool = True) -> Frame:
         """The special tokens around a text or a pair; a pair cannot do without them."""
         return self._frames[pair] if pair or add_special_tokens else self._bare

@@ -34,6 +34,24 @@ def test_tokens_are_those_of_the_familys_own_tokenizer(gateway: RunningGateway, 
         assert [int(token["special"]) for token in tokens] == expected.special_tokens_mask
 
 
+@pytest.mark.parametrize("options", [{}, {"skip_special_tokens": True}, {"skip_special_tokens": False}])
+def test_texts_of_ids_are_those_of_the_familys_own_tokenizer(gateway: RunningGateway, gateway_repository, options):
+    tokenizer = Tokenizer.from_file(str(gateway_repository / "bert_tokenizer" / "1" / "tokenizer.json"))
+    ids = [row.ids for row in tokenizer.encode_batch([*TEXTS[:2], "Don't stop: naïve 中文, unaffable [MASK]s"])]
+    rows = [*ids, [101, 102], [0], [30521], *ids * 30]  # more than one request of the server has
+    expected = tokenizer.decode_batch(rows, options.get("skip_special_tokens", True))
+    assert expected[0] in ("first do it", "[CLS] first do it [SEP]")
+    assert gateway.post("/decode", ids=rows, **options).json == expected
+    assert gateway.post("/decode", ids=ids[0], model="bert", **options).json == expected[:1]
+
+
+def test_texts_of_ids_of_every_kind_of_family(gateway: RunningGateway, gateway_repository):
+    for family in ("small", "reranker", "splade", "colbert"):
+        tokenizer = Tokenizer.from_file(str(gateway_repository / f"{family}_tokenizer" / "1" / "tokenizer.json"))
+        ids = tokenizer.encode(QUERY).ids
+        assert gateway.post("/decode", ids=ids, model=family).json == [tokenizer.decode(ids)]
+
+
 @pytest.mark.parametrize("path", ["/embed", "/"])
 def test_vectors_are_those_of_the_client(gateway: RunningGateway, client_of, path):
     bert = client_of("bert")
@@ -148,7 +166,24 @@ def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts)
         ("/predict", {"inputs": ["a", "b", "c"], "model": "sentiment"}, 422, "validation", "[[text], [text]]"),
         ("/predict", {"inputs": [["a"], "b"], "model": "sentiment"}, 422, "validation", "a pair [text, text]"),
         ("/predict", {"inputs": "a"}, 404, "validation", "more than one, gives scores of labels"),
-        ("/decode", {"ids": [1]}, 501, "validation", "/decode is not served here"),
+        ("/decode", {}, 422, "validation", "ids: Field required"),
+        ("/decode", {"ids": []}, 422, "validation", "ids: must be a list of token ids, or a list of such lists"),
+        ("/decode", {"ids": "101"}, 422, "validation", "ids: must be a list of token ids, or a list of such lists"),
+        ("/decode", {"ids": [[101], []]}, 422, "validation", "ids: 1 is not a list of token ids, or is empty"),
+        ("/decode", {"ids": [101, "a"]}, 422, "validation", "ids: 0 is not a list of token ids"),
+        ("/decode", {"ids": [True]}, 422, "validation", "ids: 0 is not a list of token ids"),
+        (
+            "/decode",
+            {"ids": [[101], [30522]]},
+            422,
+            "validation",
+            "text 1: token id 30522 is not in the vocabulary",
+        ),
+        ("/decode", {"ids": [-1]}, 422, "validation", "token id -1 is not in the vocabulary"),
+        ("/decode", {"ids": [101] * 257}, 422, "validation", "ids 0 has 257 token ids; of a text the model reads 256"),
+        ("/decode", {"ids": [1], "skip_special_tokens": "maybe"}, 422, "validation", "skip_special_tokens"),
+        ("/decode", {"ids": [[101]] * 2049}, 413, "validation", "a request may have 2048"),
+        ("/decode", {"ids": [1], "model": "none"}, 404, "validation", "there: bert"),
     ],
 )
 def test_what_is_wrong_is_said_in_its_form(gateway: RunningGateway, path, fields, status, kind, message):

@@ -140,6 +140,31 @@ def test_tokens_and_counts_are_those_of_transformers(own_server, tokenizers, fam
             assert bare["attention_mask"][row].sum() == len(ids) - around
 
 
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_are_read_back_as_by_transformers(own_server, tokenizers, family, skip):
+    theirs = tokenizers[family]
+    rows = theirs(TEXTS, truncation=True, max_length=LIMIT)["input_ids"]
+    rows += [row[1:4] for row in rows] + [row[-1:] for row in rows]  # from the middle of words and characters, and bare
+    given = np.array([[json.dumps(row).encode()] for row in rows], object)
+    options = {"is_tokenized": True, "add_special_tokens": False} | ({} if skip else {"skip_special_tokens": False})
+    with triton.InferenceServerClient(own_server.grpc_url.removeprefix("grpc://")) as client:
+        found = infer(client, f"{family}_tokenizer", {"TEXT": given}, ["DECODED_TEXT"], parameters=options)
+        again = infer(
+            client,
+            f"{family}_tokenizer",
+            {"TEXT": np.array([[text.encode()] for text in TEXTS], object)},
+            ["DECODED_TEXT"],
+            parameters={} if skip else {"skip_special_tokens": False},
+        )
+    expected = [
+        theirs.decode(row, skip_special_tokens=skip, clean_up_tokenization_spaces=False).encode() for row in rows
+    ]
+    assert found["DECODED_TEXT"].tolist() == [[text] for text in expected]
+    assert again["DECODED_TEXT"].tolist() == [[text] for text in expected[: len(TEXTS)]]  # of what is kept of a text
+    assert len({*expected}) > len(TEXTS)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_are_those_of_the_ids_of_transformers(own_server, checkpoints, theirs, family):
     with Client(own_server.grpc_url, model=family) as client:

@@ -16,7 +16,7 @@ from tests.support.tokenizer_step import request_parameters, token_rows, tokeniz
 from tests.support.trained_tokenizers import byte_level_bpe, framed, unigram
 
 Refused = request_parameters.Refused
-ALL = ["input_ids", "attention_mask", "token_type_ids", "pooling_mask", "TOKENS", "TOKEN_COUNT"]
+ALL = ["input_ids", "attention_mask", "token_type_ids", "pooling_mask", "TOKENS", "TOKEN_COUNT", "DECODED_TEXT"]
 
 
 @cache
@@ -105,6 +105,30 @@ def test_ids_are_taken_as_they_stand_where_no_special_tokens_are_added(made):
     found = run(made, ["[7592, 102, 0]", "[1]"], is_tokenized=True, add_special_tokens=False)
     assert found["input_ids"].tolist() == [[7592, 102, 0], [1, 0, 0]]
     assert found["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]] and not found["token_type_ids"].any()
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_what_is_read_is_read_back_without_padding_by_the_tokenizers_own_decoder(made, skip):
+    library, options = library_tokenizer(text_of_tokenizer()), {"skip_special_tokens": skip}
+    rows = [library.encode(text).ids for text in (FOX, "Don't, unaffable [MASK] 中文", "a")]
+    given = [json.dumps(ids) for ids in [*rows, [101], [4419, 102, 0]]]
+    found = run(made, given, ["DECODED_TEXT"], is_tokenized=True, add_special_tokens=False, **options)
+    assert [*found] == ["DECODED_TEXT"]
+    expected = [library.decode(json.loads(ids), skip).encode() for ids in given]
+    assert found["DECODED_TEXT"].tolist() == [[text] for text in expected]
+    assert expected[0].strip() == (FOX if skip else f"[CLS] {FOX} [SEP]").encode()
+    found = run(made, [("a fox", FOX)], ["DECODED_TEXT"], max_seq_len=8, **options)
+    left = b"a fox the quick brown" if skip else b"[CLS] a fox [SEP] the quick brown [SEP]"
+    assert found["DECODED_TEXT"].tolist() == [[left]]
+
+
+def test_ids_to_be_read_back_that_are_not_in_the_vocabulary_or_too_many_are_refused(made):
+    for given, message in (("[101, 30522]", "token id 30522 is not in the vocab"), ("[-1]", "token id -1 is not in")):
+        with pytest.raises(Refused, match=f"text 0: {message}"):
+            run(made, [given], ["DECODED_TEXT"], is_tokenized=True, add_special_tokens=False)
+    with pytest.raises(Refused, match="text 1: 33 tokens, more than max_seq_len 32"):
+        ids = ["[7]", json.dumps([7] * 33)]
+        run(made, ids, ["DECODED_TEXT"], is_tokenized=True, add_special_tokens=False, truncate=False)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ def test_only_what_is_given_is_sent():
     assert request_parameters(prompt_name="query") == {"prompt_name": "query"}
     tokenized = {"is_tokenized": True, "add_special_tokens": False, "mask_cls_sep": True}
     assert request_parameters(**tokenized) == tokenized
+    assert request_parameters(skip_special_tokens=False) == {"skip_special_tokens": False}
     cut = {"pair_truncation": "bert_as_service", "split_special_tokens": True}
     assert request_parameters(**cut, is_tokenized=False, add_special_tokens=True) == cut
 
