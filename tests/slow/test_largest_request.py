@@ -1,6 +1,7 @@
-"""What an encoder holds at the largest request that a client sends it, of BERT-base's size: sparse beside dense.
+"""What an encoder holds at the largest request that a client sends it: sparse beside dense.
 
-`-s` prints the figures of docs/limits.md.
+The network is small, since its head is what could take memory. With NETWORK of BERT-base's size, `-s` prints the figures of
+docs/limits.md.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from tests.support.checkpoints.folders import VOCABULARY, WORDS, write_tokenizer
 from tests.support.servers.local_servers import tritonserver_of
 
 TEXTS, TOKENS, WORDS_OF_ALL = 64, 512, 30_522
-BERT_BASE = {
+NETWORK = {
     "model_type": "bert",
     "architectures": ["BertForMaskedLM"],
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
     "vocab_size": WORDS_OF_ALL,
     "max_position_embeddings": TOKENS,
 }
@@ -43,21 +44,23 @@ def resident_mib(process: int, what: str) -> float:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights."""
-    folder = tmp_path_factory.mktemp("bert_base")
-    write_masked_lm(folder, BERT_BASE, "bert.")
+    folder = tmp_path_factory.mktemp("network")
+    write_masked_lm(folder, NETWORK, "bert.")
     write_tokenizer(folder, [*VOCABULARY, *(f"word{n}" for n in range(WORDS_OF_ALL - len(VOCABULARY)))])
     return folder
 
 
 def held_at_the_largest_request(checkpoint: Path, folder: Path, head: str | None) -> tuple[float, float]:
     """What the encoder holds after one short text, and the most that it holds at the largest request: MiB."""
-    fill(folder, checkpoint, "base", **({"head": head} if head else {}))
+    fill(folder, checkpoint, "network", **({"head": head} if head else {}))
     words = [word for word in WORDS if not word.startswith("#")]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, TOKENS - 2)) for _ in range(TEXTS)]
-    with LocalServer(folder) as server, Client(server.grpc_url, "base", timeout=900) as client:
+    with LocalServer(folder) as server, Client(server.grpc_url, "network", timeout=900) as client:
         encode = client.encode_sparse if head else client.encode
-        (encoder,) = (pid for pid, name in server_processes(tritonserver_of(folder)).items() if name == "base_encoder")
+        (encoder,) = (
+            pid for pid, name in server_processes(tritonserver_of(folder)).items() if name == "network_encoder"
+        )
         assert (client.count_tokens(texts) == TOKENS).all()
         encode(texts[0][:20])
         before = resident_mib(encoder, "VmRSS")
