@@ -300,6 +300,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | Sequence[Tensor]]] = {
     "Pad": _pad,
     "QuantizeLinear": _quantize,
     "Range": _range,
+    "Reciprocal": torch.reciprocal,
     "ReduceL2": _reduced(torch.linalg.vector_norm),
     "ReduceMax": _reduced(torch.amax),
     "ReduceMean": _reduced(torch.mean),

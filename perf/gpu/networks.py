@@ -100,8 +100,7 @@ class Small:
 
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "model.onnx")
-            texts = [recorded.Ids(ids) for ids in recorded.rows(self.encoder)]
-            quantize.static(self._written(True, half=True), target, self.encoder, texts)
+            quantize.static(self._written(True, half=True), target, self.encoder, self._texts())
             return onnx.load(target)
 
     def _padding_free_int8(self) -> onnx.ModelProto:
@@ -110,8 +109,11 @@ class Small:
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "fp32.onnx"), Path(folder, "model.onnx")
             onnx.save(self._written(False), source)
-            quantize.dynamic(source, target, self.encoder)
+            quantize.dynamic(source, target, self.encoder, self._texts())
             return onnx.load(target)
+
+    def _texts(self) -> list[recorded.Ids]:
+        return [recorded.Ids(ids) for ids in recorded.rows(self.encoder)]
 
 
 def get(names: Sequence[str]) -> list[Small]:

@@ -43,7 +43,8 @@ def all_of(found: Found) -> list[Runner]:
         forms = [*_FREE, ("padding-free", "int8"), *_PADDED]
         runners.append(Runner(f"the graph on PyTorch, {found.device}", found.device, forms, _interpreter(found.device)))
     for device in found.providers:
-        runners.append(Runner(f"ONNX Runtime, {device}", device, [*_FREE, *_PADDED], _onnx_runtime(device)))
+        int8 = [("padding-free", "int8")] * (device == "cpu")  # the form for CPUs
+        runners.append(Runner(f"ONNX Runtime, {device}", device, [*_FREE, *int8, *_PADDED], _onnx_runtime(device)))
     if "TensorRT" in found.parts and found.device == "cuda":
         runners.append(Runner("TensorRT", "cuda", _PADDED, _tensorrt))
     return runners

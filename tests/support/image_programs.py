@@ -105,7 +105,7 @@ def running(place: Place, command: Sequence[str], log: Path) -> Iterator[subproc
 def end(process: subprocess.Popen[bytes], log: Path) -> None:
     """SIGTERM is taken for an end in order, by the program itself; buildah would kill what it runs."""
     program = psutil.Process(process.pid)
-    while Path(program.exe()).name == "buildah":
+    while program.cmdline()[0].startswith("buildah"):  # and what it is within an image, buildah-chroot-exec
         (program,) = program.children()
     program.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0, log.read_text()

@@ -1,12 +1,15 @@
 import json
 from importlib.metadata import version
+from itertools import product
 
 import pytest
 
 from perf.__main__ import main
-from perf.gpu import found, networks, timing
-from perf.gpu.results import Comparison, Measured
+from perf.gpu import equality, found, networks, timing
+from perf.gpu.results import ALLOWED, Comparison, Measured
+from perf.gpu.runners import all_of
 from tests.support.checkpoints.architectures import CLASSIFIERS, MASKED_LMS, TOKEN_VECTORS, VARIANTS
+from tests.support.patience import PATIENCE
 
 
 def test_there_is_a_network_of_every_architecture_and_head():
@@ -59,6 +62,13 @@ def test_without_a_gpu_no_memory_is_said():
     with timing.peak_memory(result, lambda: None):
         pass
     assert result.memory is None
+
+
+def test_every_form_of_a_network_is_made_and_equal_by_onnx_runtime():
+    (runner,) = all_of(found.Found("cpu", "a CPU", providers=["cpu"]))
+    comparisons = [*equality.compare(networks.get(["bert"]), runner, PATIENCE, int8=True)]
+    assert {(one.layout, one.precision) for one in comparisons} == {*product(("padding-free", "padded"), ALLOWED)}
+    assert [one for one in comparisons if not one.is_equal] == []
 
 
 @pytest.mark.parametrize(("gap", "is_equal"), [(9e-5, True), (2e-4, False), (None, False)])
