@@ -1,7 +1,7 @@
 """What an encoder holds at the largest request that a client sends it: sparse beside dense.
 
-The network is small, since its head is what could take memory. With NETWORK of BERT-base's size, `-s` prints the figures of
-docs/limits.md.
+The network is small, since its head is what could take memory. With NETWORK of BERT-base's size, `-s` prints the figures
+of docs/limits.md.
 """
 
 from __future__ import annotations
