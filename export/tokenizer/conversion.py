@@ -6,6 +6,7 @@ end the two are compared.
 """
 
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,6 +164,8 @@ def _load(
     arguments: dict[str, Any],
 ) -> Any:
     """Return the AutoTokenizer of copies of the files, so that it opens none but those that were checked."""
+    # That there is no PyTorch, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         import transformers
         from transformers import AutoTokenizer

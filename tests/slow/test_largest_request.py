@@ -1,6 +1,6 @@
 """What an encoder holds at the largest request that a client sends it: sparse beside dense.
 
-The network is small, since its head is what could take memory. With NETWORK of BERT-base's size, `-s` prints the figures
+The network is small, since its head is what could take memory. With NETWORK of BERT-base's size, `-s` prints those
 of docs/limits.md.
 """
 

@@ -1,4 +1,4 @@
-"""The steps of Dockerfile.cpu, run in a virtual environment instead of an image; tests/images/ has the image."""
+"""The steps of Dockerfile.cpu, run in a virtual environment instead of an image; test_images.py has the image."""
 
 from __future__ import annotations
 

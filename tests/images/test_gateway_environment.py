@@ -1,5 +1,5 @@
 """The steps of Dockerfile.gateway, run in a virtual environment instead of an image, in front of a real server;
-tests/images/ has the image.
+test_images.py has the image.
 """
 
 from __future__ import annotations
