@@ -30,7 +30,7 @@ from tests.support.checkpoints.folders import (
 )
 from tests.support.places import ROOT
 from tests.support.servers.gateways import RunningGateway, running_gateway
-from tests.support.servers.local_servers import UPPER, make_model
+from tests.support.servers.local_servers import UPPER, make_model, server_for_many_tests
 from tests.support.servers.moody_model import make_moody_repository
 
 # A small checkpoint with what all-MiniLM-L6-v2 has not: prompts, a Dense layer, CLS pooling; and no pooler.
@@ -217,7 +217,7 @@ def gateway_repository(bert_repository: Path, small_checkpoint: Path, tmp_path_f
 @pytest.fixture(scope="session")
 def gateway_server(gateway_repository: Path) -> Iterator[LocalServer]:
     """Serves it."""
-    with LocalServer(gateway_repository) as running:
+    with server_for_many_tests(gateway_repository) as running:
         yield running
 
 
@@ -252,5 +252,5 @@ def supervisor_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[LocalServer]:
     """The one tritonserver of the tests."""
-    with LocalServer(repository) as running:
+    with server_for_many_tests(repository) as running:
         yield running

@@ -11,6 +11,7 @@ import tritonclient.grpc as triton
 from client_sdk import LocalServer
 from tests.conftest import fill
 from tests.support.checkpoints import m3
+from tests.support.servers.local_servers import server_for_many_tests
 from tests.support.servers.triton_requests import infer
 
 
@@ -51,7 +52,7 @@ def m3_server(m3_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     repository = tmp_path_factory.mktemp("m3_models")
     fill(repository, m3_folder, "m3")
     fill(repository, m3_folder, "kept", cache_bytes=1 << 20, encoder_only=True)
-    with LocalServer(repository) as running:
+    with server_for_many_tests(repository) as running:
         yield running
 
 

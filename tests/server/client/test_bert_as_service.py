@@ -18,7 +18,7 @@ from client_sdk import Client, LocalServer
 from client_sdk.bert_as_service import BertClient, ConcurrentBertClient
 from tests.conftest import fill
 from tests.support import reference
-from tests.support.servers.local_servers import wait_for
+from tests.support.servers.local_servers import server_for_many_tests, wait_for
 
 DATA = reference.DATA / "bert_as_service"
 RECORDINGS = sorted(DATA.glob("seq*.npz"))
@@ -43,7 +43,7 @@ def bert_as_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
     fill(repository, tiny, "tiny-2", layers=(-2,))
     fill(repository, tiny, "tiny-1", layers=(-1,))
     fill(repository, tiny, "tiny-1-2", layers=(-1, -2))
-    with LocalServer(repository) as running:
+    with server_for_many_tests(repository) as running:
         yield running
 
 

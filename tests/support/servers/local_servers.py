@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import pytest
 
+from client_sdk import Client, ClientError
+from client_sdk._kinds import named
 from client_sdk._server.local_server import LocalServer
 from tests.support.patience import wait_for as wait_for
 
@@ -95,6 +97,31 @@ def files_of(name: str) -> list[Path]:
 
 def command_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@contextlib.contextmanager
+def server_for_many_tests(repository: Path) -> Iterator[LocalServer]:
+    """A server of families, each of whose steps lives after its first requests.
+
+    Where other servers start at the same time a step may stand still with its first batch, and then it ends itself (see
+    stalls.py). From then on each request would wait a second for it, in all of the tests.
+    """
+    for tries_left in (2, 1, 0):
+        with LocalServer(repository) as server:
+            started = len(processes_of(repository))
+            for step in repository.glob("*_pooling"):
+                _ask_both_instances(server, step.name.removesuffix("_pooling"))
+            if len(processes_of(repository)) == started or not tries_left:
+                yield server
+                return
+
+
+def _ask_both_instances(server: LocalServer, family: str) -> None:
+    with Client(server.grpc_url, family) as client:
+        (kind, *_) = named(client.info().kinds)
+        for _ in range(4):
+            with contextlib.suppress(ClientError):  # of a step that has ended
+                getattr(client, kind.method)("a text")
 
 
 def tritonserver_of(repository: Path) -> int:

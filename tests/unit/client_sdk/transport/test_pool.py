@@ -400,9 +400,9 @@ class Ready(FakeTransport):
             raise AccessDenied("the configuration")
         if query.model and query.model not in self.models:
             raise ModelNotFound(query.model)
-        mark = {"splade": {"string_value": "max relu"}} if "bert_sparse" in self.models else {}
-        values = {"dimension": "9", "max_seq_len": "8", "pooling": "", "normalize": "", "layers": "[]"}
-        parameters = {name: {"string_value": value} for name, value in values.items()} | mark
+        mark = {"splade": "max relu"} if "bert_sparse" in self.models else {"pooling": "", "normalize": ""}
+        values = {"dimension": "9", "max_seq_len": "8", "layers": "[]", **mark}
+        parameters = {name: {"string_value": value} for name, value in values.items()}
         return {"parameters": parameters, "versions": ["1"]}
 
 
