@@ -25,7 +25,7 @@ from tests.support.patience import PATIENCE, wait_for
 from tests.support.servers.local_servers import tritonserver_of
 from tests.support.servers.moody_family import make_moody_family
 
-KILLS = int(os.environ.get("CORPUS_KILLS", "5"))
+KILLS = int(os.environ.get("CORPUS_KILLS", "3"))
 FILES, ROWS = 4, 15_000
 SEED = 17
 

@@ -73,8 +73,9 @@ class RunningGateway:
             connection.close()
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of its requests."""
-        return [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith("{")]
+        """The lines of its requests, but for one that is being written."""
+        whole, _, _ = self.output.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 @contextmanager
