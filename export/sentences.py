@@ -27,7 +27,8 @@ def docstring_sentences() -> list[str]:
     return list(_sentences(_LIBRARY))
 
 
-def sample(count: int) -> list[str]:
+@cache  # reading takes up to seconds, and one process may need them more than once
+def sample(count: int) -> tuple[str, ...]:
     """Return so many of those sentences, a few of each of some modules; the same ones every time."""
     chosen = random.Random(0)
     modules = _modules(_LIBRARY)
@@ -38,10 +39,10 @@ def sample(count: int) -> list[str]:
         found |= dict.fromkeys(chosen.sample(own, min(len(own), _OF_A_MODULE)))
         if len(found) >= count:
             break
-    return list(found)[:count]
+    return tuple(found)[:count]
 
 
-@cache  # reading takes seconds, and one export may need them twice
+@cache
 def _sentences(library: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sentence for path in _modules(library) for sentence in _sentences_of(path)))
 

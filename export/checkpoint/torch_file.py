@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _MAPPING = "collections OrderedDict"
 _TENSOR = "torch._utils _rebuild_tensor_v2"
+# What reading a damaged archive or pickle raises: RuntimeError where it says that it is encrypted.
+_DAMAGES = (zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError, TypeError, EOFError, OverflowError)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE")
 
@@ -53,7 +56,7 @@ class TorchWeights:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 self._tensors = dict(_arrays(archive))
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, LookupError, TypeError, EOFError) as error:
+        except _DAMAGES as error:
             raise ExportError(
                 f"{path}: not tensors by name as torch.save of PyTorch 1.6 and later writes them ({error})"
             ) from error
@@ -184,6 +187,8 @@ def _followed(pickle: bytes) -> Any:
             if name == "SETITEM":
                 marks.append(len(stack) - 2)
             items = since_mark()
+            if not isinstance(stack[-1], dict):
+                raise ValueError("it puts items into what is no mapping")
             stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif name == "BUILD":
             stack.pop()  # attributes of a mapping, such as the version of a layer's code

@@ -1,4 +1,4 @@
-"""Other engines run an Encoder in their own ways; each gets the vectors of Client.encode."""
+"""Other engines run an Encoder in their own ways; each gets the vectors of Client.encode. Ray: tests/server/corpus."""
 
 import dask
 import dask.dataframe
@@ -67,29 +67,3 @@ def test_scikit_learn(server, rows, expected):
     vectorizer = Vectorizer(server.grpc_url)
     same(vectorizer.fit_transform(pandas.Series(rows["body"])), expected)
     assert vectorizer.identity_ and len(vectorizer.get_feature_names_out()) == DIMENSION
-
-
-@pytest.fixture(scope="module")
-def ray_data(tmp_path_factory):
-    """Ray in processes of its own, for this file."""
-    import ray
-    import ray.data
-
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    yield ray.data
-    ray.shutdown()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_ray_data(ray_data, server, rows, expected):
-    dataset = ray_data.from_items([{"id": i, "body": text} for i, text in zip(*rows.values(), strict=True)])
-    with Client(server.grpc_url) as client:
-        options = {"url": server.grpc_url, "column": "body", "identity": client.info().identity}
-    actors = dataset.map_batches(Encoder, fn_constructor_kwargs=options, concurrency=2, batch_size=20)
-    tasks = dataset.map_batches(Encoder(**options), batch_format="pyarrow", batch_size=20)
-    assert tasks.schema().base_schema.field("vector").type == pyarrow.list_(pyarrow.float32(), DIMENSION)
-    for encoded in (actors, tasks):
-        found = sorted(encoded.take_all(), key=lambda row: row["id"])
-        assert [row["body"] for row in found] == rows["body"]
-        same([row["vector"] for row in found], expected)

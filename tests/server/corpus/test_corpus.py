@@ -1,4 +1,4 @@
-"""Jobs against real servers, on a Ray of two nodes."""
+"""Jobs against real servers, and an Encoder, on a Ray of two nodes."""
 
 import json
 import re
@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+import ray.data
 from ray.cluster_utils import Cluster
 
-from client_sdk import Client, InvalidArgument, LocalServer
+from client_sdk import Client, Encoder, InvalidArgument, LocalServer
 from client_sdk._commands.main import main
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Summary, estimate, run
-from client_sdk.corpus.engine import ray_running
+from client_sdk.corpus.engine import data_context, ray_running
 from client_sdk.corpus.places import place
 from client_sdk.corpus.tally import TooManyErrors
 from tests.support.places import ROOT
@@ -206,6 +207,22 @@ def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_
     assert (found.files, found.rows, found.is_counted, found.sampled, found.refused) == (3, 703, True, 131, 2)
     assert found.output_bytes == pytest.approx(703 * 129 / 131 * 384 * 4, rel=0.01) and found.rate > 0
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_encoder_maps_a_dataset_of_ones_own(server):
+    dataset = ray.data.from_items([{"id": n, "body": text} for n, text in enumerate(TEXTS[:90])])
+    with Client(server.grpc_url) as client:
+        expected, identity = client.encode(TEXTS[:90]), client.info().identity
+    options = {"url": server.grpc_url, "column": "body", "identity": identity}
+    with data_context(enable_progress_bars=False):
+        actors = dataset.map_batches(Encoder, fn_constructor_kwargs=options, concurrency=2, batch_size=20)
+        tasks = dataset.map_batches(Encoder(**options), batch_format="pyarrow", batch_size=20)
+        assert tasks.schema().base_schema.field("vector").type == pa.list_(pa.float32(), 384)
+        for encoded in (actors, tasks):
+            found = sorted(encoded.take_all(), key=lambda row: row["id"])
+            assert [row["body"] for row in found] == TEXTS[:90]
+            np.testing.assert_allclose(np.stack([row["vector"] for row in found]), expected, rtol=0, atol=1e-6)
 
 
 def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):

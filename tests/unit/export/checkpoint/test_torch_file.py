@@ -147,6 +147,32 @@ def test_a_damaged_or_absent_file_is_named(tmp_path: Path) -> None:
         TorchWeights(tmp_path / "pointer.pt")
 
 
+def test_a_byte_that_is_another_is_an_error_or_another_number(tmp_path: Path) -> None:
+    """Each of the archive; and each of the pickle in it, where it becomes one of several instructions."""
+    whole, path = (FILES / "sparse_linear.pt").read_bytes(), tmp_path / "damaged.pt"
+    found = members("sparse_linear.pt")
+    (name,) = (name for name in found if name.endswith("/data.pkl"))
+    pickled = found[name]
+    cases = [whole[:place] + b"\xff" + whole[place + 1 :] for place in range(len(whole))]
+    inner = [
+        pickled[:place] + value + pickled[place + 1 :]
+        for value in map(bytes, zip(b".equ\x85"))
+        for place in range(len(pickled))
+    ]
+    refused = 0
+    for damaged in (*cases, *inner):
+        try:
+            if len(damaged) == len(whole):
+                path.write_bytes(damaged)
+                TorchWeights(path)
+            else:
+                write(path, {**found, name: damaged})
+        except ExportError as error:
+            assert "damaged.pt" in str(error)
+            refused += 1
+    assert refused > 1000
+
+
 def test_views_of_other_numbers_are_refused(tmp_path: Path) -> None:
     """As of a transposed weight: its strides are not those of numbers one behind the other."""
     content = io.BytesIO()
