@@ -17,6 +17,8 @@ import onnx
 
 from export.network import network
 from export.network.architectures.encoder import Classifier, Encoder, Head
+from export.network.layout import OF_TOKENS, TOKEN_EMBEDDINGS
+from export.network.layout import TOKEN_VECTORS as VECTORS_OF_TOKENS
 from perf.failure import Failure
 from tests.support import architecture_vectors as recorded
 from tests.support.batches_of_ids import Feed, laid_end_to_end
@@ -87,8 +89,8 @@ class Small:
 
     def compared(self, outputs: Arrays) -> Arrays:
         """What a network gave, as what is expected."""
-        tokens = outputs.get("token_embeddings")
-        rows = {} if tokens is None else {"token_embeddings": tokens.reshape(*self.feed["input_ids"].shape, -1)}
+        shape = self.feed["input_ids"].shape
+        rows = {name: outputs[name].reshape(*shape, -1) for name in OF_TOKENS if name in outputs}
         return self.comparable({**outputs, **rows})
 
     def _written(self, is_padded: bool, half: bool = False) -> onnx.ModelProto:
@@ -134,7 +136,7 @@ def _vectors(name: str) -> Small:
     size = encoder.hidden_size
 
     def comparable(outputs: Arrays) -> Arrays:
-        tokens = _tokens(feed, outputs["token_embeddings"])
+        tokens = _tokens(feed, outputs[TOKEN_EMBEDDINGS])
         found = {
             "tokens": np.concatenate([row[recorded.compared(len(row)), :size] for row in tokens]),
             "mean": outputs["pooled"][:, 0, size:],
@@ -167,7 +169,7 @@ def _token_vectors(name: str) -> Small:
     encoder, feed = read(VARIANTS[name]), recorded.silent_feed(name)
 
     def comparable(outputs: Arrays) -> Arrays:
-        tokens = _tokens(feed, outputs["token_embeddings"])
+        tokens = _tokens(feed, outputs[VECTORS_OF_TOKENS])
         return {"tokens": np.concatenate([row[recorded.compared(len(row))] for row in tokens])}
 
     expected = {"tokens": recorded.load_token_vectors(name)}
