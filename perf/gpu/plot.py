@@ -45,7 +45,7 @@ def _gaps(axes: Axes, comparisons: Sequence[Comparison]) -> None:
     labels = [" ".join(part for part in form if part) for form in reversed(forms)]
     axes.set_yticks(range(len(forms)), labels, fontsize=7)
     axes.set_xscale("log")
-    axes.set_title("Difference to PyTorch, and what is allowed (red)")
+    axes.set_title("Difference to PyTorch (red: allowed)")
     axes.set_xlabel("share of the largest value; of INT8: 1 - lowest cosine")
 
 
