@@ -19,29 +19,29 @@ def test_interactive_requests_overtake_a_bulk_call_that_is_in_progress(server, t
         Client(server.http_url) as by_http,
         Client(server.grpc_url, timeout=PATIENCE) as other,
     ):
-        took = {}
-
-        def ask(client: Client) -> list[float]:
-            """Seconds of each of three texts, one after the other: others may have the cores during one of them."""
-            seconds = []
-            for _ in range(3):
-                started = time.monotonic()
-                np.testing.assert_allclose(client.encode(texts[0]), expected["sentence"][0], atol=1e-5)
-                seconds.append(time.monotonic() - started)
-            return seconds
-
         clients = (by_grpc, by_http)
-        for client in clients:
-            client.encode("warm")
-        for priority in ("interactive", "bulk", None):  # which is bulk for as many texts
+
+        def ask(client: Client) -> float:
+            started = time.monotonic()
+            np.testing.assert_allclose(client.encode(texts[0]), expected["sentence"][0], atol=1e-5)
+            return time.monotonic() - started
+
+        def beside(priority: str | None) -> list[float]:
+            """Seconds of a text by each client while calls with many texts of this priority are in progress."""
             with ThreadPoolExecutor(4 + len(clients)) as pool:
                 calls = [pool.submit(other.encode, many, max_seq_len=64, priority=priority) for _ in range(4)]
                 time.sleep(1)
                 assert not any(call.done() for call in calls)
-                took[priority] = list(pool.map(ask, clients))
+                seconds = list(pool.map(ask, clients))
             assert [call.result().shape for call in calls] == [(len(many), 384)] * 4
-        for behind, bulk, none in zip(took["interactive"], took["bulk"], took[None], strict=True):
-            assert max(min(bulk), min(none)) < behind[0] / 3, took
+            return seconds
+
+        for client in clients:
+            client.encode("warm")
+        behind = np.array(beside("interactive"))
+        for priority in ("bulk", None):  # which is bulk for as many texts
+            # Each time from nothing: other work may have the cores in one, and a wrong order is wrong in all of them.
+            assert any((np.array(beside(priority)) < behind / 3).all() for _ in range(3)), behind
 
 
 def test_threads_that_compute_bulk_texts_leave_the_cores_to_all_others(server, repository):
