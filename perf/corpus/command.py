@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=20_000, help="of the input (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="texts of a few words, for a model that takes no time")
-    parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples (default: %(default)s)")
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=10.0,
+        help="seconds between samples, each of which takes 0.1 s of a processor from the job (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,19 +20,22 @@ from tests.support.patience import PATIENCE, wait_for
 from tests.support.servers.local_servers import command_of, http_request, tritonserver_of
 from tests.support.servers.supervised import wait_for_the_return
 
-# From the moment that a file lies beside it, a step is in the middle of its next request for a second at least.
+# From the moment that a file lies beside it, a step is in the middle of its next request for a second at least. Of the
+# two ways to sleep the second keeps Python's lock, as a wait for the disk does.
 SLOW = """
 
 def _slowly(self, given, ordinary=TritonPythonModel.{method}):
     if os.path.exists(__file__ + ".slow"):
         os.rename(__file__ + ".slow", __file__ + ".busy")
-        time.sleep(1)
+        {wait}
     return ordinary(self, given)
 
-import time
+import ctypes, time
 TritonPythonModel.{method} = _slowly
 """
 
+SLEEP = "time.sleep(1)"
+SLEEP_WITH_THE_LOCK = "ctypes.PyDLL(None).usleep(2_000_000)"
 
 IN_A_BATCH = {"tokenizer": "_answers", "encoder": "_answers", "pooling": "_respond"}
 
@@ -56,17 +59,20 @@ def program_of(repository: Path, step: str) -> Path:
     return repository / f"bert_{step}" / "1" / "model.py"
 
 
-def make_slow(repository: Path, step: str) -> None:
+def make_slow(repository: Path, step: str, wait: str = SLEEP) -> None:
     with program_of(repository, step).open("a") as program:
-        program.write(SLOW.format(method=IN_A_BATCH[step]))
+        program.write(SLOW.format(method=IN_A_BATCH[step], wait=wait))
+
+
+def process_of(repository: Path, step: str) -> int:
+    program = str(program_of(repository, step)).encode()
+    (process,) = [pid for pid in children_of(tritonserver_of(repository)) if program in command_of(pid).split(b"\0")]
+    return process
 
 
 def stop_in_the_middle(repository: Path, step: str, ask: Callable[[], T]) -> tuple[int, T]:
     """The step's process, which is stopped while it does what is asked, and what came of that."""
-    program = program_of(repository, step)
-    (process,) = [
-        pid for pid in children_of(tritonserver_of(repository)) if str(program).encode() in command_of(pid).split(b"\0")
-    ]
+    program, process = program_of(repository, step), process_of(repository, step)
     with ThreadPoolExecutor(1) as pool:
         program.with_name("model.py.slow").touch()
         asked = pool.submit(ask)
@@ -94,6 +100,18 @@ def test_a_step_that_stood_still_in_the_middle_of_a_request_ends_before_it_answe
         wait_for(lambda: command_of(process) == b"")
         assert given_up in outcome(server, "afterwards")
         assert any(f"/bert_{step}/1/stalls.py: the process stood still" in line for line in server.log_lines())
+
+
+@pytest.mark.parametrize("step", IN_A_BATCH)
+def test_a_step_whose_python_waits_answers(own_repository: Path, step: str):
+    make_slow(own_repository, step, SLEEP_WITH_THE_LOCK)
+    with LocalServer(own_repository) as server:
+        assert outcome(server, "before") == "served"
+        process = process_of(own_repository, step)
+        program_of(own_repository, step).with_name("model.py.slow").touch()
+        assert outcome(server, "meanwhile") == "served"
+        assert program_of(own_repository, step).with_name("model.py.busy").exists()
+        assert process_of(own_repository, step) == process
 
 
 def test_a_call_across_a_stall_has_its_own_vectors(
