@@ -1,12 +1,10 @@
 """TLS and headers: Triton's own TLS, a small proxy that ends TLS in front of it, and small servers that listen."""
 
-import asyncio
 import contextlib
 import shutil
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -16,6 +14,7 @@ import pytest
 from client_sdk import AsyncClient, Client, LocalServer, ServerError, ServerUnreachable
 from client_sdk._commands.main import main
 from tests.support.patience import PATIENCE
+from tests.support.servers.balancer import one_address
 
 
 def openssl(*arguments, cwd):
@@ -47,35 +46,8 @@ def tls_proxy(certificates, port, ask_for_certificate):
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(certificates / "ca.pem")
 
-    async def copy(reader, writer):
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def serve(reader, writer):
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
-
-    started: futures.Future[tuple[int, Callable[[], object]]] = futures.Future()
-
-    async def run():
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        loop.set_exception_handler(lambda *_: None)  # handshakes that fail, connections that end in the middle
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        started.set_result((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(stop.set)))
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()))
-    thread.start()
-    outer, stop = started.result(10)
-    try:
+    with one_address(port, tls=context) as outer:
         yield outer
-    finally:
-        stop()
-        thread.join()
 
 
 @pytest.fixture(params=["grpcs", "https"])

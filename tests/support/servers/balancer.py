@@ -1,8 +1,9 @@
-"""One address in front of several, as a load balancer is."""
+"""One address in front of several, as a load balancer is; or in front of one, to end TLS."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,9 +11,11 @@ from itertools import count
 
 
 @contextmanager
-def one_address(*ports: int) -> Iterator[int]:
-    """A port whose connections go to these in turn, and past one that takes none."""
+def one_address(*ports: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A port whose connections go to these in turn, and past one that takes none; with `tls` it speaks that."""
     turns, loop = count(), asyncio.new_event_loop()
+    loop.set_exception_handler(lambda *_: None)  # handshakes that fail, connections that end in the middle
+    writers: set[asyncio.StreamWriter] = set()
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         first = next(turns)
@@ -22,20 +25,25 @@ def one_address(*ports: int) -> Iterator[int]:
         raise ConnectionRefusedError
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
         with suppress(ConnectionError):
             to_reader, to_writer = await connected()
+            writers.add(to_writer)
             await asyncio.gather(passed_on(reader, to_writer), passed_on(to_reader, writer))
         writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(relay, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever)  # whatever loop the test itself runs in
     thread.start()
     try:
-        yield server.sockets[0].getsockname()[1]
+        starting = asyncio.start_server(relay, "127.0.0.1", 0, ssl=tls)
+        server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            asyncio.run_coroutine_threadsafe(ended(server, writers), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(ended(server))
         loop.close()
 
 
@@ -49,10 +57,13 @@ async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.close()
 
 
-async def ended(server: asyncio.Server) -> None:
+async def ended(server: asyncio.Server, writers: set[asyncio.StreamWriter]) -> None:
     """Nothing is open any more."""
     server.close()
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    for writer in writers:
+        writer.transport.abort()  # at the next turn of the loop, and what TLS has below it at another
+    await asyncio.sleep(0.01)
