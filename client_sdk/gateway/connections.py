@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's line and headers; what comes in one piece, 256 KiB at most, is not cut in two to be counted."""
@@ -29,6 +29,8 @@ class BoundedHttp(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _has_body = False
     """Whether some of a body is still to come."""
+    _cycles: tuple[RequestResponseCycle, ...] = ()
+    """The requests that are not answered yet."""
     _offers = False
     """Whether the request that is being read offers to go on in another protocol; it is read again without that."""
 
@@ -44,8 +46,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more; and tell all who answer a request, of which uvicorn tells the one that came last."""
         self._stop_waiting()
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,6 +80,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._is_whole()
             self._has_body = True
             super().on_headers_complete()
+            self._cycles = *(cycle for cycle in self._cycles if not cycle.response_complete), self.cycle
 
     def on_body(self, body: bytes) -> None:
         """A body is counted by who reads it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,6 +19,8 @@ from client_sdk.gateway.connections import MAX_HEAD_BYTES, BoundedHttp
 from tests.support.patience import PATIENCE
 
 REQUEST = b"POST /%s HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
+left = threading.Event()
+"""A caller at /left has gone."""
 CHUNKED = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -34,6 +37,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             break
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
+    if scope["path"] == "/left":
+        assert (await receive())["type"] == "http.disconnect"
+        left.set()
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
     )
@@ -112,6 +118,16 @@ async def test_a_connection_whose_body_came_after_its_answer_takes_another_reque
             await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             writer.write(b"lo" + REQUEST % b"")
             assert (await asyncio.wait_for(reader.readuntil(b"hello"), PATIENCE)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("behind", [b"", REQUEST % b"", REQUEST % b"" + REQUEST % b"left"])
+async def test_a_caller_that_hangs_up_is_missed_whatever_came_behind_its_request(behind):
+    left.clear()
+    async with connected() as (_, writer):
+        writer.write(REQUEST % b"left" + behind)
+        await asyncio.sleep(0.1)
+        writer.close()
+        assert await asyncio.to_thread(left.wait, PATIENCE)
 
 
 async def test_who_offers_to_speak_otherwise_is_answered_and_not_logged(caplog):
