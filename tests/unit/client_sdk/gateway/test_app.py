@@ -23,7 +23,15 @@ async def test_a_gateway_lives_and_is_not_ready():
         assert "127.0.0.1" not in str(answer.json)
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/none", 404), ("DELETE", "/v1/embeddings", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/none", 404),
+        ("DELETE", "/v1/embeddings", 405),
+        ("POST", "/v1/embeddings/", 404),
+        ("GET", "/info/", 404),
+    ],
+)
 async def test_what_there_is_not_is_said_in_json(method, path, status):
     async with open_app() as app:
         answer = await request(app, method, path)
