@@ -1,5 +1,6 @@
 """The application where no server is there."""
 
+import gc
 import re
 
 import pytest
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from client_sdk.gateway import shortcut
 from client_sdk.gateway.app import PROTOCOLS
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.families import Families
 from client_sdk.gateway.protocols.cohere import EmbedRequest, RerankRequest
 from client_sdk.gateway.protocols.nim import RankingRequest
 from client_sdk.gateway.protocols.openai import EmbeddingsRequest
@@ -156,7 +159,40 @@ def test_of_a_list_that_is_all_wrong_one_message_is_made(body, fields):
     assert caught.value.error_count() <= 2  # of one value that might be of two types
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/embeddings", '"input": "text"'),
+        ("/", '"inputs": "text"'),
+        ("/rerank", '"query": "text", "texts": ["text"]'),
+        ("/rerank", '"query": "text", "documents": ["text"]'),
+        ("/v1/embeddings", '"input": 1'),
+    ],
+)
+async def test_of_a_body_only_what_is_asked_for_is_kept(monkeypatch, path, fields):
+    counts = []
+
+    async def find(self, model, kind):
+        counts.append(len(gc.get_objects()))
+        raise Failure("missing", "there is none")
+
+    monkeypatch.setattr(Families, "find", find)
+    body = f'{{{fields}, "more": [{",".join(["[[]]"] * 50_000)}]}}'.encode()
+    async with open_app() as app:
+        before = len(gc.get_objects())
+        gc.disable()  # what is in a cycle would be kept until it looks
+        try:
+            answer = await request(app, "POST", path, body)
+            counts.append(len(gc.get_objects()))
+        finally:
+            gc.enable()
+    assert answer.status in (400, 404)
+    assert max(counts) - before < 20_000
+
+
 async def test_an_id_that_cannot_be_sent_back_is_refused():
     async with open_app() as app:
         answer = await request(app, "POST", "/encode", b'{"texts": ["text"], "id": ' + b"[" * 300 + b"]" * 300 + b"}")
-    assert (answer.status, answer.json["error"]) == (400, "id is nested too deep to be sent back")
+        assert (answer.status, answer.json["error"]) == (400, "id is nested too deep to be sent back")
+        answer = await post(app, "/encode", texts=["text"], id="a" * 70_000)
+        assert (answer.status, answer.json["error"]) == (400, "id has 70004 bytes; it may have 65536")
