@@ -203,7 +203,8 @@ class Families:
         """What `look` finds among those that are known; if it is not there, once more when they are asked again."""
         await self.all()
         found = look()
-        if found is None and time.monotonic() - self._asked > _RETRIED:
+        is_asking = self._asking is not None and not self._asking.done()
+        if found is None and (is_asking or time.monotonic() - self._asked > _RETRIED):
             await self._ask()
             found = look()
         return found
@@ -252,7 +253,7 @@ class Families:
         if self._asking is None or self._asking.done():
             self._asked = time.monotonic()
             self._asking = asyncio.ensure_future(self._refresh())
-            self._asking.add_done_callback(_retrieved)
+            self._asking.add_done_callback(retrieved)
         return self._asking
 
     async def _ask(self) -> None:
@@ -294,7 +295,7 @@ def _described(family: Family) -> str:
     return family.name if len(family.info.versions) == 1 else f"{family.name} (versions {versions})"
 
 
-def _retrieved(task: asyncio.Task[None]) -> None:
+def retrieved(task: asyncio.Task[Any]) -> None:
     """An error of one that nobody waits for is not worth a warning of asyncio's: what was known goes on."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,9 @@
 """The application where no server is there."""
 
+import asyncio
 import gc
 import re
+from types import SimpleNamespace
 
 import pytest
 from fastapi.routing import APIRoute
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 from client_sdk.gateway import shortcut
 from client_sdk.gateway.app import PROTOCOLS
 from client_sdk.gateway.failures import Failure
-from client_sdk.gateway.families import Families
+from client_sdk.gateway.families import Families, Kind, Target
 from client_sdk.gateway.protocols.cohere import EmbedRequest, RerankRequest
 from client_sdk.gateway.protocols.nim import RankingRequest
 from client_sdk.gateway.protocols.openai import EmbeddingsRequest
@@ -188,6 +190,28 @@ async def test_of_a_body_only_what_is_asked_for_is_kept(monkeypatch, path, field
             gc.enable()
     assert answer.status in (400, 404)
     assert max(counts) - before < 20_000
+
+
+async def test_who_asks_for_its_health_at_once_has_one_text_answered(monkeypatch):
+    asked, go = [], asyncio.Event()
+
+    async def first(self, kind=None):
+        return SimpleNamespace(name="bert", kinds=(Kind.VECTORS,), info=SimpleNamespace(dimension=1))
+
+    async def answer(self, kind, texts, options):
+        asked.append(texts)
+        await go.wait()
+
+    monkeypatch.setattr(Families, "first", first)
+    monkeypatch.setattr(Target, "answer", answer)
+    async with open_app() as app:
+        waiting = [asyncio.ensure_future(request(app, "GET", path)) for path in ["/health/ready", "/ping"] * 10]
+        while not asked:
+            await asyncio.sleep(0)
+        waiting.pop().cancel()
+        go.set()
+        assert {answer.status for answer in await asyncio.gather(*waiting)} == {200} and len(asked) == 1
+        assert (await request(app, "GET", "/health")).status == 200 and len(asked) == 2
 
 
 async def test_an_id_that_cannot_be_sent_back_is_refused():
