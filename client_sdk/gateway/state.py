@@ -48,7 +48,9 @@ class Gateway:
         if self.keys is None:
             return None
         scheme, _, key = (authorization or "").partition(" ")
-        holder = self.keys.holder(key.strip()) if scheme.lower() == "bearer" else None
+        # What a header holds is read as Latin-1; a key is the bytes whose hash the file has.
+        key = key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
+        holder = self.keys.holder(key) if scheme.lower() == "bearer" else None
         if holder is None:
             raise Failure("denied", "a key is needed, in the header Authorization: Bearer KEY, and this is none")
         return holder
