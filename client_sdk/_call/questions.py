@@ -83,6 +83,9 @@ class ModelInfo:
     kinds: dict[str, int] = field(default_factory=dict)
     """What the family gives: `dense`, `sparse` and `multi` vectors, some families several of them, or `scores`; and how
     many numbers each has, of which `dimension` is that of the first."""
+    lengths: dict[str, int] = field(default_factory=dict)
+    """Tokens that are used of a text of each `input_type`, of none by the name of nothing, where these are fewer than
+    max_seq_len; of late interaction."""
 
 
 def ensemble_roles(model: str) -> Generator[Query, dict[str, Any], tuple[str, ...]]:
@@ -183,6 +186,7 @@ def model_info(model: str) -> Generator[Query, dict[str, Any], ModelInfo]:
             kinds={
                 kind.name: len(_labels(parameters)) if kind is SCORES else kind.dimension(parameters) for kind in kinds
             },
+            lengths=json.loads(parameters.get("lengths") or "{}"),
         )
     except (KeyError, ValueError) as error:
         if family_of(model):

@@ -144,6 +144,8 @@ def _checked_tokens(tokens: object, index: int | None) -> str:
         raise _refused(index, f" is {_kind(tokens)}; with is_tokenized a text is a list of tokens", InvalidType)
     if not tokens:
         raise _refused(index, " has no tokens: there is nothing in it to read")
+    if {*map(type, tokens)} == {int}:  # nearly always; a list may be long
+        return json.dumps(tokens)
     if isinstance(tokens[0], (int, np.integer)):
         return json.dumps([_checked_id(one, index, place) for place, one in enumerate(tokens)])
     for place, token in enumerate(tokens):

@@ -62,8 +62,14 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
         finally:
             await app.state.gateway.families.close()
 
-    # FastAPI's own pages are made of scripts from another host.
-    options: dict[str, Any] = {"docs_url": None, "redoc_url": None, "telemetry": TELEMETRY}
+    # FastAPI's own pages are made of scripts from another host; and it would send who asks for PATH/ to PATH, texts and
+    # key with them, by http:// even where a proxy in front of it speaks https://.
+    options: dict[str, Any] = {
+        "docs_url": None,
+        "redoc_url": None,
+        "redirect_slashes": False,
+        "telemetry": TELEMETRY,
+    }
     app = FastAPI(title=_TITLE, version=__version__, lifespan=lifespan, **options)
     for protocol in PROTOCOLS:
         app.include_router(protocol.router)
@@ -84,11 +90,12 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    failure = Failure("missing", f"there is no {request.method} {request.url.path}; GET /openapi.json lists all")
+    path = request.scope["path"]  # not request.url, which also reads what else a caller has written
+    failure = Failure("missing", f"there is no {request.method} {path}; GET /openapi.json lists all")
     answer = form(failure)
     answer.status_code = error.status_code
     answer.headers.update(error.headers or {})
-    if methods := _methods(request.scope["path"]):  # the header has those of the first route of a path alone
+    if methods := _methods(path):  # the header has those of the first route of a path alone
         answer.headers["allow"] = ", ".join(methods)
     return answer
 

@@ -14,7 +14,7 @@ import numpy as np
 from client_sdk._call.kinds import AnswerKind, counted
 from client_sdk._call.questions import ModelInfo, served_families
 from client_sdk._call.texts import Text, TextSource, Tokens
-from client_sdk._errors import AccessDenied, ClientError, ModelNotFound, VersionChanged
+from client_sdk._errors import AccessDenied, ClientError, InvalidArgument, ModelNotFound, VersionChanged
 from client_sdk._kinds import DENSE, MULTI, SCORES, SPARSE
 from client_sdk._session import AsyncSession
 from client_sdk._transport.retry import Deadline
@@ -34,6 +34,9 @@ _SHOWN = 200  # characters of a name that is not known
 
 _INPUT_TYPES = {"query": "query", "passage": "document", "document": "document"}
 """What the end of a model's name says of its texts."""
+
+_PROMPTS = {"input_type", "prompt", "prompt_name"}
+"""A client's options that put one before a text."""
 
 
 class Kind(Enum):
@@ -122,11 +125,16 @@ class Target:
             Failure: The caller has asked for too much.
             ClientError: As a client's method.
         """
+        asked = {**{name: value for name, value in options.items() if value is not None}, **self.options}
+        if asked.get("is_tokenized") and not _PROMPTS.isdisjoint(asked):
+            raise InvalidArgument(
+                "tokens and token ids are taken as they stand, without a prompt: give the model's name alone, and "
+                "neither a prompt nor what the texts are"
+            )
         self.charge((texts.count or 0) if isinstance(texts, TextSource) else len(texts))
-        given = {name: value for name, value in options.items() if value is not None}
-        session = self.family.session
-        found, counts = await session.call(counted(kind), texts, {**given, **self.options})
-        limit = min(self.family.info.max_seq_len, given.get("max_seq_len", self.family.info.max_seq_len))
+        found, counts = await self.family.session.call(counted(kind), texts, asked)
+        info = self.family.info
+        limit = info.lengths.get(asked.get("input_type", ""), info.max_seq_len)
         self.usage.texts += len(counts)
         self.usage.tokens += int(np.minimum(counts, limit).sum())  # of a text no more are computed
         return found
@@ -203,7 +211,8 @@ class Families:
         """What `look` finds among those that are known; if it is not there, once more when they are asked again."""
         await self.all()
         found = look()
-        if found is None and time.monotonic() - self._asked > _RETRIED:
+        is_asking = self._asking is not None and not self._asking.done()
+        if found is None and (is_asking or time.monotonic() - self._asked > _RETRIED):
             await self._ask()
             found = look()
         return found
@@ -252,7 +261,7 @@ class Families:
         if self._asking is None or self._asking.done():
             self._asked = time.monotonic()
             self._asking = asyncio.ensure_future(self._refresh())
-            self._asking.add_done_callback(_retrieved)
+            self._asking.add_done_callback(retrieved)
         return self._asking
 
     async def _ask(self) -> None:
@@ -294,7 +303,7 @@ def _described(family: Family) -> str:
     return family.name if len(family.info.versions) == 1 else f"{family.name} (versions {versions})"
 
 
-def _retrieved(task: asyncio.Task[None]) -> None:
+def retrieved(task: asyncio.Task[Any]) -> None:
     """An error of one that nobody waits for is not worth a warning of asyncio's: what was known goes on."""
     if not task.cancelled():
         task.exception()

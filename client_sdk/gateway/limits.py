@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence, Sized
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +37,7 @@ MAX_NUMBERS = 1 << 24
 """Of an answer with a vector for each token: 64 MiB, and 200 MB of JSON."""
 
 MAX_TOKENS = 1 << 20
-"""Of an answer that names each: 90 MB of JSON."""
+"""Of an answer that names each: 90 MB of JSON. And of a request whose texts are tokens or token ids."""
 
 MAX_WORDS = 1 << 22
 """Of the sparse vectors of an answer: 32 MiB, and 170 MB of JSON."""
@@ -104,12 +104,30 @@ class Limits:
         self._held -= sum(map(len, chunks))
         chunks.clear()
 
+    def check_lists(self, fields: Mapping[str, Any]) -> None:
+        """Raise Failure for more texts, or tokens that texts are given as, than a request may have.
+
+        Nothing in a list is looked at: of millions that takes many seconds, in which nobody else is answered.
+        """
+        for name, value in fields.items():
+            if not isinstance(value, list) or not value:
+                continue
+            if isinstance(value[0], int):  # the token ids of one text
+                tokens = len(value)
+            else:
+                self._check_count(value, name)
+                tokens = sum(len(one) for one in value if isinstance(one, list))
+            if tokens > MAX_TOKENS:
+                raise Failure("large", f"{name} has {tokens} tokens; a request may have {MAX_TOKENS}", name)
+
+    def _check_count(self, texts: Sized, param: str) -> None:
+        most = self._settings.max_texts
+        if len(texts) > most:
+            raise Failure("large", f"{param} has {len(texts)} texts; a request may have {most}", param)
+
     def check_texts(self, texts: Sized, param: str) -> None:
         """Raise Failure for too many, or none."""
-        if len(texts) > self._settings.max_texts:
-            raise Failure(
-                "large", f"{param} has {len(texts)} texts; a request may have {self._settings.max_texts}", param
-            )
+        self._check_count(texts, param)
         if len(texts) == 0:
             raise Failure("invalid", f"{param} is empty: there is nothing to encode", param)
 

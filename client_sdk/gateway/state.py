@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from client_sdk._call.kinds import VECTORS, AnswerKind, late_vectors
@@ -11,7 +12,7 @@ from client_sdk._call.scores import SCORES
 from client_sdk._call.sparse import sparse_vectors
 from client_sdk._errors import ServerBusy
 from client_sdk.gateway.failures import Failure
-from client_sdk.gateway.families import Families, Family, Kind, Target
+from client_sdk.gateway.families import Families, Family, Kind, Target, retrieved
 from client_sdk.gateway.keys import Holder, Keys
 from client_sdk.gateway.limits import Limits
 from client_sdk.gateway.metrics import Metrics
@@ -31,6 +32,7 @@ class Gateway:
     keys: Keys | None
     """None: everybody may ask."""
     metrics: Metrics
+    _checks: dict[Kind | None, asyncio.Task[Family]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def start(cls, settings: GatewaySettings, keys: Keys | None, metrics: Metrics) -> Gateway:
@@ -46,7 +48,9 @@ class Gateway:
         if self.keys is None:
             return None
         scheme, _, key = (authorization or "").partition(" ")
-        holder = self.keys.holder(key.strip()) if scheme.lower() == "bearer" else None
+        # What a header holds is read as Latin-1; a key is the bytes whose hash the file has.
+        key = key.strip().encode("latin-1").decode("utf-8", "surrogateescape")
+        holder = self.keys.holder(key) if scheme.lower() == "bearer" else None
         if holder is None:
             raise Failure("denied", "a key is needed, in the header Authorization: Bearer KEY, and this is none")
         return holder
@@ -62,10 +66,19 @@ class Gateway:
     async def check(self, kind: Kind | None = None) -> Family:
         """Have the family that is asked first answer one real text. A server that is busy is alive.
 
+        Whoever asks meanwhile is told the same: nobody needs a key for it, and a text takes a server's time.
+
         Raises:
             Failure: There is no family.
             ClientError: It did not answer.
         """
+        check = self._checks.get(kind)
+        if check is None or check.done():
+            check = self._checks[kind] = asyncio.ensure_future(self._check(kind))
+            check.add_done_callback(retrieved)
+        return await asyncio.shield(check)
+
+    async def _check(self, kind: Kind | None) -> Family:
         family = await self.families.first(kind)
         with suppress(ServerBusy):
             await Target(family, {}).answer(_first_of(family), [_READY], {"timeout": _READY_TIMEOUT})

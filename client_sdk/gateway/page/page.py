@@ -34,7 +34,7 @@ async def index(call: Call) -> Response:
 @page.get("/page/page.css", "/page/page.js", is_open=True, fails=(), media="text/*")
 async def part(call: Call) -> Response:
     """What the page is made of."""
-    return _file(call.request.url.path.rpartition("/")[2])
+    return _file(call.request.scope["path"].rpartition("/")[2])
 
 
 class TokensRequest(Body):

@@ -22,6 +22,7 @@ from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, read_jso
 from client_sdk.gateway.protocols.texts import TEXT_SHOWN, list_of
 
 _FORM = "application/x-www-form-urlencoded"
+_MAX_ID = 64 << 10  # bytes
 
 
 def form(failure: Failure) -> Response:
@@ -50,6 +51,12 @@ def _read(request: Request, content: bytes) -> Any:
     is_form = request.headers.get("content-type", "").startswith(_FORM) and not content.lstrip().startswith(b"{")
     if not is_form:
         return read_json(content)
+    found, most = (
+        content.count(b"&") + 1,
+        request.app.state.gateway.settings.max_texts + len(EncodeRequest.model_fields),
+    )
+    if found > most:  # which would be taken apart one by one
+        raise Failure("large", f"the form has {found} fields; with as many texts as a request may have they are {most}")
     try:
         given = parse_qs(content.decode(), strict_parsing=True, keep_blank_values=True)
     except ValueError as error:
@@ -72,9 +79,11 @@ def _is_json(text: str) -> bool:
 async def encode(call: Call, body: EncodeRequest) -> Response:
     """Texts, `one ||| other` for a pair, or lists of tokens, to vectors, as `BertClient.encode` gives them."""
     try:
-        orjson.dumps([body.id])  # which goes back as it came
+        size = len(orjson.dumps([body.id]))  # which goes back as it came
     except TypeError:
         raise Failure("invalid", "id is nested too deep to be sent back", "id") from None
+    if size > _MAX_ID:  # which is kept until then, and may take 25 times its bytes
+        raise Failure("invalid", f"id has {size} bytes; it may have {_MAX_ID}", "id")
     try:
         texts = read_texts(body.texts, body.is_tokenized)
     except (TypeError, ValueError) as error:

@@ -100,7 +100,7 @@ async def rerank(call: Call, body: RerankRequest) -> Response:
         }
         for one in found
     ]
-    version = "2" if call.request.url.path.startswith("/v2") else "1"
+    version = "2" if call.request.scope["path"].startswith("/v2") else "1"
     tokens = target.usage.tokens
     return json_answer(
         {

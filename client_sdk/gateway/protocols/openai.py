@@ -74,7 +74,7 @@ async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
     try:
         (vectors,) = await typed_vectors(target, body.input, [body.embedding_type], options)
     except InvalidArgument as error:
-        if error.text_index is None or isinstance(body.input[0], str):
+        if isinstance(body.input[0], str):
             raise
         raise Failure("invalid", f"{error}; {_OF_OTHER_IDS}", "input") from None
     rows: Any = vectors if body.encoding_format == "float" else map(base64_of, vectors)

@@ -67,6 +67,27 @@ class Call:
         note(self.request.scope, model=target.family.name, usage=target.usage)
         return replace(target, charge=partial(self.gateway.charge, self._holder))
 
+    def asked(self, body: type[B], fields: Any) -> B:
+        """A request of these fields. Raises Failure, which says what is wrong with the first that is."""
+        if not isinstance(fields, dict):
+            raise Failure("invalid", "the body must be a JSON object")
+        self.gateway.limits.check_lists({name: fields[name] for name in body.model_fields if name in fields})
+        try:
+            return body.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            param = str(first["loc"][0]) if first["loc"] else None
+            raise Failure("invalid", f"{place}: {message}" if place else message, param) from None
+
+    def failed(self, error: Exception) -> Response:
+        """What the caller is told of an error; nothing keeps it, and with it what its traceback holds of the body."""
+        if isinstance(error, (ModelNotFound, VersionChanged)):
+            self.gateway.families.forget()
+        failure = failure_of(error)
+        note(self.request.scope, error=failure.reason)
+        return self.form(failure)
+
     def admit(self) -> None:
         """Look at the caller's key. Raises Failure for one that is needed and not there."""
         self._holder = self.gateway.holder(self.request.headers.get("authorization"))
@@ -115,9 +136,10 @@ class Protocol:
             async def work(call: Call) -> Response:
                 limits = call.gateway.limits
                 async with limits.body(call.request) as content:
-                    fields = read_json(content) if read is None else read(call.request, content)
                     with limits.place():
-                        return await while_awaited(call.request, answer(call, checked(body, fields)))
+                        # Its fields are not kept: those that are passed over may take 25 times their bytes.
+                        asked = call.asked(body, read_json(content) if read is None else read(call.request, content))
+                        return await while_awaited(call.request, answer(call, asked))
 
             self._add("POST", paths, work, answer.__doc__, _answers(200, _JSON, fails, self._statuses, other), extra)
             return answer
@@ -170,11 +192,7 @@ class Protocol:
             except CallerGone:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)
             except Exception as error:
-                if isinstance(error, (ModelNotFound, VersionChanged)):
-                    call.gateway.families.forget()
-                failure = failure_of(error)
-                note(request.scope, error=failure.reason)
-                return call.form(failure)
+                return call.failed(error)
 
         for path in paths:
             endpoint = _endpoint(answered, path)
@@ -225,16 +243,3 @@ def read_json(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise Failure("invalid", f"the body is not JSON: {error}") from None
-
-
-def checked(body: type[B], fields: Any) -> B:
-    """A request of these fields. Raises Failure, which says what is wrong with the first that is."""
-    if not isinstance(fields, Mapping):
-        raise Failure("invalid", "the body must be a JSON object")
-    try:
-        return body.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-        param = str(first["loc"][0]) if first["loc"] else None
-        raise Failure("invalid", f"{place}: {message}" if place else message, param) from None

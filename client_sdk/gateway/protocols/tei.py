@@ -25,7 +25,7 @@ from client_sdk.gateway.families import Family, Kind
 from client_sdk.gateway.limits import FewWords
 from client_sdk.gateway.protocols import cohere
 from client_sdk.gateway.protocols.options import checked_dimension
-from client_sdk.gateway.protocols.protocol import Body, Call, Protocol, checked
+from client_sdk.gateway.protocols.protocol import B, Body, Call, Protocol
 from client_sdk.gateway.protocols.scores import ranked
 from client_sdk.gateway.protocols.texts import (
     TEXT_SHOWN,
@@ -124,10 +124,25 @@ class SimilarityRequest(Body):
     parameters: _Asked | None = None
 
 
-class AnyInputs(Body):
-    """What `POST /` takes: what `/embed` or `/similarity` do."""
+class _OneOf(Body):
+    """What one of several requests is made of."""
 
     model_config = ConfigDict(extra="allow")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All of them."""
+        return self.model_extra or {}
+
+    def taken_as(self, body: type[B], call: Call) -> B:
+        """The request as this one; the fields, which may be large, are not kept beside it. Raises Failure."""
+        asked = call.asked(body, self.fields)
+        self.fields.clear()
+        return asked
+
+
+class AnyInputs(_OneOf):
+    """What `POST /` takes: what `/embed` or `/similarity` do."""
 
 
 class TeiRerankRequest(_Asked):
@@ -139,10 +154,8 @@ class TeiRerankRequest(_Asked):
     return_text: bool = False
 
 
-class AnyRerank(Body):
+class AnyRerank(_OneOf):
     """What `POST /rerank` takes: TEI's request, which has `texts`, or Cohere's and Jina's, which has `documents`."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 def _inputs(value: Any) -> Inputs:
@@ -196,10 +209,9 @@ async def embed(call: Call, body: TeiEmbedRequest) -> Response:
 @tei.post("/", body=AnyInputs, shown=(TeiEmbedRequest, SimilarityRequest))
 async def either(call: Call, body: AnyInputs) -> Response:
     """As `/similarity` if `inputs` is an object, else as `/embed`."""
-    fields = body.model_extra or {}
-    if isinstance(fields.get("inputs"), dict):
-        return await similarity(call, checked(SimilarityRequest, fields))
-    return await embed(call, checked(TeiEmbedRequest, fields))
+    if isinstance(body.fields.get("inputs"), dict):
+        return await similarity(call, body.taken_as(SimilarityRequest, call))
+    return await embed(call, body.taken_as(TeiEmbedRequest, call))
 
 
 @tei.post("/embed_all", body=TeiTokensRequest)
@@ -244,11 +256,10 @@ async def similarity(call: Call, body: SimilarityRequest) -> Response:
 @tei.post("/rerank", body=AnyRerank, shown=(TeiRerankRequest, cohere.RerankRequest), other=STATUSES)
 async def rerank(call: Call, body: AnyRerank) -> Response:
     """Texts by how well they answer a query, best first: TEI's `texts`, or Cohere's and Jina's `documents`."""
-    fields = body.model_extra or {}
-    if "documents" in fields:
+    if "documents" in body.fields:
         call.form = cohere.form
-        return await cohere.rerank(call, checked(cohere.RerankRequest, fields))
-    asked = checked(TeiRerankRequest, fields)
+        return await cohere.rerank(call, body.taken_as(cohere.RerankRequest, call))
+    asked = body.taken_as(TeiRerankRequest, call)
     options = {"activation": "none" if asked.raw_scores else "sigmoid", **asked.options()}
     _, found = await ranked(call, asked.model, asked.query, asked.texts, "texts", options)
     return json_answer(

@@ -51,6 +51,14 @@ def test_vectors_in_jinas_form(gateway: RunningGateway, client_of, fields, input
     assert answer["usage"]["total_tokens"] > 0
 
 
+@pytest.mark.parametrize(("model", "kept"), [("colbert-query", 32), ("colbert", 66)])
+def test_usage_is_of_the_tokens_that_are_kept(gateway: RunningGateway, client_of, model, kept):
+    texts = ["hello world", "the quick brown fox " * 50]
+    short, long = client_of("colbert").count_tokens(texts)
+    assert short < 32 and long > client_of("colbert").info().max_seq_len == 66
+    assert gateway.post("/pooling", model=model, input=texts).json["usage"]["total_tokens"] == short + kept
+
+
 @pytest.mark.parametrize("path", ["/pooling", "/v1/multi-vector"])
 @pytest.mark.parametrize(
     ("fields", "status", "message"),

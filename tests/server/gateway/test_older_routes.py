@@ -93,6 +93,13 @@ def test_weaviate_is_told_that_it_is_ready_and_what_the_model_is(gateway: Runnin
     assert (gateway.get("/meta").json["model"], gateway.get("/meta").json["hidden_size"]) == ("bert", 384)
 
 
+def test_a_form_of_more_fields_than_a_request_may_have_is_not_taken_apart(gateway: RunningGateway):
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert gateway.send("POST", "/encode", "&".join(["texts=a"] * 2048) + "&id=1", **form).status == 200
+    answer = gateway.send("POST", "/encode", "&".join(["texts=a"] * 3000), **form)
+    assert answer.status == 413 and "the form has 3000 fields" in answer.json["error"]
+
+
 @pytest.mark.parametrize("fields", [{}, {"text": ["a"]}, {"text": ""}])
 def test_what_is_wrong_is_an_error_for_weaviate(gateway: RunningGateway, fields):
     answer = gateway.post("/vectors", **fields)

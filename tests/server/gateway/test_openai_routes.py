@@ -127,7 +127,13 @@ def test_a_text_too_long_is_refused_where_it_may_not_be_cut(gateway: RunningGate
         ),
         ({"model": "bert", "input": [[101, 7592, 102], "a"]}, 400, "input", "text 1 is not a list of token ids"),
         ({"model": "bert", "input": [101, "a"]}, 400, "input", "text 0 is not a string"),
-        ({"model": "bert-query", "input": [[101, 7592, 102]]}, 400, None, "is_tokenized goes without one"),
+        (
+            {"model": "bert-query", "input": [[101, 7592, 102]]},
+            400,
+            "input",
+            "without a prompt: give the model's name alone, and neither a prompt nor what the texts are; LangChain's",
+        ),
+        ({"model": "bert", "input": [5451], "input_type": "query"}, 400, "input", "check_embedding_ctx_length=False"),
         ({"model": "bert", "input": ["a", " "]}, 400, None, "text 1 is blank"),
         (
             {"model": "bert", "input": "a", "dimensions": 385},

@@ -145,6 +145,8 @@ def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts)
     [
         ("/embed", {}, 422, "validation", "inputs: Field required"),
         ("/embed", {"inputs": [1, 2]}, 422, "validation", "its token ids do not begin with [101] and end with [102]"),
+        ("/embed", {"inputs": [101, 102], "prompt_name": "query"}, 422, "validation", "without a prompt"),
+        ("/decode", {"ids": [101, 102], "model": "bert-query"}, 422, "validation", "without a prompt"),
         ("/tokenize", {"inputs": [1, 2]}, 422, "validation", "inputs: text 0 is not a string"),
         ("/embed", {"inputs": "a", "truncation_direction": "up"}, 422, "validation", "'left' or 'right'"),
         ("/embed", {"inputs": TEXTS, "truncate": False}, 422, "validation", "text 2"),

@@ -13,13 +13,16 @@ from client_sdk.gateway import GatewaySettings, create_app
 from tests.support.asgi import open_app, request
 
 KEY = "a-long-random-key"
+OTHER = "ключ"
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """One key."""
+    """Two keys."""
     path = tmp_path / "keys"
-    path.write_text(f"search {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    path.write_text(
+        "".join(f"key-{at} {hashlib.sha256(key.encode()).hexdigest()}\n" for at, key in enumerate((KEY, OTHER)))
+    )
     return path
 
 
@@ -35,10 +38,11 @@ async def test_without_a_known_key_nothing_is_answered(keys, method, path, shown
     assert KEY not in answer.body.decode()
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
-async def test_with_a_key_the_server_is_asked(keys, scheme):
+@pytest.mark.parametrize(("scheme", "key"), [("Bearer", KEY), ("bearer", KEY), ("Bearer", OTHER)])
+async def test_with_a_key_the_server_is_asked(keys, scheme, key):
+    sent = f"{scheme} {key}".encode().decode("latin-1")  # the bytes of a header, as `request` takes them
     async with open_app(keys=keys, timeout=1) as app:
-        answer = await request(app, "GET", "/v1/models", headers={"authorization": f"{scheme} {KEY}"})
+        answer = await request(app, "GET", "/v1/models", headers={"authorization": sent})
     assert answer.status == 503  # there is none
 
 

@@ -1,6 +1,9 @@
 """The application where no server is there."""
 
+import asyncio
+import gc
 import re
+from types import SimpleNamespace
 
 import pytest
 from fastapi.routing import APIRoute
@@ -8,6 +11,8 @@ from pydantic import ValidationError
 
 from client_sdk.gateway import shortcut
 from client_sdk.gateway.app import PROTOCOLS
+from client_sdk.gateway.failures import Failure
+from client_sdk.gateway.families import Families, Kind, Target
 from client_sdk.gateway.protocols.cohere import EmbedRequest, RerankRequest
 from client_sdk.gateway.protocols.nim import RankingRequest
 from client_sdk.gateway.protocols.openai import EmbeddingsRequest
@@ -23,7 +28,15 @@ async def test_a_gateway_lives_and_is_not_ready():
         assert "127.0.0.1" not in str(answer.json)
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/none", 404), ("DELETE", "/v1/embeddings", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/none", 404),
+        ("DELETE", "/v1/embeddings", 405),
+        ("POST", "/v1/embeddings/", 404),
+        ("GET", "/info/", 404),
+    ],
+)
 async def test_what_there_is_not_is_said_in_json(method, path, status):
     async with open_app() as app:
         answer = await request(app, method, path)
@@ -148,7 +161,62 @@ def test_of_a_list_that_is_all_wrong_one_message_is_made(body, fields):
     assert caught.value.error_count() <= 2  # of one value that might be of two types
 
 
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/embeddings", '"input": "text"'),
+        ("/", '"inputs": "text"'),
+        ("/rerank", '"query": "text", "texts": ["text"]'),
+        ("/rerank", '"query": "text", "documents": ["text"]'),
+        ("/v1/embeddings", '"input": 1'),
+    ],
+)
+async def test_of_a_body_only_what_is_asked_for_is_kept(monkeypatch, path, fields):
+    counts = []
+
+    async def find(self, model, kind):
+        counts.append(len(gc.get_objects()))
+        raise Failure("missing", "there is none")
+
+    monkeypatch.setattr(Families, "find", find)
+    body = f'{{{fields}, "more": [{",".join(["[[]]"] * 50_000)}]}}'.encode()
+    async with open_app() as app:
+        before = len(gc.get_objects())
+        gc.disable()  # what is in a cycle would be kept until it looks
+        try:
+            answer = await request(app, "POST", path, body)
+            counts.append(len(gc.get_objects()))
+        finally:
+            gc.enable()
+    assert answer.status in (400, 404)
+    assert max(counts) - before < 20_000
+
+
+async def test_who_asks_for_its_health_at_once_has_one_text_answered(monkeypatch):
+    asked, go = [], asyncio.Event()
+
+    async def first(self, kind=None):
+        return SimpleNamespace(name="bert", kinds=(Kind.VECTORS,), info=SimpleNamespace(dimension=1))
+
+    async def answer(self, kind, texts, options):
+        asked.append(texts)
+        await go.wait()
+
+    monkeypatch.setattr(Families, "first", first)
+    monkeypatch.setattr(Target, "answer", answer)
+    async with open_app() as app:
+        waiting = [asyncio.ensure_future(request(app, "GET", path)) for path in ["/health/ready", "/ping"] * 10]
+        while not asked:
+            await asyncio.sleep(0)
+        waiting.pop().cancel()
+        go.set()
+        assert {answer.status for answer in await asyncio.gather(*waiting)} == {200} and len(asked) == 1
+        assert (await request(app, "GET", "/health")).status == 200 and len(asked) == 2
+
+
 async def test_an_id_that_cannot_be_sent_back_is_refused():
     async with open_app() as app:
         answer = await request(app, "POST", "/encode", b'{"texts": ["text"], "id": ' + b"[" * 300 + b"]" * 300 + b"}")
-    assert (answer.status, answer.json["error"]) == (400, "id is nested too deep to be sent back")
+        assert (answer.status, answer.json["error"]) == (400, "id is nested too deep to be sent back")
+        answer = await post(app, "/encode", texts=["text"], id="a" * 70_000)
+        assert (answer.status, answer.json["error"]) == (400, "id has 70004 bytes; it may have 65536")

@@ -1,5 +1,6 @@
 """Which family a name means, of those that are known."""
 
+import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -56,6 +57,22 @@ def test_a_family_gives_what_its_model_does(kinds, labels, expected):
     family = Family("m3", cast(Any, SimpleNamespace(kinds=kinds, labels=labels)), cast(Any, None))
     assert {kind for kind in Kind if family.gives(kind)} == expected
     assert all(f"{kind.value} ({kind.routes})" in family.described for kind in family.kinds)
+
+
+async def test_a_family_that_is_being_asked_for_is_waited_for(monkeypatch):
+    families, go = known("bert"), asyncio.Event()
+
+    async def refresh(self):
+        await go.wait()
+        self._known = {**self._known, **known("other")._known}
+
+    monkeypatch.setattr(Families, "_refresh", refresh)
+    assert [family.name for family in await families.all()] == ["bert"]  # which begins to ask
+    finding = asyncio.ensure_future(families.find("other", None))
+    await asyncio.sleep(0.01)
+    go.set()
+    assert (await finding).family.name == "other"
+    await families.close()
 
 
 async def test_where_no_server_answers_what_is_known_stays_and_is_not_ready():

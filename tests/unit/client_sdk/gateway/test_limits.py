@@ -14,7 +14,7 @@ from client_sdk._call.questions import ModelInfo
 from client_sdk._call.sparse import SparseRows
 from client_sdk.gateway import GatewaySettings
 from client_sdk.gateway.failures import CallerGone, Failure
-from client_sdk.gateway.limits import FewNumbers, FewWords, Limits, while_awaited
+from client_sdk.gateway.limits import MAX_TOKENS, FewNumbers, FewWords, Limits, while_awaited
 from tests.support.asgi import open_app, request
 
 
@@ -186,6 +186,15 @@ def test_texts_are_counted():
     assert (found.value.reason, found.value.param) == ("large", "input")
     with pytest.raises(Failure, match="input is empty"):
         limits.check_texts([], "input")
+
+
+@pytest.mark.parametrize("texts", [[1] * (MAX_TOKENS + 1), [[1] * (MAX_TOKENS // 2), [1] * (MAX_TOKENS // 2 + 1)]])
+def test_token_ids_of_a_request_are_counted(texts):
+    limits = Limits(GatewaySettings())
+    with pytest.raises(Failure, match=f"input has {MAX_TOKENS + 1} tokens; a request may have {MAX_TOKENS}") as caught:
+        limits.check_lists({"model": "bert", "input": texts})
+    assert (caught.value.reason, caught.value.param) == ("large", "input")
+    limits.check_lists({"input": texts[1:], "texts": [], "top_n": 1})
 
 
 def test_a_place_is_free_again_when_its_request_has_ended():
