@@ -61,8 +61,11 @@ def ray_running(address: str | None) -> Iterator[None]:
     except SystemExit:  # which Ray makes of SIGTERM while it starts
         raise KeyboardInterrupt from None
     except Exception as error:  # of no class of its own where a node has not come up within Ray's half a minute
-        what = f"there is no Ray at {address}" if address else "Ray does not start on this machine"
-        raise ClientError(f"{what}: {error}") from None
+        if not address:
+            raise ClientError(f"Ray does not start on this machine: {error}") from None
+        # At an address that is spelled out Ray gives no token unless it is told to.
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; RAY_AUTH_MODE=token is for one that asks for a token"
+        raise ClientError(f"there is no Ray at {address}: {error}{token}") from None
     if threading.current_thread() is threading.main_thread():  # Ray puts its own in place, which ends the process
         signal.signal(signal.SIGTERM, on_sigterm)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a job ends for is said once, by it

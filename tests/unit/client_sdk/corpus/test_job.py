@@ -139,9 +139,14 @@ def test_a_summary_is_a_line_and_an_estimate_a_few():
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [(None, "^Ray does not start on this machine: timed out$"), ("a:6379", "^there is no Ray at a:6379: timed out$")],
+    [
+        (None, "^Ray does not start on this machine: timed out$"),
+        ("a:6379", "^there is no Ray at a:6379: timed out; RAY_AUTH_MODE=token is for one that asks for a token$"),
+    ],
 )
 def test_a_ray_that_does_not_start_is_said_in_a_line(monkeypatch, address, message):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
     def late(**settings: Any) -> None:
         raise Exception("timed out")
 
