@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", module=r"ray\.")  # advice about pipelines, to those who write them
     # Ray's processes are forked to run another program at once, and not LanceDB.
     warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
-    with _served(arguments) as url, sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c(), _served(arguments) as url:
         if url is not None:
             settings = replace(settings, client=connection_arguments.settings_of(arguments, url))
         if arguments.dry_run:

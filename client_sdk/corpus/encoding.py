@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,9 @@ from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, S
 from client_sdk._session import Session
 from client_sdk._transport.base import Arrays
 from client_sdk.corpus.about import AboutVectors
-from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT
+from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT, TOKENS, origin
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
 from client_sdk.corpus.tally import Counts, Tally
-
-TOKENS = "__tokens"
-"""A column of a block that has been encoded: each text's token count, before anything is cut off."""
 
 _LONGEST_TEXT = 1 << 20
 """Bytes; the server takes no longer one."""
@@ -61,8 +58,9 @@ class BlockEncoder:
         """
         problems: list[str | None] = block.column(PROBLEM).to_pylist()
         if self._settings.id_column is not None:
-            for row in np.flatnonzero(block.column(self._settings.id_column).is_null()).tolist():
-                problems[row] = problems[row] or "the id is null"
+            for row, known in enumerate(block.column(self._settings.id_column).to_pylist()):
+                if known is None or known == "":
+                    problems[row] = problems[row] or f"the id is {'null' if known is None else 'empty'}"
         texts, places = _readable(block.column(TEXT).to_pylist(), problems)
         vectors = _Vectors(len(problems), places, problems, self._convert, PRECISIONS[self._settings.precision], tell)
         if texts:
@@ -142,20 +140,28 @@ def _decoded(content: bytes | None) -> tuple[str, str | None]:
 class Encode:
     """A worker of the job, as Ray Data makes and calls it."""
 
-    def __init__(self, settings: CorpusSettings, about: AboutVectors, tally: Tally) -> None:
+    def __init__(self, settings: CorpusSettings, about: AboutVectors, tally: Tally, files: Mapping[int, str]) -> None:
         self._encoder = BlockEncoder(settings, about)
         self._tally = tally
+        self._files = files
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """As `BlockEncoder.encode`; raises TooManyErrors."""
         first = block.column(KEY)[0].as_py() if block.num_rows else -1
         try:
             encoded, counts = self._encoder.encode(block, _Telling(self._tally, first))
-            self._tally.add(counts, first)
+            self._tally.add(counts, first, self._example(encoded))
         except ClientError as error:
             self._tally.fail(error)
             raise
         return encoded
+
+    def _example(self, encoded: pa.Table) -> str:
+        for key, problem in zip(encoded.column(KEY).to_pylist(), encoded.column(PROBLEM).to_pylist(), strict=True):
+            if problem is not None:
+                number, row = origin(key)
+                return f"of row {row} of {self._files[number]}, {problem}"
+        return ""
 
 
 class _Telling:

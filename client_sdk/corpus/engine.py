@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.data.exceptions import SystemException
 from ray.exceptions import RayError
 
 from client_sdk._errors import ClientError
@@ -22,6 +23,10 @@ _LARGEST_STORE = 2 << 30
 
 _PROCESSORS = 4
 """At least as many as Ray is told that there are: its tasks here wait, for files and for servers."""
+
+
+_ADVICE = ("Failed to ", "To change retry attempts")
+"""How lines begin that Ray Data puts behind what a task has said."""
 
 
 @contextlib.contextmanager
@@ -53,12 +58,17 @@ def ray_running(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,
             **({} if address else own),
         )
+    except SystemExit:  # which Ray makes of SIGTERM while it starts
+        raise KeyboardInterrupt from None
     except Exception as error:  # of no class of its own where a node has not come up within Ray's half a minute
-        what = f"there is no Ray at {address}" if address else "Ray does not start on this machine"
-        raise ClientError(f"{what}: {error}") from None
+        if not address:
+            raise ClientError(f"Ray does not start on this machine: {error}") from None
+        # At an address that is spelled out Ray gives no token unless it is told to.
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; RAY_AUTH_MODE=token is for one that asks for a token"
+        raise ClientError(f"there is no Ray at {address}: {error}{token}") from None
     if threading.current_thread() is threading.main_thread():  # Ray puts its own in place, which ends the process
         signal.signal(signal.SIGTERM, on_sigterm)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a job ends for is said once, by it
     try:
         yield
     finally:
@@ -88,8 +98,11 @@ def own_errors(tally: Tally) -> Iterator[None]:
     """
     try:
         yield
-    except RayError as error:
+    except Exception as error:
+        if not isinstance(error, RayError) and not isinstance(error.__cause__, SystemException):
+            raise
         failure = tally.failure()
         if failure is not None:
             raise failure from None
-        raise ClientError(f"Ray ended the job: {str(error).splitlines()[-1]}") from error
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(_ADVICE)]
+        raise ClientError(f"Ray ended the job: {lines[-1] if lines else type(error).__name__}") from error

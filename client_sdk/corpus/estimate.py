@@ -11,11 +11,12 @@ import numpy as np
 from client_sdk._errors import InvalidArgument
 from client_sdk.corpus.about import ask_about
 from client_sdk.corpus.encoding import BlockEncoder
-from client_sdk.corpus.inputs import InputFile, block_of, columns_of, count_rows, list_files
+from client_sdk.corpus.inputs import InputFile, block_of, list_files
 from client_sdk.corpus.places import place
 from client_sdk.corpus.readers import reader_of
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
 from client_sdk.corpus.summary import Estimate
+from client_sdk.corpus.survey import survey
 from client_sdk.corpus.tally import Counts
 
 _FILES, _ROWS = 16, 64
@@ -28,18 +29,18 @@ def estimate(settings: CorpusSettings) -> Estimate:
     Raises:
         ClientError: As the job would.
     """
-    files = list_files(settings.inputs)
-    columns = columns_of(files, settings.text_column, settings.kept)
+    files = list_files(settings.inputs, place(settings.output))
+    known = survey(files, settings.text_column, settings.kept, settings.id_column)
     settings, about = ask_about(settings)
     encoder = BlockEncoder(settings, about)
     counts, seconds, width = Counts(), 0.0, 0
     row_bytes = []
     for file in _spread(files, _FILES):
         row_bytes.append(reader_of(file.path).row_bytes(place(file.path)))
-        rows = next(islice(reader_of(file.path).read(place(file.path), columns, _ROWS), 1), None)
+        rows = next(islice(reader_of(file.path).read(place(file.path), known.columns, _ROWS), 1), None)
         if rows is None:
             continue
-        block = block_of(0, rows, columns)
+        block = block_of(0, rows, known.columns)
         started = time.monotonic()
         encoded, found = encoder.encode(block)
         seconds += time.monotonic() - started
@@ -47,13 +48,12 @@ def estimate(settings: CorpusSettings) -> Estimate:
         width = encoded.schema.field(VECTOR).type.value_type.bit_width // 8 * about.dimension
     if not counts.texts:
         raise InvalidArgument("no row was found in the files that were looked at")
-    exact = count_rows(files)
-    rows_in_all = exact or round(sum(file.size for file in files) / float(np.mean(row_bytes)))
+    rows_in_all = known.rows or round(sum(file.size for file in files) / float(np.mean(row_bytes)))
     answered = counts.texts - counts.refused
     return Estimate(
         files=len(files),
         rows=rows_in_all,
-        is_counted=exact is not None,
+        is_counted=known.rows is not None,
         sampled=counts.texts,
         refused=counts.refused,
         tokens=round(rows_in_all * counts.tokens / counts.texts),

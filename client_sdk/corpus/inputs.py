@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,20 +13,18 @@ import ray.data
 from pyarrow.fs import FileInfo, FileType
 from ray.data.block import BlockMetadata
 
-from client_sdk._errors import InvalidArgument
+from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk.corpus.places import Place, below, place
 from client_sdk.corpus.readers import FORMATS, Columns, Rows, reader_of
 
-KEY, TEXT, PROBLEM = "__key", "__text", "__problem"
-"""Columns of a block on its way, beside those that are copied: the row's own number, its text as bytes, and why it
-cannot be encoded."""
+KEY, TEXT, PROBLEM, TOKENS = "__key", "__text", "__problem", "__tokens"
+"""Columns of a block on its way, beside those that are copied: the row's own number, its text as bytes, why it cannot
+be encoded, and of one that has been the text's token count, before anything is cut off."""
 
 _ROW_BITS = 36
 """Of a key; those above are the number of the file. 6.9e10 rows a file, 1.3e8 files."""
 
 _ROWS_AT_A_TIME = 1024
-
-_COUNTING = 16  # footers of Parquet that are read at a time
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,10 @@ class InputFile:
         return [self.path, self.size, self.modified]
 
 
-def list_files(inputs: Sequence[str]) -> list[InputFile]:
+def list_files(inputs: Sequence[str], output: Place | None = None) -> list[InputFile]:
     """The files that inputs name, those of a folder by name; hidden ones and `_SUCCESS` and its like are passed over.
+
+    So is what stands in the output, if that is below an input.
 
     Raises:
         InvalidArgument: One is not there, of a format that is not known, or a folder has no file to read.
@@ -55,14 +54,18 @@ def list_files(inputs: Sequence[str]) -> list[InputFile]:
     found: dict[str, InputFile] = {}
     for name in inputs:
         root = place(name)
+        if output is not None and root.is_within(output):
+            raise InvalidArgument(f"the input {name!r} is in the output, {output.path}: name another folder")
         info = root.info()
         if info.type == FileType.NotFound:
             raise InvalidArgument(f"there is no {name!r} to read")
+        if info.type == FileType.Unknown:
+            raise InvalidArgument(f"{name!r} is neither a file nor a folder")
         if info.type == FileType.File:
             reader_of(name)
             files = [("", info)]
         else:
-            files = list(_shown(root))
+            files = list(_shown(root, output))
         path = root.path if root.is_local else name
         for inner, file in files:
             whole = below(path, inner) if inner else path
@@ -70,9 +73,15 @@ def list_files(inputs: Sequence[str]) -> list[InputFile]:
     return list(found.values())
 
 
-def _shown(root: Place) -> Iterator[tuple[str, FileInfo]]:
-    """The files to read of a folder, with their paths below it."""
+def _shown(root: Place, output: Place | None) -> Iterator[tuple[str, FileInfo]]:
+    """The files to read of a folder, with their paths below it; one that links lead to is read once."""
     files = root.files(recursive=True)
+    if output is not None:
+        files = [file for file in files if not Place(root.filesystem, file.path).is_within(output)]
+    if root.is_local:
+        shortest_last = sorted(files, key=lambda file: (file.path.count("/"), file.path), reverse=True)
+        once = {os.path.realpath(file.path): file.path for file in shortest_last}
+        files = [file for file in files if once[os.path.realpath(file.path)] == file.path]
     seen = [(os.path.relpath(file.path, root.path), file) for file in files]
     seen = [(path, file) for path, file in seen if not any(part.startswith((".", "_")) for part in path.split("/"))]
     known = [(path, file) for path, file in seen if FORMATS.of(path) is not None]
@@ -83,31 +92,17 @@ def _shown(root: Place) -> Iterator[tuple[str, FileInfo]]:
     yield from known
 
 
-def count_rows(files: Sequence[InputFile]) -> int | None:
-    """Of all files, where that can be known without reading them: Parquet says it."""
-    with ThreadPoolExecutor(_COUNTING) as pool:
-        counts = list(pool.map(lambda file: reader_of(file.path).count(place(file.path)), files))
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-def columns_of(files: Sequence[InputFile], text: str, kept: Sequence[str]) -> Columns:
-    """The columns to read, with the types that they have in the first file.
-
-    Raises:
-        InvalidArgument: One is not there, or of a type that it cannot be.
-    """
-    first = files[0]
-    return reader_of(first.path).columns(place(first.path), text, tuple(kept))
-
-
 class CorpusSource(ray.data.Datasource):  # type: ignore[misc]
     """The rows of files, a read task for each file."""
 
-    def __init__(self, numbered: dict[int, InputFile], columns: Columns) -> None:
+    def __init__(
+        self, numbered: dict[int, InputFile], columns: Columns, failed: Callable[[ClientError], object]
+    ) -> None:
+        """`failed` is called, in the task, with why a file cannot be read."""
         super().__init__()
         self._numbered = numbered
         self._columns = columns
+        self._failed = failed
 
     def get_name(self) -> str:
         """For Ray's own log."""
@@ -123,16 +118,22 @@ class CorpusSource(ray.data.Datasource):  # type: ignore[misc]
         """One for each file; Ray makes blocks of what it yields."""
         return [
             ray.data.ReadTask(
-                partial(_read, number, file, self._columns),
+                partial(_read, number, file, self._columns, self._failed),
                 BlockMetadata(num_rows=None, size_bytes=file.size, input_files=(file.path,), exec_stats=None),
             )
             for number, file in self._numbered.items()
         ]
 
 
-def _read(number: int, file: InputFile, columns: Columns) -> Iterator[pa.Table]:
-    for rows in reader_of(file.path).read(place(file.path), columns, _ROWS_AT_A_TIME):
-        yield block_of(number, rows, columns)
+def _read(
+    number: int, file: InputFile, columns: Columns, failed: Callable[[ClientError], object]
+) -> Iterator[pa.Table]:
+    try:
+        for rows in reader_of(file.path).read(place(file.path), columns, _ROWS_AT_A_TIME):
+            yield block_of(number, rows, columns)
+    except ClientError as error:
+        failed(error)
+        raise
 
 
 def block_of(number: int, rows: Rows, columns: Columns) -> pa.Table:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Callable
 from contextlib import closing
 
 import ray.data
+from pyarrow.fs import SubTreeFileSystem
 from ray.data.checkpoint import CheckpointConfig
 
 from client_sdk.corpus.about import ask_about
 from client_sdk.corpus.encoding import Encode
 from client_sdk.corpus.engine import data_context, own_errors, ray_running
-from client_sdk.corpus.inputs import KEY, CorpusSource, columns_of, count_rows, list_files
+from client_sdk.corpus.inputs import KEY, CorpusSource, list_files
 from client_sdk.corpus.output import CorpusSink, Output
 from client_sdk.corpus.progress import told
 from client_sdk.corpus.settings import CorpusSettings
 from client_sdk.corpus.summary import Summary
+from client_sdk.corpus.survey import survey
 from client_sdk.corpus.tally import Tally
 
 _IO = 0.25
@@ -40,17 +43,19 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
         InvalidArgument: What is asked for cannot be; the output is of another job; or too many rows are refused.
         ClientError: As a client's methods; what is done is kept, and run again the job goes on.
     """
-    files = list_files(settings.inputs)
-    columns = columns_of(files, settings.text_column, settings.kept)
-    settings, about = ask_about(settings)
     output = Output(settings.output)
+    files = output.ordered(list_files(settings.inputs, output.place))
+    found = survey(files, settings.text_column, settings.kept, settings.id_column)
+    settings, about = ask_about(settings)
     with output.held():
         numbered = output.begin(settings.fingerprint(about.identity), files)
+        names = {number: file.path for number, file in numbered.items()}
         before = output.written()
         checkpoint = CheckpointConfig(
             id_column=KEY,
-            checkpoint_path=output.checkpoint.path,
-            override_filesystem=output.checkpoint.filesystem,
+            # Of a whole path Ray Data takes a part for the query of a URL, and others for columns.
+            checkpoint_path=posixpath.basename(output.checkpoint.path),
+            override_filesystem=SubTreeFileSystem(posixpath.dirname(output.checkpoint.path), output.place.filesystem),
             delete_checkpoint_on_success=False,
         )
         began = time.monotonic()
@@ -62,12 +67,12 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
                 enable_progress_bars=False,
                 target_max_block_size=_LARGEST_BLOCK,
             ),
-            told(tell, tally, before, count_rows(files)),
+            told(tell, tally, before, found.rows),
             own_errors(tally),
         ):
             at_a_time = max(2, settings.worker_count)  # of each kind: more would be processes that wait
             rows = ray.data.read_datasource(
-                CorpusSource(numbered, columns),
+                CorpusSource(numbered, found.columns, tally.fail),
                 override_num_blocks=len(numbered),
                 concurrency=at_a_time,
                 num_cpus=_IO,
@@ -77,11 +82,11 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
                 Encode,
                 batch_size=None,
                 batch_format="pyarrow",
-                fn_constructor_args=(settings, about, tally),
+                fn_constructor_args=(settings, about, tally, names),
                 concurrency=settings.worker_count,
                 num_cpus=0,
             ).write_datasink(
-                CorpusSink(output, settings, {number: file.path for number, file in numbered.items()}, about),
+                CorpusSink(output, settings, names, about, tally.fail),
                 ray_remote_args={"num_cpus": _IO},
                 concurrency=at_a_time,
             )

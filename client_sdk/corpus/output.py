@@ -34,9 +34,8 @@ from ray.data.datasource import BlockBasedFileDatasink
 
 from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk.corpus.about import AboutVectors
-from client_sdk.corpus.encoding import TOKENS
-from client_sdk.corpus.inputs import KEY, PROBLEM, InputFile, origin
-from client_sdk.corpus.places import Place, place
+from client_sdk.corpus.inputs import KEY, PROBLEM, TOKENS, InputFile, origin
+from client_sdk.corpus.places import NEW, Place, place
 from client_sdk.corpus.settings import CorpusSettings
 from client_sdk.corpus.tally import Counts
 
@@ -87,6 +86,11 @@ class Output:
             except BlockingIOError:
                 raise ClientError(f"another job writes to {self.place.path}: wait for it, or stop it") from None
             yield
+
+    def ordered(self, files: Sequence[InputFile]) -> list[InputFile]:
+        """The files of the input, those first that earlier runs have seen, in their order."""
+        known = {described[0]: number for number, described in enumerate(self._read_state().get("files", []))}
+        return sorted(files, key=lambda file: known.get(file.path, len(known)))
 
     def begin(self, fingerprint: dict[str, Any], files: Sequence[InputFile]) -> dict[int, InputFile]:
         """Start a run: what an earlier one has finished is kept, and what it has not is removed.
@@ -153,7 +157,8 @@ class Output:
 
     def _check_same(self, fingerprint: dict[str, Any]) -> None:
         if not self._state:
-            if any(info.path != (self.place / ".lock").path for info in self.place.files(recursive=True)):
+            own = {(self.place / name).path for name in (".lock", _STATE + NEW)}
+            if any(info.path not in own for info in self.place.files(recursive=True)):
                 raise InvalidArgument(f"{self.place.path} is not empty, and holds no corpus: name a new folder")
             return
         before = self._state["fingerprint"]
@@ -188,9 +193,17 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
         settings: Of the job.
         files: The names of the input's files, by their numbers.
         about: What a file says of its vectors.
+        failed: Called, in the task, with why a file cannot be written.
     """
 
-    def __init__(self, output: Output, settings: CorpusSettings, files: dict[int, str], about: AboutVectors) -> None:
+    def __init__(
+        self,
+        output: Output,
+        settings: CorpusSettings,
+        files: dict[int, str],
+        about: AboutVectors,
+        failed: Callable[[ClientError], object],
+    ) -> None:
         vectors = output.vectors
         super().__init__(vectors.path, filesystem=vectors.filesystem, file_format="parquet")
         self._errors = output.errors
@@ -198,6 +211,7 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
         self._id_column = settings.id_column
         self._files = files
         self._about = about
+        self._failed = failed
 
     def get_name(self) -> str:
         """For Ray's own log."""
@@ -224,10 +238,14 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
         """A reader finds nothing or all; a store of objects sees to that itself."""
         folder, name = posixpath.split(target.path)
         path = f"{folder}/.{name}" if target.is_local else target.path
-        with target.filesystem.open_output_stream(path) as stream:
-            write(stream)
-        if path != target.path:
-            target.filesystem.move(path, target.path)
+        try:
+            with target.filesystem.open_output_stream(path) as stream:
+                write(stream)
+            if path != target.path:
+                target.filesystem.move(path, target.path)
+        except OSError as error:
+            self._failed(ClientError(f"{target.path} cannot be written: {error}"))
+            raise
 
     def _for_readers(self, table: pa.Table) -> pa.Table:
         tokens, max_seq_len = table[TOKENS].to_numpy(), self._about.max_seq_len

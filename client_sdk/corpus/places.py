@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
+from client_sdk._checks import utf8_problem
 from client_sdk._errors import InvalidArgument
+
+NEW = ".new"
+"""End of the name of a file that is being replaced."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class Place:
     def __truediv__(self, name: str) -> Place:
         return Place(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
+    def is_within(self, folder: Place) -> bool:
+        """Whether it is that folder or stands below it, wherever links lead."""
+        if not self.filesystem.equals(folder.filesystem):
+            return False
+        own, other = self.path, folder.path
+        if self.is_local:
+            own, other = os.path.realpath(own), os.path.realpath(other)
+        return f"{own.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")
+
     def info(self) -> FileInfo:
         """What is there; of type NotFound if nothing is."""
         return self.filesystem.get_file_info(self.path)
@@ -34,7 +47,10 @@ class Place:
     def files(self, *, recursive: bool = False) -> list[FileInfo]:
         """Of a folder, by name; none if it is not there."""
         found = self.filesystem.get_file_info(FileSelector(self.path, recursive=recursive, allow_not_found=True))
-        return sorted((info for info in found if info.type == FileType.File), key=lambda info: info.path)
+        try:
+            return sorted((info for info in found if info.type == FileType.File), key=lambda info: info.path)
+        except UnicodeDecodeError as error:
+            raise InvalidArgument(f"the name of {error.object!r} is not UTF-8: rename it") from None
 
     def count_lines(self) -> int:
         """Of a file."""
@@ -43,7 +59,7 @@ class Place:
 
     def write(self, content: bytes) -> None:
         """Replace it, at once: whoever reads sees what was there or what is."""
-        target = self.path + ".new" if self.is_local else self.path
+        target = self.path + NEW if self.is_local else self.path
         with self.filesystem.open_output_stream(target) as stream:
             stream.write(content)
         if self.is_local:
@@ -63,7 +79,7 @@ def below(folder: str, path: str) -> str:
     if "://" not in folder:
         return f"{folder}/{path}"
     before, mark, settings = folder.partition("?")
-    return f"{before.rstrip('/')}/{path}{mark}{settings}"
+    return f"{before.rstrip('/')}/{quote(path)}{mark}{settings}"
 
 
 def name_of(path: str) -> str:
@@ -73,6 +89,10 @@ def name_of(path: str) -> str:
 
 def place(path: str) -> Place:
     """Of a path or a URI. Raises InvalidArgument for one that no file system here understands."""
+    if problem := utf8_problem(path):
+        raise InvalidArgument(
+            f"the name of {os.fsencode(path)!r} is not UTF-8 ({problem.partition(',')[0]}): rename it"
+        )
     if "://" not in path:
         return Place(LocalFileSystem(), os.path.abspath(path))
     parts = urlsplit(path)

@@ -13,6 +13,7 @@ from client_sdk._call.precision import WITH_RANGES, Converter, converter
 from client_sdk._checks import positive_int
 from client_sdk._errors import InvalidArgument
 from client_sdk._settings import Settings
+from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT, TOKENS
 
 VECTOR = "vector"
 """The column of vectors in the output."""
@@ -20,6 +21,7 @@ VECTOR = "vector"
 _ROWS_PER_FILE = 16_384
 _WORKERS_PER_SERVER = 2
 _PATIENCE = 600.0
+_ON_THE_WAY = (KEY, TEXT, PROBLEM, TOKENS)
 _OWN = ("file", "row")
 """Columns that say where a row comes from, where there is no column of ids."""
 
@@ -66,7 +68,7 @@ class CorpusSettings:
         if self.max_errors is not None and self.max_errors < 0:
             raise InvalidArgument(f"max_errors must be at least 0, not {self.max_errors}")
         kept = [*([] if self.id_column is None else [self.id_column]), *self.columns]
-        reserved = {VECTOR, *(("id", *_OWN) if self.id_column is None else ())}
+        reserved = {VECTOR, *_ON_THE_WAY, *(("id", *_OWN) if self.id_column is None else ())}
         if taken := sorted(reserved & {*kept}):
             raise InvalidArgument(f"the output has a column {taken[0]!r} of its own: leave that of the input out")
         if doubled := sorted({name for name in kept if kept.count(name) > 1}):

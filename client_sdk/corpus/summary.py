@@ -77,13 +77,23 @@ class Estimate:
     def __str__(self) -> str:
         """A few lines."""
         rows = f"{self.rows:,} rows" if self.is_counted else f"about {self.rows:,} rows"
-        hours = self.rows / self.rate / 3600 if self.rate else float("inf")
+        seconds = self.rows / self.rate if self.rate else float("inf")
         return "\n".join(
             [
                 f"input    {self.files:,} files, {rows}, about {self.tokens:,} tokens",
-                f"output   about {self.output_bytes / 2**30:,.2f} GiB of vectors",
-                f"time     about {hours:,.1f} hours at {self.rate:,.0f} texts/s: the servers' rate for a sample of "
+                f"output   about {_bytes(self.output_bytes)} of vectors",
+                f"time     about {_duration(seconds)} at {self.rate:,.0f} texts/s: the servers' rate for a sample of "
                 f"{self.sampled:,} rows, one call at a time",
                 f"refused  {self.refused:,} of those {self.sampled:,}",
             ]
         )
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 2**30:,.2f} GiB" if number >= 1 << 30 else f"{number / 2**20:,.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:,.0f} seconds"
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.0f} minutes"

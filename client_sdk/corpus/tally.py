@@ -99,15 +99,14 @@ class Tally:
         """
         self._counter.under_way.remote(block, texts)
 
-    def add(self, counts: Counts, block: int) -> None:
-        """Count a block that is done. Raises TooManyErrors."""
+    def add(self, counts: Counts, block: int, example: str = "") -> None:
+        """Count a block that is done, of whose refused rows there is an example. Raises TooManyErrors."""
         total: Counts = ray.get(self._counter.add.remote(counts, block))
         refused = self._refused + total.refused
         if self._max_errors is not None and refused > self._max_errors:
-            raise TooManyErrors(
-                f"{refused:,} rows cannot be encoded, and --max-errors allows {self._max_errors:,}; errors/ says which "
-                "and why, of those in files that are whole"
-            )
+            said = f"{refused:,} rows cannot be encoded, and --max-errors allows {self._max_errors:,}"
+            said += f": {example}" if example else ""
+            raise TooManyErrors(f"{said}; errors/ says which and why, of those in files that are whole")
 
     def fail(self, error: ClientError) -> None:
         """Say why the job ends: Ray gives the driver the words of an error, and not the error."""

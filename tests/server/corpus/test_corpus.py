@@ -15,7 +15,7 @@ import ray
 import ray.data
 from ray.cluster_utils import Cluster
 
-from client_sdk import Client, Encoder, InvalidArgument, LocalServer
+from client_sdk import Client, ClientError, Encoder, InvalidArgument, LocalServer
 from client_sdk._commands.main import main
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Summary, estimate, run
@@ -170,6 +170,24 @@ def test_what_was_being_written_is_done_again_with_files_that_are_new_and_nothin
     assert [error["reason"] for error in errors(output)] == [BLANK, "the text is null"]
 
 
+def test_a_job_goes_on_in_a_folder_whose_name_is_like_a_url_or_a_partition(server, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a b%20#?.txt").write_text("one\n")
+    output = tmp_path / "in/out k=v?x#y%20z"
+    asked: dict[str, Any] = {"id_column": None, "columns": []}
+    assert job(server.grpc_url, tmp_path / "in", output, **asked).rows == 1
+    (tmp_path / "in/b.txt").write_text("two\n")
+    summary = job(server.grpc_url, tmp_path / "in", output, **asked)
+    assert (summary.rows, summary.new_rows, summary.refused) == (2, 1, 0)
+
+
+def test_a_file_that_cannot_be_read_is_named(server, tmp_path):
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "b.txt.gz").write_text("two\n")
+    with pytest.raises(ClientError, match="/b.txt.gz cannot be read: zlib inflate failed: incorrect header check"):
+        job(server.grpc_url, tmp_path, tmp_path / "out", id_column=None, columns=[])
+
+
 def test_lines_without_ids_in_another_precision_with_texts_that_the_model_refuses(server, tmp_path):
     lines = ["one", "", "word " * 600, "four"]
     (tmp_path / "lines.txt").write_text("\n".join(lines))
@@ -191,7 +209,7 @@ def test_lines_without_ids_in_another_precision_with_texts_that_the_model_refuse
 
 
 def test_the_job_stops_where_more_rows_cannot_be_encoded_than_it_may_have(server, texts, tmp_path):
-    with pytest.raises(TooManyErrors, match="2 rows cannot be encoded, and --max-errors allows 1"):
+    with pytest.raises(TooManyErrors, match=f"2 rows .* allows 1: of row 1 of .*/c.parquet, {BLANK}; errors/"):
         job(server.grpc_url, texts, tmp_path / "out", max_errors=1)
 
 

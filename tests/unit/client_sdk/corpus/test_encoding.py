@@ -12,8 +12,8 @@ from client_sdk._settings import make_settings
 from client_sdk._transport.base import Arrays, InferRequest
 from client_sdk.corpus import CorpusSettings
 from client_sdk.corpus.about import AboutVectors
-from client_sdk.corpus.encoding import TOKENS, BlockEncoder, Encode
-from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT
+from client_sdk.corpus.encoding import BlockEncoder, Encode
+from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT, TOKENS
 from client_sdk.corpus.tally import Counts, Standing, _Counting
 from tests.support.fake_transport import FakeTransport, texts_of
 
@@ -82,10 +82,10 @@ def test_a_text_of_more_tokens_than_are_used_is_counted_as_cut(encoder):
 
 
 def test_a_row_without_an_id_is_refused_where_ids_are_a_column(encoder):
-    rows = block("one", "four").append_column("doc", pa.array(["a", None]))
+    rows = block("one", "four", "five").append_column("doc", pa.array(["a", None, ""]))
     found, counts = encoder(id_column="doc")[0].encode(rows)
-    assert found.column(PROBLEM).to_pylist() == [None, "the id is null"]
-    assert (found.column("vector").to_pylist(), counts.refused) == ([[3, 3], None], 1)
+    assert found.column(PROBLEM).to_pylist() == [None, "the id is null", "the id is empty"]
+    assert (found.column("vector").to_pylist(), counts.refused) == ([[3, 3], None, None], 2)
 
 
 def test_a_block_without_a_text_that_can_be_encoded_asks_nobody(encoder):
@@ -153,8 +153,9 @@ def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
             self.under_way: Any = lambda block, texts: None
             self.failures: list[Exception] = []
 
-        def add(self, counts: Counts, block: int) -> None:
+        def add(self, counts: Counts, block: int, example: str) -> None:
             self.counts += counts
+            self.example = example
 
         def fail(self, error: Exception) -> None:
             self.failures.append(error)
@@ -166,9 +167,10 @@ def test_a_worker_counts_what_it_has_done_and_says_why_it_fails(encoder):
 
     tally = Told()
     block_encoder, _ = encoder(broken)
-    worker = Encode(block_encoder._settings, ABOUT, tally)  # type: ignore[arg-type]
+    worker = Encode(block_encoder._settings, ABOUT, tally, {0: "a.txt"})  # type: ignore[arg-type]
     assert worker(block("one", None)).num_rows == 2
     assert tally.counts == Counts(texts=2, refused=1, tokens=3, servers=Counter({"": 1}))
+    assert tally.example == "of row 1 of a.txt, the text is null"
     with pytest.raises(ServerError, match="the network broke"):
         worker(block("four"))
     assert [str(error) for error in tally.failures] == ["the network broke"]

@@ -1,5 +1,6 @@
 """What a job asks before it begins, what it tells, and what it says of Ray's errors: without Ray and servers."""
 
+import sys
 import threading
 from itertools import chain, repeat
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.data.exceptions import SystemException
 from ray.exceptions import RayError
 
 from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy
@@ -130,18 +132,32 @@ def test_a_summary_is_a_line_and_an_estimate_a_few():
         "time     about 2.0 hours at 500 texts/s: the servers' rate for a sample of 100 rows, one call at a time",
         "refused  1 of those 100",
     ]
+    small = str(Estimate(1, 300, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
+    assert "about 0.4 MiB of vectors" in small and "about 2 seconds at 200 texts/s" in small
+    assert "about 25 minutes at" in str(Estimate(1, 300_000, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [(None, "^Ray does not start on this machine: timed out$"), ("a:6379", "^there is no Ray at a:6379: timed out$")],
+    [
+        (None, "^Ray does not start on this machine: timed out$"),
+        ("a:6379", "^there is no Ray at a:6379: timed out; RAY_AUTH_MODE=token is for one that asks for a token$"),
+    ],
 )
 def test_a_ray_that_does_not_start_is_said_in_a_line(monkeypatch, address, message):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
     def late(**settings: Any) -> None:
         raise Exception("timed out")
 
     monkeypatch.setattr("ray.init", late)
     with pytest.raises(ClientError, match=message), ray_running(address):
+        pass
+
+
+def test_sigterm_while_ray_starts_is_as_at_any_other_time(monkeypatch):
+    monkeypatch.setattr("ray.init", lambda **settings: sys.exit(15))
+    with pytest.raises(KeyboardInterrupt), ray_running(None):
         pass
 
 
@@ -157,6 +173,18 @@ def test_an_error_of_a_worker_is_raised_as_itself():
     with pytest.raises(ServerBusy) as raised, own_errors(_Said(busy)):  # type: ignore[arg-type]
         raise RayError("a task has failed")
     assert raised.value is busy
+
+
+def test_what_ray_data_advises_is_not_the_reason():
+    said = "a traceback\nOSError: no space left\nFailed to write after 1/4 attempts.\nTo change retry attempts, do"
+    with pytest.raises(ClientError, match="^Ray ended the job: OSError: no space left$"), own_errors(_Said(None)):  # type: ignore[arg-type]
+        raise ValueError(said) from SystemException()
+
+
+@pytest.mark.parametrize("name", ["__key", "__text", "__problem", "__tokens", "vector"])
+def test_a_column_that_a_job_has_itself_is_refused(name):
+    with pytest.raises(InvalidArgument, match=f"the output has a column '{name}' of its own"):
+        CorpusSettings(["in"], "out", make_settings("localhost:1", "bert"), columns=[name])
 
 
 def test_an_error_of_rays_own_is_said_in_a_line():

@@ -117,6 +117,18 @@ def test_a_file_of_something_else_by_the_name_of_the_jobs_own_is_refused(folder,
         begun(folder)
 
 
+def test_a_job_that_was_killed_before_it_said_what_it_is_is_begun_again(folder):
+    leave(folder, 0, "corpus.json.new", ".lock")
+    begun(folder)
+    assert json.loads((folder / "corpus.json").read_text())["run"] == 1
+
+
+def test_files_that_were_seen_stand_before_those_that_are_new(folder):
+    begun(folder)
+    new = InputFile("/in/0.txt", 5, 3)
+    assert Output(str(folder)).ordered([new, *reversed(FILES)]) == [*FILES, new]
+
+
 def test_two_jobs_at_once_are_refused(folder):
     with (
         Output(str(folder)).held(),

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from client_sdk import InvalidArgument
-from client_sdk.corpus.inputs import columns_of, list_files
+from client_sdk.corpus.inputs import list_files
 from client_sdk.corpus.output import Output
 from client_sdk.corpus.places import place
 from client_sdk.corpus.readers import reader_of
+from client_sdk.corpus.survey import survey
 from tests.support.servers.buckets import buckets
 
 
@@ -34,9 +35,21 @@ def test_files_of_a_bucket_are_listed_and_read(root):
     write(f"{root}/in/_SUCCESS", b"")
     files = list_files([f"{root}/in/"])
     assert [(file.path, file.size) for file in files] == [(f"{root}/in/a.txt", 8), (f"{root}/in/below/b.txt", 6)]
-    columns = columns_of(files, "text", ())
+    columns = survey(files, "text", ()).columns
     found = [rows.texts for file in files for rows in reader_of(file.path).read(place(file.path), columns, 10)]
     assert found == [[b"one", b"two"], [b"three"]]
+
+
+def test_names_with_what_a_uri_writes_otherwise_are_read(root):
+    names = ["a b.txt", "c%20d.txt", "e#f.txt", "g?h.txt", "ü.txt"]
+    filesystem, path = place(f"{root}/names").filesystem, place(f"{root}/names").path
+    for name in names:
+        with filesystem.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(name.encode())
+    files = list_files([f"{root}/names"])
+    columns = survey(files, "text", ()).columns
+    found = [rows.texts for file in files for rows in reader_of(file.path).read(place(file.path), columns, 10)]
+    assert found == [[name.encode()] for name in names]
 
 
 def test_what_a_uri_says_of_its_store_is_said_of_each_file(roots):
@@ -45,7 +58,7 @@ def test_what_a_uri_says_of_its_store_is_said_of_each_file(roots):
     (file,) = list_files([f"{root}/region?region=us-east-1"])
     assert file.path == f"{root}/region/a.txt?region=us-east-1"
     assert list_files([file.path]) == [file]
-    columns = columns_of([file], "text", ())
+    columns = survey([file], "text", ()).columns
     assert next(reader_of(file.path).read(place(file.path), columns, 10)).texts == [b"one"]
 
 
