@@ -195,7 +195,7 @@ def test_unlike_lengths_run_in_one_execution(grpc_client, ask, texts, expected):
         stats = grpc_client.get_inference_statistics("bert_encoder").model_stats[0]
         return stats.inference_count, stats.execution_count
 
-    rows, executions = counts()
+    rows, executions = settled(counts)  # Triton answers a request, then counts it
     barrier = threading.Barrier(16)
 
     def client(number: int) -> None:
@@ -206,8 +206,7 @@ def test_unlike_lengths_run_in_one_execution(grpc_client, ask, texts, expected):
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(client, range(16)))
-    wait_for(lambda: counts()[0] - rows >= 160)  # Triton answers a request, then counts it
-    rows_now, executions_now = counts()
+    rows_now, executions_now = settled(counts)
     assert rows_now - rows == 160
     assert executions_now - executions < 80  # 160 texts of unlike lengths, at least two together on average
     batches = {b.batch_size for b in grpc_client.get_inference_statistics("bert_encoder").model_stats[0].batch_stats}
