@@ -22,7 +22,7 @@ help:
 	@echo 'make test     the test suite, against recorded vectors'
 	@echo 'make test-slow  faults, overload, malformed requests and reloads on real servers (minutes)'
 	@echo 'make test-gateway-clients  openai and other packages, in an environment of their own, ask the gateway'
-	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -n 0 -s -k schemathesis")'
+	@echo '              (10,000 requests of schemathesis: ARGS="--requests 10000 -s -k schemathesis")'
 	@echo 'make test-spark  a local session of Spark (installs it, and Java where there is none)'
 	@echo 'make test-images  the images of docker/, built and run without a container engine, by root (installs buildah)'
 	@echo 'make soak     everything at once for half an hour (less: python -m perf soak --minutes 2)'
@@ -48,8 +48,9 @@ test: $(MODEL) .venv/dev .venv/prometheus
 test-slow: $(MODEL) .venv/dev
 	$(PYTEST) tests/slow
 
+# One at a time: each is a client's process, a gateway and a server, which take the cores between them.
 test-gateway-clients: $(MODEL) .venv/dev .venv-gateway-clients
-	$(PYTEST) tests/gateway_clients $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/gateway_clients $(ARGS)
 
 test-spark: .venv/dev .venv/spark
 	$(PY) -m pytest tests/spark
@@ -135,7 +136,7 @@ $(MODEL): | .venv/serve
 	@touch $@
 
 # The newest of each, which never decide about the versions in .venv.
-.venv-gateway-clients: tests/gateway_clients/requirements.txt | .venv/serve
+.venv-gateway-clients: tests/gateway_clients/requirements.txt
 	@echo "installing other projects' clients into $@ ..."
 	@$(PYTHON) -m venv $@
 	@{ $@/bin/python -m pip install -qq --disable-pip-version-check --requirement $< && \
