@@ -166,8 +166,11 @@ def test_a_proxy_that_limits_how_much_is_asked_is_busy():
 
 
 def test_vectors_are_asked_for_as_they_are():
-    """Triton compresses for whoever takes it: a quarter more of its time for vectors that become a fifteenth smaller."""
-    with http_server(answering(200)) as (url, heard), Client(url) as client:
-        with pytest.raises(ServerError, match="does not answer like a Triton server"):
-            client.encode("a text")
+    """Triton compresses for whoever takes it: a quarter more of its time, for a fifteenth less of vectors."""
+    with (
+        http_server(answering(200)) as (url, heard),
+        Client(url) as client,
+        pytest.raises(ServerError, match="does not answer like a Triton server"),
+    ):
+        client.encode("a text")
     assert {headers["Accept-Encoding"] for _, headers, _ in heard} == {"identity"}
