@@ -289,9 +289,10 @@ class Client(Reconnecting):
         Texts are read and sent as in `encode`, up to 4,096 at a time, and those that were read together come back
         together; at most three such blocks are held. Nothing new is read or sent while the caller works on a block.
         Closing the iterator gives up what is on its way. Arguments are those of `encode`, but that `texts` is no single
-        str and the default `priority` is `bulk`; errors too, once the iterator comes to them. A `timeout` counts from
-        the first block that is asked for, and the time between blocks with it. A blocking stream that pauses holds
-        back what was read last; to `AsyncClient` it does not.
+        str and the default `priority` is `bulk`; errors too, once the iterator comes to them: what the stream raises,
+        or has that is no text, behind the blocks that were read before it. A `timeout` counts from the first block that
+        is asked for, and the time between blocks with it. A blocking stream that pauses holds back what was read last;
+        to `AsyncClient` it does not.
 
         Yields:
             [n, D] float32, or of another `precision`: the next n texts.

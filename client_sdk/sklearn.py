@@ -8,7 +8,7 @@ Needs scikit-learn, which this module alone imports.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -111,7 +111,7 @@ class Vectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 def _checked(texts: Any) -> Any:
     if isinstance(texts, str):
         raise InvalidType("X is a str; a Vectorizer takes a collection of texts: give [text]")
-    return texts if isinstance(texts, Sized) else [*texts]
+    return texts
 
 
 class _Hidden(str):

@@ -140,17 +140,30 @@ def drive(job: Job[Any], transport: Transport, deadline: Deadline) -> None:
 
 
 def drive_blocks(job: Job[list[Block]], transport: Transport, deadline: Deadline) -> Iterator[Block]:
-    """As `drive`, and yield each block when it and those before it are there. While it is used, nothing new is sent."""
+    """As `drive`, and yield each block when it and those before it are there. While it is used, nothing new is sent.
+
+    What the texts raise comes behind the blocks of those that were read before.
+    """
+    failures: list[Exception] = []
     try:
         learn(job.model, transport, deadline)
-        batches = job.batches(transport.peer, deadline)
+        batches = _until_failure(job.batches(transport.peer, deadline), failures)
         with closing(_sending(job, batches, transport, deadline)) as sending:
             for _ in sending:
                 for block in job.ready():
                     yield block
                     deadline.renew()
+        if failures:
+            raise failures.pop()
     except DeadlineExceeded as error:
         raise job.cut_short(error) from None
+
+
+def _until_failure(batches: Iterator[Batch], failures: list[Exception]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except Exception as error:
+        failures.append(error)
 
 
 def _drive_one(job: Job[Any], batch: Batch, transport: Transport, deadline: Deadline) -> None:
@@ -299,15 +312,29 @@ async def drive_blocks_async(
     job: Job[list[Block]], transport: AsyncTransport, deadline: Deadline
 ) -> AsyncGenerator[Block, None]:
     """As `drive_blocks`, without blocking the event loop."""
-    batches = job.batches_async(transport.peer, deadline)
+    failures: list[Exception] = []
+    batches = _until_failure_async(job.batches_async(transport.peer, deadline), failures)
     try:
         async with aclosing(_sending_async(job, batches, transport, deadline)) as sending:
             async for _ in sending:
                 for block in job.ready():
                     yield block
                     deadline.renew()
+        if failures:
+            raise failures.pop()
     except DeadlineExceeded as error:
         raise job.cut_short(error) from None
+
+
+async def _until_failure_async(
+    batches: AsyncGenerator[Batch, None], failures: list[Exception]
+) -> AsyncGenerator[Batch, None]:
+    try:
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
+    except Exception as error:
+        failures.append(error)
 
 
 async def _sending_async(

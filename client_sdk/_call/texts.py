@@ -92,7 +92,15 @@ def open_texts(
             raise _nothing(name)
         checked = [check(text, index) for index, text in enumerate(iterator)]
         return TextSource(iter(checked), len(texts), in_memory=True)
-    return TextSource(_checked_stream(iterator, check, name), len(texts) if isinstance(texts, Sized) else None)
+    return TextSource(_checked_stream(iterator, check, name), _length(texts))
+
+
+def _length(texts: object) -> int | None:
+    """How many there are, if that can be known."""
+    try:
+        return len(texts) if isinstance(texts, Sized) else None
+    except TypeError:  # such as of a progress bar around a generator
+        return None
 
 
 def _checked_stream(texts: Iterable[object], check: Callable[[object, int], Text], name: str) -> Iterator[Text]:

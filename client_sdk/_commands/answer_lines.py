@@ -168,6 +168,8 @@ class Run:
                 raise _with_line_number(error, lines) from None
             if lines.wrong is not None:
                 raise lines.wrong
+            if not rows.answered:
+                raise InvalidArgument("the server refused every line, and so nothing is written")
 
 
 @contextlib.contextmanager
@@ -272,9 +274,14 @@ class LateVectors:
 
 
 class _RowsInOrder:
-    """Puts the rows of replies into the order of their lines; hands each on as soon as those before it are there."""
+    """Puts the rows of replies into the order of their lines; hands each on as soon as those before it are there.
+
+    Attributes:
+        answered: How many have been handed on.
+    """
 
     def __init__(self, answers: Answers, lines: Lines, taker: Taker[Any], progress: Progress) -> None:
+        self.answered = 0
         self._answers = answers
         self._lines = lines
         self._taker = taker
@@ -308,6 +315,7 @@ class _RowsInOrder:
                 answers.append(answer)
         if lines:
             self._taker.write(lines, self._answers.together(answers))
+        self.answered += len(lines)
         self._progress.update(len(lines))
 
 
@@ -336,7 +344,11 @@ def _report(skipped: list[WrongLine], output: Path | None) -> None:
 
 
 def _opened(file: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    return contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb")
+    if file != "-":
+        return open(file, "rb")
+    if sys.stdin is None:  # closed by whoever started the program
+        raise InvalidArgument("standard input is closed: give a file")
+    return contextlib.nullcontext(sys.stdin.buffer)
 
 
 def _with_line_number(error: InvalidArgument, lines: Lines) -> InvalidArgument:

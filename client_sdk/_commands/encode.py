@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -143,8 +144,9 @@ def ranges_of(arguments: argparse.Namespace) -> npt.NDArray[Any] | None:
     if path is None:
         return None
     try:
-        ranges: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-    except ValueError as error:
+        with path.open("rb") as file:
+            ranges: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidArgument(f"--ranges {str(path)!r} holds no array in NumPy's format ({error})") from None
     return ranges
 

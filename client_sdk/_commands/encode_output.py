@@ -71,6 +71,7 @@ class JsonLines:
     def __init__(self, stream: IO[bytes]) -> None:
         self.rows = 0
         self._stream = stream
+        self._size = 0  # bytes of whole lines
         try:
             self._orjson: Any = importlib.import_module("orjson")
         except ImportError:
@@ -78,13 +79,15 @@ class JsonLines:
 
     def put(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """A line each."""
-        for entry in entries:
-            self._stream.write(self._line(entry))
+        for line in map(self._line, entries):
+            _write(self._stream, line)
+            self._size += len(line)
             self.rows += 1
         self._stream.flush()
 
     def finish(self) -> None:
-        """Every line is whole."""
+        """Cut off a line that is not whole."""
+        self._stream.truncate(self._size)
 
     def _line(self, entry: Mapping[str, Any]) -> bytes:
         if self._orjson is not None:
@@ -181,7 +184,7 @@ class TokenFile:
         """Put all into the archive."""
         self._vectors.seek(0)
         shape = (sum(self._lengths), self._dimension)
-        with self._vectors, zipfile.ZipFile(self._stream, "w") as archive:
+        with self._vectors, zipfile.ZipFile(self._stream.name, "w") as archive:
             with archive.open("vectors.npy", "w", force_zip64=True) as member:
                 member.write(_header("<f4", *shape))
                 shutil.copyfileobj(self._vectors, member, 1 << 20)
@@ -202,14 +205,18 @@ class Array:
         """A row each."""
         if not self.rows:
             self._width, self._numbers = vectors.shape[1], vectors.dtype.newbyteorder("<").str
-            self._stream.write(bytes(_HEADER_BYTES))
-        self._stream.write(np.ascontiguousarray(vectors, self._numbers).tobytes())
-        self.rows += len(vectors)
+            _write(self._stream, bytes(_HEADER_BYTES))
+        rows = np.ascontiguousarray(vectors, self._numbers)
+        try:
+            _write(self._stream, rows.tobytes())
+        finally:
+            self.rows = (self._stream.tell() - _HEADER_BYTES) // rows[0].nbytes
 
     def finish(self) -> None:
-        """Put the header in its place."""
+        """Put the header in its place, and cut off a row that is not whole."""
+        self._stream.truncate(_HEADER_BYTES + self.rows * self._width * np.dtype(self._numbers).itemsize)
         self._stream.seek(0)
-        self._stream.write(_header(self._numbers, self.rows, self._width))
+        _write(self._stream, _header(self._numbers, self.rows, self._width))
 
 
 def _header(numbers: str, *shape: int) -> bytes:
@@ -217,6 +224,13 @@ def _header(numbers: str, *shape: int) -> bytes:
     described = f"{{'descr': '{numbers}', 'fortran_order': False, 'shape': {shape}, }}"
     start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
     return start + described.encode().ljust(_HEADER_BYTES - 11) + b"\n"
+
+
+def _write(stream: IO[bytes], data: bytes) -> None:
+    """All of it, or raise: a disk that is nearly full takes a part of it."""
+    left = memoryview(data)
+    while left:
+        left = left[stream.write(left) :]
 
 
 def _digits(vector: Vectors) -> str:
@@ -238,11 +252,15 @@ def shortest(score: float) -> float:
 def check_output(path: Path | None, *suffixes: str) -> None:
     """Raise InvalidArgument for a name that does not end in one of these, or a directory that is not there."""
     if path is None:
+        if sys.stdout is None:  # closed by whoever started the program
+            raise InvalidArgument("standard output is closed: give a file, as -o FILE")
         return
     if path.suffix not in suffixes:
         raise InvalidArgument(f"output {str(path)!r}: the name must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise InvalidArgument(f"output {str(path)!r}: there is no directory {str(path.parent)!r}")
+    if path.is_dir():
+        raise InvalidArgument(f"output {str(path)!r} is a directory: give the name of a file")
 
 
 @contextlib.contextmanager
@@ -255,7 +273,8 @@ def open_output(path: Path | None, make: Callable[[IO[bytes]], Out], rows: str) 
     if path is None:
         yield make(sys.stdout.buffer)
         return
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+    # Without a buffer: what a full disk did not take would be in the way of what it took.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False, buffering=0) as stream:
         output = make(stream)
         place = path
         try:

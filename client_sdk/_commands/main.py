@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from client_sdk._commands import classify, connection_arguments, corpus, encode, gateway, health, rerank, serve
+from client_sdk._commands.signals import sigterm_as_ctrl_c
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk._settings import DEFAULT_TIMEOUT
 from client_sdk._version import __version__
@@ -65,7 +66,8 @@ environment:
 
 exit codes:
   0 done    1 the server, the machine or a file failed    2 the arguments or a text of the input are wrong
-  3 not reachable, busy or too slow: try again later    130 Ctrl-C    141 the reader of the output is gone
+  3 not reachable, busy or too slow: try again later
+  130 Ctrl-C or SIGTERM    141 the reader of the output is gone
   (health: 0 a vector came, or the server is busy and said so; 1 neither)
   (gateway: 0 Ctrl-C or SIGTERM)
   (serve: 0 Ctrl-C or SIGTERM; 2 options that cannot be parsed; 1 all else)
@@ -90,12 +92,12 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[s
         given, triton_options = given[:end], given[end + 1 :]
     arguments = _parser(prog, others).parse_args(given, argparse.Namespace(triton_options=triton_options))
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        _flush()
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output when it ends; without this it would fail again, with a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OUTPUT_CLOSED
     except ClientError as error:
         _complain(error)
@@ -105,6 +107,8 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[s
     except OSError as error:
         _complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return FAILED
+    finally:
+        _leave_nothing_to_flush()
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -116,13 +120,26 @@ def _run(arguments: argparse.Namespace) -> int:
         return corpus.run(arguments)
     if arguments.command == "health":
         return health.run(arguments)
-    with connection_arguments.open_session(arguments) as session:
+    with sigterm_as_ctrl_c(), connection_arguments.open_session(arguments) as session:
         if arguments.command in _OF_LINES:
             code: int = _OF_LINES[arguments.command].run(arguments, session)
             return code
         info = session.info(session.settings.deadline(None))
         print(json.dumps(asdict(info), indent=2, ensure_ascii=False))
         return 0
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # closed by whoever started the program
+        sys.stdout.flush()
+
+
+def _leave_nothing_to_flush() -> None:
+    """Python flushes standard output when it ends; what fails then is a traceback, and an exit code of Python's own."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: object) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from client_sdk._checks import positive_int, seconds
 from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._server.listen import Host, Ports, choose_ports
 from client_sdk._server.log import ServerLog, failure_reasons
@@ -36,6 +36,7 @@ from client_sdk._server.tritonserver import TritonServer, find_tritonserver
 # A free port may be taken before the server binds to it, and Triton takes a step for dead that gets no processor time
 # for a second.
 _ATTEMPTS = 3
+_LARGEST_PORT = 65535
 
 
 class LocalServer:
@@ -101,9 +102,7 @@ class LocalServer:
     ) -> None:
         self._wanted_ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         _check_ports(self._wanted_ports)
-        if not (startup_timeout > 0 and math.isfinite(startup_timeout)):
-            raise InvalidArgument(f"startup_timeout is {startup_timeout!r}: it is a number of seconds above 0")
-        self.startup_timeout = startup_timeout
+        self.startup_timeout = seconds("startup_timeout", startup_timeout)
         opened = checked_endpoints(open_endpoints)
         self._settings = ServerSettings(
             model_repository=local_directory(model_repository),
@@ -165,7 +164,7 @@ class LocalServer:
                 _check_still_there(repository)
                 if self._supervise:
                     self._supervisor = Supervisor(
-                        run, repository.ensembles, self._start_again, lambda: repository_state(self.model_repository)
+                        run, self._start_again, lambda: repository_state(self.model_repository)
                     )
                 return
             except PortTaken:
@@ -313,7 +312,7 @@ def _check_still_there(repository: ModelRepository) -> None:
 def _check_ports(ports: dict[str, int | None]) -> None:
     given = [port for port in ports.values() if port is not None]
     for name, port in ports.items():
-        if port is not None and not 1 <= port <= 65535:
-            raise InvalidArgument(f"{name}_port is {port}: it is from 1 to 65535, or None for a free one")
+        if port is not None and positive_int(f"{name}_port", port) > _LARGEST_PORT:
+            raise InvalidArgument(f"{name}_port is {port}: it is from 1 to {_LARGEST_PORT}, or None for a free one")
     if len(set(given)) != len(given):
         raise InvalidArgument(f"the http, grpc and metrics ports must differ, and are {', '.join(map(str, given))}")

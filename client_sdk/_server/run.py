@@ -61,6 +61,8 @@ class ServerRun:
     def __init__(self, settings: ServerSettings, ports: Ports, log: ServerLog) -> None:
         self.ports = ports
         self.address = HttpAddress(settings.http_host.connect_address, ports.http, settings.key_headers)
+        self.ensembles: list[str] = []
+        """Of each family that was launched, a model that takes texts through all its steps."""
         self._settings = settings
         self._name = f"{NAME_PREFIX}{secrets.token_hex(8)}"
         self._log = log
@@ -81,6 +83,7 @@ class ServerRun:
         self._directory = temporary_directory(f"{self._name}-")
         path = served_path(repository, self._directory, models_may_come=self._settings.models_may_come)
         self._log.show_as(path, repository.path)
+        self.ensembles = repository.ensembles
         settings = replace(self._settings, model_repository=path, models=tuple(repository.names))
         key = self._settings.api_key
         environment = server.environment()

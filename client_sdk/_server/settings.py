@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from client_sdk._api_key import HTTP_HEADER, bearer, checked_api_key, key_header
-from client_sdk._errors import InvalidArgument
+from client_sdk._errors import InvalidArgument, InvalidType
 from client_sdk._server.listen import Host, Ports
 
 CLOSED_ENDPOINTS = ("model-repository", "shared-memory", "trace", "logging")
@@ -200,6 +200,8 @@ def checked_endpoints(names: Collection[str]) -> list[str]:
 
 def checked_extra_args(arguments: Sequence[str]) -> tuple[str, ...]:
     """`arguments`, if none has an option of its own or keeps a server from being ready. Raises InvalidArgument."""
+    if isinstance(arguments, str) or not all(isinstance(argument, str) for argument in arguments):
+        raise InvalidType("extra_args must be a list of str, as in ['--http-thread-count=16']")
     for argument, after in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, has_value, value = argument.partition("=")
         if not name.startswith("--"):

@@ -24,7 +24,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from client_sdk._errors import ClientError
 from client_sdk._server.probes import Question
@@ -59,10 +59,10 @@ class Clock:
 class Watch:
     """Looks at one run of a server."""
 
-    def __init__(self, run: ServerRun, families: Sequence[str]) -> None:
+    def __init__(self, run: ServerRun) -> None:
         self._run = run
         self._processes = run.processes()
-        self._questions = [Question(run.address, family) for family in (None, *families)]
+        self._questions = [Question(run.address, family) for family in (None, *run.ensembles)]
         self._ask_at = dict.fromkeys(self._questions, 0.0)
         self._failures: deque[tuple[float, str]] = deque(maxlen=FAILURES)
         self._used: deque[tuple[float, float]] = deque()  # when, and processor seconds until then
@@ -162,7 +162,6 @@ class Supervisor:
     def __init__(
         self,
         run: ServerRun,
-        families: Sequence[str],
         start_again: Callable[[Callable[[], bool]], ServerRun | None],
         repository_state: Callable[[], object],
     ) -> None:
@@ -170,18 +169,16 @@ class Supervisor:
 
         Args:
             run: A server that is ready.
-            families: Those that it serves.
             start_again: Starts the server and waits until it is ready. It is given a function that turns true when
                 it should give up, and return None. It raises ClientError if the server does not start.
             repository_state: Gives what changes with the repository.
         """
         self._run = run
-        self._families = families
         self._start_again = start_again
         self._repository_state = repository_state
         self._stopping = threading.Event()
         self._pauses = Pauses()
-        self._watch = Watch(run, families)  # here, lest a step die unknown before the thread's first look
+        self._watch = Watch(run)  # here, lest a step die unknown before the thread's first look
         self._thread = threading.Thread(target=self._look_after, name="server supervisor", daemon=True)
         self._thread.start()
 
@@ -224,7 +221,7 @@ class Supervisor:
                 continue
             if run:
                 self._run = run
-                self._watch = Watch(run, self._families)
+                self._watch = Watch(run)
                 logger.warning("the server is back after %.1f s", time.monotonic() - noticed)
             return
 

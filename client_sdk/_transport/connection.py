@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +41,19 @@ class Tls:
             if path is not None and not path.is_file():
                 raise InvalidArgument(f"{name}: there is no file {str(path)!r}")
 
+    def check(self) -> None:
+        """The same, and for one that holds nothing that encryption could use."""
+        self.check_files()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.root_certificates is not None:
+            with _named(f"root_certificates: {str(self.root_certificates)!r} holds no certificates in PEM"):
+                context.load_verify_locations(self.root_certificates)
+        if self.client_certificate is not None:
+            files = f"client_certificate {str(self.client_certificate)!r} and client_key {str(self.client_key)!r}"
+            with _named(f"{files} are no certificate in PEM and its key without a password"):
+                # Without the last argument OpenSSL asks for a password, on the terminal.
+                context.load_cert_chain(self.client_certificate, self.client_key, lambda: b"")
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -63,7 +78,7 @@ class ConnectionOptions:
     def tls_files(self) -> dict[str, Path]:
         """Those that are named, by the name of the option."""
         files = {name: getattr(self, name) for name in Tls.__dataclass_fields__}
-        return {name: Path(path) for name, path in files.items() if path is not None}
+        return {name: _path(name, path) for name, path in files.items() if path is not None}
 
 
 def make_connections(url: Url, options: ConnectionOptions) -> tuple[Connection, ...]:
@@ -90,7 +105,26 @@ def _checked_tls(address: Address, given: Mapping[str, Path]) -> Tls:
     return tls
 
 
+@contextmanager
+def _named(problem: str) -> Iterator[None]:
+    """Within it what OpenSSL says of a file is InvalidArgument."""
+    try:
+        yield
+    except OSError as error:  # of which ssl.SSLError is one
+        raise InvalidArgument(f"{problem} ({error.strerror or error})") from None
+
+
+def _path(name: str, value: FilePath) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise InvalidType(f"{name} must be the path of a PEM file, not {type(value).__name__}")
+    if "-----BEGIN" in os.fspath(value):  # what it holds may be secret
+        raise InvalidArgument(f"{name} must be the path of a PEM file, and is what such a file holds")
+    return Path(value)
+
+
 def _checked_headers(headers: Mapping[str, str], *, uses_grpc: bool) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise InvalidType(f"headers must be a mapping of str to str, not {type(headers).__name__}")
     sent: dict[str, str] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):

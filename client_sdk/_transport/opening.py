@@ -24,7 +24,7 @@ def open_async_transport(connections: Sequence[Connection]) -> AsyncTransport:
 
 
 def _open(connection: Connection) -> Transport:
-    connection.tls.check_files()
+    connection.tls.check()
     if connection.address.uses_grpc:
         from client_sdk._transport.grpc.transport import GrpcTransport
 
@@ -35,7 +35,7 @@ def _open(connection: Connection) -> Transport:
 
 
 def _open_async(connection: Connection) -> AsyncTransport:
-    connection.tls.check_files()
+    connection.tls.check()
     if connection.address.uses_grpc:
         from client_sdk._transport.grpc.transport import AsyncGrpcTransport
 

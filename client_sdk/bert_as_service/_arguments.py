@@ -36,6 +36,8 @@ def server_url(ip: str, port: int | None) -> str | None:
     """The URL for `Client`; None, for the default, where neither host nor port is given."""
     if not isinstance(ip, str):
         raise InvalidType(f"ip must be a str, not {type(ip).__name__}")
+    if "/" in ip or ip.count(":") == 1:
+        raise InvalidArgument(f"ip must be the name or address of a host alone, and is {ip!r}: give the port as port")
     if port is None:
         return None if ip == "localhost" else str(Address("grpc", ip, 8001))
     return str(Address("grpc", ip, positive_int("port", port)))

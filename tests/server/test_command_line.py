@@ -118,7 +118,6 @@ def test_more_lines_than_a_chunk_come_out_in_order(url, tmp_path, capsys):
         same(np.load(output)[[0, 2047, 2048, 2499]], client.encode([texts[i] for i in (0, 2047, 2048, 2499)]))
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, to tritonclient
 def test_a_text_that_the_server_refuses_is_named_by_its_line(url, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("fine\n" * 2100 + "x" * (1 << 20) + "y\n")
     assert main(["encode", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out.npy")]) == 2
@@ -131,8 +130,8 @@ def test_an_unknown_model_is_one_line(url, capsys):
     assert error.startswith("error: there is no model 'nope'") and "bert" in error and error.count("\n") == 1
 
 
-def run_encode(stdout):
-    command = [sys.executable, "-m", "client_sdk", "encode"]
+def run_encode(stdout, *options):
+    command = [sys.executable, "-m", "client_sdk", "encode", *options]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
@@ -143,14 +142,16 @@ def unread(pipe):
     return found[0]
 
 
-def test_ctrl_c_is_130_without_a_traceback(url):
-    with ending(run_encode(subprocess.DEVNULL)) as child:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_are_130_without_a_traceback(url, number, tmp_path):
+    with ending(run_encode(subprocess.DEVNULL, "-o", str(tmp_path / "vectors.npy"))) as child:
         child.stdin.write("First do it\n" * 10)
         child.stdin.flush()
         wait_for(lambda: unread(child.stdin) == 0)  # it reads, so it has begun
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         assert child.wait(PATIENCE) == 130
         assert child.stderr.read() == ""
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_reader_that_leaves_is_141_without_a_traceback(url):
@@ -161,6 +162,30 @@ def test_a_reader_that_leaves_is_141_without_a_traceback(url):
         child.stdin = child.stdout = None  # so that nobody looks after them again
         assert child.wait(PATIENCE) == 141
         assert child.stderr.read() == ""
+
+
+def ran(stdout, command):
+    """The exit code and standard error, where Python writes what it prints when it ends, as it does by itself."""
+    by_itself = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    program = [sys.executable, "-m", "client_sdk", command]
+    outcome = subprocess.run(
+        program, input="First do it\n", stdout=stdout, stderr=subprocess.PIPE, text=True, env=by_itself
+    )
+    return outcome.returncode, outcome.stderr
+
+
+@pytest.mark.parametrize("command", ["encode", "info"])
+def test_a_full_disk_behind_standard_output_is_1_without_a_traceback(url, command):
+    with open("/dev/full", "w") as full:
+        assert ran(full, command) == (1, "error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["encode", "info"])
+def test_what_nobody_reads_is_141_though_it_is_written_at_the_end(url, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as left:
+        assert ran(left, command) == (141, "")
 
 
 def encoded(capsys, *arguments):

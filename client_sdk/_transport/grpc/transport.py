@@ -6,6 +6,7 @@ of exception hides what gRPC knows about the failure.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import re
@@ -158,6 +159,7 @@ class AsyncGrpcTransport:
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._stub = GRPCInferenceServiceStub(self._channel)
+        self._is_closed = False
 
     async def infer(self, request: InferRequest, timeout: float) -> Reply:
         """Send and wait."""
@@ -173,6 +175,7 @@ class AsyncGrpcTransport:
 
     async def close(self) -> None:
         """Drop the connection."""
+        self._is_closed = True
         await self._channel.close()
 
     def drop(self) -> None:
@@ -187,8 +190,18 @@ class AsyncGrpcTransport:
             raise _translated(error, self.peer) from None
         except grpc.aio.UsageError as error:
             raise _closed(error) from None
+        except asyncio.CancelledError:  # of the caller's task, or of what was on its way when the channel was closed
+            if not self._is_closed or _is_cancelled():
+                raise
+            raise _closed("the request was cancelled") from None
         self.peer.reached = True
         return reply
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled this task, which Python 3.10 does not tell."""
+    task: Any = asyncio.current_task()
+    return not hasattr(task, "cancelling") or task.cancelling() > 0
 
 
 def _channel_options(address: Address) -> list[tuple[str, Any]]:

@@ -39,9 +39,10 @@ def submit(call: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
 def _hand_over(task: asyncio.Task[T], future: Future[T]) -> None:
     if task.cancelled():
         future.cancel()
+    error = None if task.cancelled() else task.exception()  # looked at in any case, or asyncio logs what it was
     if not future.set_running_or_notify_cancel():
         return
-    if error := task.exception():
+    if error:
         future.set_exception(error)
     else:
         future.set_result(task.result())

@@ -8,6 +8,7 @@ on a background event loop.
 from __future__ import annotations
 
 import asyncio
+import io
 import queue
 import ssl
 from collections.abc import AsyncGenerator, Mapping
@@ -28,6 +29,7 @@ from client_sdk._transport.unbroken import get
 
 T = TypeVar("T")
 
+_LARGE = 1 << 20  # bytes of a body; a larger one aiohttp sends piece by piece if it is a file, or it warns of it
 CONNECT_TIMEOUT = 5.0  # seconds; of a name's addresses, the next is tried beside one that does not answer soon
 
 _STATUS = {
@@ -35,6 +37,7 @@ _STATUS = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    429: "UNAVAILABLE",  # of a proxy that limits how much is asked; gRPC says the same of it
     501: "UNIMPLEMENTED",
     502: "UNAVAILABLE",  # 502 and 504 are a gateway's words for a server that is away
     503: "UNAVAILABLE",
@@ -130,6 +133,7 @@ class AsyncHttpTransport:
             self._loop = asyncio.get_running_loop()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._ssl or True),
+                headers={"Accept-Encoding": "identity"},  # else Triton compresses vectors, which gains next to nothing
                 # Each call has a timeout of its own.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             )
@@ -138,7 +142,7 @@ class AsyncHttpTransport:
         async with self._session.request(
             method,
             f"{self._root}/{path}" if path else self._root,
-            data=body,
+            data=io.BytesIO(body) if body is not None and len(body) > _LARGE else body,
             headers={**self._headers, **headers},
             allow_redirects=False,
         ) as response:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import grpc
 import pytest
 
-from client_sdk import AsyncClient, Client, LocalServer, ServerError, ServerUnreachable
+from client_sdk import AsyncClient, Client, InvalidArgument, LocalServer, ServerError, ServerUnreachable
 from client_sdk._commands.main import main
 from tests.support.patience import PATIENCE
 from tests.support.servers.balancer import one_address
@@ -118,6 +118,23 @@ def test_tritons_own_tls_refuses_those_without_a_certificate_or_without_tls(cert
     ):
         with Client(url, **files) as client, pytest.raises(ServerUnreachable):
             client.encode("text", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+async def test_a_file_that_encryption_cannot_use_is_named(certificates, tmp_path, scheme):
+    text, locked = tmp_path / "text.pem", tmp_path / "locked.key"
+    text.write_text("no certificate")
+    openssl("rsa", "-in", "client.key", "-out", locked, "-aes128", "-passout", "pass:secret", cwd=certificates)
+    unlike = "client_certificate '.*client.pem' and client_key '.*' are no certificate in PEM and its key without a"
+    for files, message in (
+        ({"root_certificates": text}, "root_certificates: '.*text.pem' holds no certificates in PEM"),
+        ({"client_certificate": certificates / "client.pem", "client_key": certificates / "server.key"}, unlike),
+        ({"client_certificate": certificates / "client.pem", "client_key": locked}, unlike),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            Client(f"{scheme}://127.0.0.1:1", **files).encode("text")
+        with pytest.raises(InvalidArgument, match=message):
+            await AsyncClient(f"{scheme}://127.0.0.1:1", **files).encode("text")
 
 
 def test_headers_are_sent_over_http():

@@ -213,6 +213,17 @@ def test_a_client_that_is_closed_in_the_middle_ends_its_calls(url, never):
         assert isinstance(call.exception(PATIENCE), ClientError)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="it is not known there who has cancelled a task")
+async def test_an_asynchronous_client_that_is_closed_in_the_middle_ends_its_calls(url, never):
+    client = AsyncClient(url)
+    calls = [client.encode(texts, batch_size=1, timeout=10 * PATIENCE) for texts in (never, [never] * 20)]
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.to_thread(wait_for, lambda: begun(never))
+    await client.close()
+    for found in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE):
+        assert isinstance(found, ClientError), found
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are for Unix")
 @pytest.mark.parametrize("texts", ["text", "[text] * 100", "(text for _ in range(10_000))"])
 def test_ctrl_c_ends_a_call_promptly(url, texts, never):

@@ -162,9 +162,12 @@ def test_an_unknown_option_of_tritonserver_is_named(upper_repository: Path):
             r"statistics is not one of model-repository, shared-memory, trace, logging",
         ),
         ({"http_port": 70000}, "http_port is 70000: it is from 1 to 65535"),
+        ({"http_port": "8000"}, "http_port must be an int, not str"),
         ({"http_port": 9000, "grpc_port": 9000}, "must differ"),
-        ({"startup_timeout": 0}, "startup_timeout is 0"),
+        ({"startup_timeout": 0}, "startup_timeout must be a positive, finite number of seconds, not 0"),
+        ({"startup_timeout": "60"}, "startup_timeout must be a number of seconds, not str"),
         ({"extra_args": ["--http-port=1"]}, "use http_port"),
+        ({"extra_args": "--http-thread-count=16"}, r"extra_args must be a list of str, as in \['--http-thread"),
         ({"host": "no such host"}, "'no such host' is not an address"),
     ],
 )

@@ -71,6 +71,17 @@ def test_a_step_that_fails_all_requests_is_found_by_them(tmp_path: Path, supervi
         assert is_told(supervisor_log, "the network broke")
 
 
+def test_a_family_that_came_since_the_start_is_looked_after_once_it_is_served(
+    upper_repository: Path, supervisor_log: pytest.LogCaptureFixture
+):
+    with supervised(upper_repository):
+        sign = misbehaving(upper_repository, FAILS)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        wait_for_the_return(supervisor_log)
+        sign.touch()
+        wait_for(lambda: is_told(supervisor_log, "3 requests failed, the last one with HTTP 500"))
+
+
 def test_a_step_that_stood_still_with_a_request_is_found_by_its_first_answer(
     tmp_path: Path, supervisor_log: pytest.LogCaptureFixture
 ):

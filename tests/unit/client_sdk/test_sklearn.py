@@ -49,6 +49,10 @@ def test_texts_become_vectors(server, texts):
     assert found.dtype == np.float32 and found.tolist() == [[1, 1], [2, 1], [3, 1], [4, 1]]
 
 
+def test_a_stream_is_left_to_be_transformed(server):
+    assert Vectorizer().fit_transform(iter(TEXTS)).tolist() == [[1, 1], [2, 1], [3, 1], [4, 1]]
+
+
 def test_a_call_of_one_request_is_not_bulk_for_people_wait_for_it(server):
     Vectorizer().fit_transform(["a"])
     assert [request.parameters for request in server.requests] == [{}, {}]

@@ -84,6 +84,8 @@ def test_max_seq_len_is_a_number_from_4_or_none():
         ({"mask_cls_sep": 1}, TypeError, "mask_cls_sep must be bool"),
         ({"no_special_token": "yes", "mask_cls_sep": "yes"}, TypeError, "must be bool"),
         ({"ip": None}, TypeError, "ip must be a str"),
+        ({"ip": "host:8001"}, ValueError, "ip must be the name or address of a host alone, and is 'host:8001'"),
+        ({"ip": "grpc://host", "port": 8001}, ValueError, "a host alone, and is 'grpc://host': give the port as port"),
         ({"port": "5555"}, TypeError, "port must be an int"),
     ],
 )

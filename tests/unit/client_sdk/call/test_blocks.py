@@ -138,13 +138,15 @@ def test_an_error_names_the_text_in_the_callers_order_behind_the_blocks_before_i
         list(stream(texts))
 
 
-def test_an_error_of_the_stream_itself_comes_through(stream):
+def test_an_error_of_the_stream_itself_comes_through_behind_the_blocks_before_it(stream):
     def texts():
-        yield from ("1" for _ in range(5000))
+        yield from (str(i) for i in range(5000))
         raise KeyError("the reader's own")
 
+    found = []
     with pytest.raises(KeyError, match="the reader's own"):
-        list(stream(texts()))
+        found.extend(stream(texts()))
+    assert np.concatenate(found)[:WINDOW_TEXTS, 0].tolist() == [*range(WINDOW_TEXTS)]
 
 
 def test_the_time_that_a_block_is_used_for_is_no_waiting_for_an_answer(stream, clock):

@@ -7,6 +7,7 @@ from collections import OrderedDict, UserDict
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from client_sdk import AsyncClient, Client, InvalidType
 from client_sdk._call.texts import open_texts
@@ -195,6 +196,11 @@ def test_what_gives_str_is_taken(texts):
 def test_what_is_no_text_is_refused_by_its_index_with_what_to_write(wrap, text, advice):
     with pytest.raises(InvalidType, match=f"^text 1 is .*{advice}"):
         list(open_texts(wrap(["a", text])).texts)
+
+
+def test_a_bar_around_a_stream_has_no_length_that_could_be_told():
+    source = open_texts(tqdm((text for text in "ab"), disable=True))
+    assert source.count is None and list(source.texts) == ["a", "b"]
 
 
 def test_what_a_stream_raises_comes_through():

@@ -60,6 +60,25 @@ def test_an_output_directory_must_be_there(capsys, tmp_path, command):
     assert code == 2 and "there is no directory" in line
 
 
+def test_an_output_that_is_a_directory_is_refused_before_anything_is_read(capsys, tmp_path, command):
+    (tmp_path / "out.jsonl").mkdir()
+    code, line = failed(capsys, *command, "no such file", "-o", str(tmp_path / "out.jsonl"))
+    assert code == 2 and "out.jsonl' is a directory" in line
+
+
+@pytest.mark.parametrize(
+    ("closed", "message"),
+    [
+        ("<&-", "error: standard input is closed: give a file\n"),
+        (">&-", "error: standard output is closed: give a file, as -o FILE\n"),
+    ],
+)
+def test_a_closed_input_or_output_is_said_before_anything_is_read(closed, message, command):
+    program = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "client_sdk", *command]
+    ran = subprocess.run(program, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (2, message)
+
+
 def test_a_file_that_is_not_there_is_named(capsys, command):
     assert failed(capsys, *command, "texts.txt") == (1, "error: texts.txt: No such file or directory")
 

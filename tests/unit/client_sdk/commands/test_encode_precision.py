@@ -64,11 +64,15 @@ def test_a_file_holds_what_the_client_would_give(encode, tmp_path, monkeypatch, 
         (["--precision", "int8", "--truncate-dim", "8"], "precision 'int8' with truncate_dim=8: the ranges that the"),
         (["--precision", "binary", "--ranges", "ranges.npy"], "ranges are for precision int8 and uint8"),
         (["--precision", "int8", "--ranges", "texts.txt"], "texts.txt' holds no array in NumPy's format"),
+        (["--precision", "int8", "--ranges", "empty.npy"], "empty.npy' holds no array in NumPy's format"),
+        (["--precision", "int8", "--ranges", "torn.npz"], "torn.npz' holds no array in NumPy's format"),
         (["--precision", "float16", "--kind", "sparse"], "--precision is for dense vectors: leave it out"),
     ],
 )
 def test_what_does_not_go_together_is_named(encode, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04")
     code, err = encode(*options)
     assert code == 2 and message in err
 

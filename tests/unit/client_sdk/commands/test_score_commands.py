@@ -128,6 +128,15 @@ def test_lines_that_are_left_out_are_told_by_the_numbers_of_others(answered, tmp
 
 
 @pytest.mark.parametrize("command", [["rerank", "q"], ["classify"]])
+def test_where_every_line_is_refused_what_was_there_is_not_taken_for_the_answer(answered, tmp_path, command):
+    output = tmp_path / "out.jsonl"
+    output.write_text("what was there before")
+    code, _, errors = answered(*command, "--on-error", "skip", "-o", output, lines=[b"refused\n"])
+    assert code == 2 and errors.endswith("\nerror: the server refused every line, and so nothing is written\n")
+    assert output.read_text() == "what was there before"
+
+
+@pytest.mark.parametrize("command", [["rerank", "q"], ["classify"]])
 def test_a_refused_text_is_named_by_its_line(answered, server, command):
     server.labels = ["yes"]
     code, entries, errors = answered(*command, lines=[b"a 1\n", b"refused\n"])

@@ -52,6 +52,8 @@ def test_headers_are_printable_str(make):
         make(headers={"key": 5})
     with pytest.raises(InvalidArgument, match="header 'key'"):
         make(headers={"key": "one\r\ntwo: 2"})
+    with pytest.raises(InvalidType, match="headers must be a mapping of str to str, not list"):
+        make(headers=[("key", "value")])
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,16 @@ def test_a_certificate_needs_its_key(make, tmp_path):
 def test_a_missing_tls_file_is_named(make, tmp_path):
     with pytest.raises(InvalidArgument, match="root_certificates: there is no file .*ca.pem"):
         make("https://host", root_certificates=tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("option", ["root_certificates", "client_key"])
+def test_what_a_tls_file_holds_is_not_taken_for_its_path_nor_shown(make, tmp_path, option):
+    held = f"-----BEGIN CERTIFICATE-----\n{'kept' * 16}\n"
+    with pytest.raises(InvalidArgument, match=f"{option} must be the path of a PEM file, and is what") as raised:
+        make("grpcs://host", **{option: held})
+    assert "kept" not in str(raised.value)
+    with pytest.raises(InvalidType, match=f"{option} must be the path of a PEM file, not bytes"):
+        make("grpcs://host", **{option: held.encode()})
 
 
 def test_several_addresses_are_shown(make, monkeypatch):

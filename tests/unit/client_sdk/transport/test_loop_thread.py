@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from client_sdk._transport.http.loop_thread import in_loop_thread, submit
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_for
 
 # Ctrl-C comes neither between a lock's being taken and its `with`, nor before it is given back: Python looks for it
 # when a call is over, and a profile is told both.
@@ -78,6 +78,25 @@ def test_what_a_coroutine_raises_is_the_futures():
 
     with pytest.raises(ValueError, match="no"):
         submit(fails).result(PATIENCE)
+
+
+def test_what_a_coroutine_raises_of_which_the_future_is_given_up_is_not_logged(caplog):
+    begun = threading.Event()
+
+    async def fails():
+        begun.set()
+        try:
+            await asyncio.sleep(10 * PATIENCE)
+        except asyncio.CancelledError:
+            raise ValueError("the client was closed") from None
+
+    future = submit(fails)
+    assert begun.wait(PATIENCE)
+    future.cancel()
+    wait_for(lambda: not submit(others).result(PATIENCE))
+    del future
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_ctrl_c_at_any_step_leaves_nothing_that_was_not_awaited_and_holds_up_no_other_call():
