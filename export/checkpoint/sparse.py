@@ -1,6 +1,6 @@
 """How a masked language model makes sparse vectors, from the files of sentence-transformers' SparseEncoder.
 
-Transformer (fill-mask)  ->  SpladePooling (1_SpladePooling)
+Transformer (fill-mask), or MLMTransformer  ->  SpladePooling (1_SpladePooling)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from export import json_files
-from export.checkpoint.modules import Module
+from export.checkpoint.modules import TASKS, Module
 from export.checkpoint.transformer_settings import read as read_settings
 from export.errors import ExportError
 from export.network.architectures.encoder import MaskedLM, Splade
@@ -44,7 +44,7 @@ def read(root: Path, modules: Sequence[Module], masked_lm: MaskedLM) -> tuple[Sp
         if any(module.kind == "Pooling" for module in modules):
             raise ExportError(f"{root}: its modules make dense vectors; --head {NAME} is for a masked language model")
         return Splade(masked_lm), None
-    unsupported = read_settings(modules[0].folder).unsupported_logits
+    unsupported = read_settings(modules[0].folder, TASKS[modules[0].kind]).unsupported_logits
     if unsupported:
         raise ExportError(unsupported)
     path = modules[1].folder / "config.json"
