@@ -2,9 +2,9 @@
 
 An export prepares a family in a directory `.export-FAMILY~REPOSITORY` beside the repository or, where that is the root
 of a volume or everybody may write beside it, as in /tmp, in `.export-FAMILY~` inside it, and holds a lock on it. Once
-the directory has a `commit`, the export is decided, and each model in it takes the place of the one of its name. Ensembles,
-whose names their steps' begin with, go first and come last, so that whoever is killed here leaves no mixture of two
-exports either.
+the directory has a `commit`, the export is decided, and each model in it takes the place of the one of its name.
+Ensembles, whose names their steps' begin with, go first and come last, so that whoever is killed here leaves no mixture
+of two exports either.
 """
 
 from __future__ import annotations
