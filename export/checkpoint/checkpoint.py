@@ -185,7 +185,7 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         head=head.names if head else (),
     )
     if isinstance(head, Splade):
-        head = replace(head, masked_lm=masked_lms.as_stored(head.masked_lm, weights, encoder))
+        head = replace(head, masked_lm=sparse.as_stored(head.masked_lm, weights, encoder))
     return Checkpoint(
         source=source,
         folder=folder,

@@ -6,13 +6,9 @@ They are as the classes of these names in transformers' modeling files have them
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-
-import numpy as np
 
 from export.network.architectures.config import Config
 from export.network.architectures.encoder import Encoder, Linear, MaskedLM, OtherName, Stored, linear
-from export.network.weights import Weights
 
 
 def _masked_lm(
@@ -33,27 +29,6 @@ def _masked_lm(
         return MaskedLM(own, dense, activation, norm, other_names)
     shared = Linear(Stored(f"{encoder.words}.weight"), Stored(bias) if bias else None)
     return MaskedLM(shared, dense, activation, norm, other_names, untied=own)
-
-
-def as_stored(masked_lm: MaskedLM, weights: Weights, encoder: Encoder) -> MaskedLM:
-    """Return a head whose decoder has weights of its own where a file has such, and others than those it would share.
-
-    So transformers loads them, whatever the config says.
-    """
-
-    def chosen(shared: Stored, own: Stored, shape: tuple[int, ...]) -> Stored:
-        if not weights.has(own.name) or np.array_equal(weights.take(own.name, shape), weights.take(shared.name, shape)):
-            return shared
-        return own
-
-    decoder, untied = masked_lm.decoder, masked_lm.untied
-    if not untied:
-        return masked_lm
-    rows, size = encoder.vocab_size, encoder.embedding_size or encoder.hidden_size
-    bias = decoder.bias
-    if bias and untied.bias:
-        bias = chosen(bias, untied.bias, (rows,))
-    return replace(masked_lm, decoder=Linear(chosen(decoder.weight, untied.weight, (rows, size)), bias))
 
 
 def _bert(config: Config, encoder: Encoder, norm: str = "LayerNorm") -> MaskedLM:
