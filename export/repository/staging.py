@@ -9,6 +9,7 @@ loads a mixture of two exports.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -390,5 +391,13 @@ def _switch(staging: Path, repository: Path) -> None:
 
 
 def _rename(source: Path, target: Path, undo: list[tuple[Path, Path]]) -> None:
-    source.rename(target)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # In a container, a directory of its image: overlayfs gives it no other name. Killed here, it is done again.
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+        shutil.rmtree(source)
     undo.append((source, target))

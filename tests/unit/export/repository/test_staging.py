@@ -201,15 +201,32 @@ def test_nothing_is_taken_from_beside_a_repository_where_everybody_may_write(tmp
     assert snapshot(tmp_path) == before
 
 
-INTO_A_MOUNT = """
+WRITTEN = """
 import sys
 from pathlib import Path
 from tests.unit.export.repository.test_staging import MODELS, write
 target = Path(sys.argv[1])
-write(target, "one")
-write(target, "two")
-assert sorted(path.name for path in target.iterdir()) == MODELS
+for content in ("one", "two"):
+    write(target, content)
+    assert sorted(path.name for path in target.iterdir()) == MODELS
+    assert (target / "small_encoder/1/model.onnx").read_text() == content
+assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
 """
+
+
+def write_where_something_is_mounted(mount: str, target: Path) -> None:
+    """Write into `target`, twice, in a namespace of mounts of its own."""
+    user = ["--map-root-user"] if os.geteuid() else []
+    script = f'{mount} && exec "$1" -c "$2" "$3"'
+    done = subprocess.run(
+        ["unshare", "--mount", *user, "sh", "-c", script, "sh", sys.executable, WRITTEN, str(target)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode and ("unshare: " in done.stderr or "mount: " in done.stderr):
+        pytest.skip(f"no such mounts here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_repository_may_be_a_mount_of_the_device_beside_it(tmp_path):
@@ -217,16 +234,20 @@ def test_a_repository_may_be_a_mount_of_the_device_beside_it(tmp_path):
     target, other = tmp_path / "r", tmp_path / "other"
     target.mkdir()
     other.mkdir()
-    script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$2"'
-    arguments = ["sh", str(other), str(target), sys.executable, INTO_A_MOUNT]
-    user = ["--map-root-user"] if os.geteuid() else []
-    done = subprocess.run(
-        ["unshare", "--mount", *user, "sh", "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode and "unshare failed" in done.stderr:
-        pytest.skip(f"no mounts here: {done.stderr}")
-    assert done.returncode == 0, done.stderr
+    write_where_something_is_mounted(f"mount --bind {other} {target}", target)
     assert sorted(path.name for path in other.iterdir()) == MODELS
+
+
+def test_a_family_of_a_containers_image_can_be_replaced(tmp_path):
+    """overlayfs gives a directory of its lower layer no other name."""
+    layers = {name: tmp_path / name for name in ("lower", "upper", "work", "merged")}
+    for path in layers.values():
+        path.mkdir()
+    write(layers["lower"] / "r", "image")
+    before = snapshot(layers["lower"])
+    options = "lowerdir={lower},upperdir={upper},workdir={work} {merged}".format(**layers)
+    write_where_something_is_mounted(f"mount -t overlay overlay -o {options}", layers["merged"] / "r")
+    assert snapshot(layers["lower"]) == before
 
 
 @pytest.mark.parametrize("which", [".", "small_encoder"])
