@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import shlex
 import sys
@@ -207,7 +208,10 @@ def parser(prog: str = _PROG) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = _PROG) -> int:
-    """Run the command line of a program called `prog`; return its exit status."""
+    """Run the command line of a program called `prog`; return its exit status. All output is UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # labels and paths may be of any characters
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     # argparse takes "-2,-1" for an option unless there is a space in it.
     args = parser(prog).parse_args([f" {a}" if re.fullmatch(r"-\d+(,-?\d+)+", a) else a for a in given])

@@ -1,7 +1,7 @@
 """A checkpoint as the export uses it: configuration, tokenizer, weights and encoding defaults."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,8 @@ def _load_hugging_face(source: str, root: Path, encoder_only: bool, asked: str |
         others=(*encoder.other_names, *(head.masked_lm.other_names if isinstance(head, Splade) else ())),
         head=head.names if head else (),
     )
+    if isinstance(head, Splade):
+        head = replace(head, masked_lm=sparse.as_stored(head.masked_lm, weights, encoder))
     return Checkpoint(
         source=source,
         folder=folder,

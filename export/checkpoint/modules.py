@@ -13,8 +13,14 @@ from export import json_files
 from export.checkpoint.weights import ONE_FILE, SafetensorsWeights
 from export.errors import ExportError
 
+TASKS = {"Transformer": "feature-extraction", "MLMTransformer": "fill-mask"}
+"""What comes first in a list of modules, by class, and the task of its network where its settings do not say.
+
+Before sentence-transformers 5.4 a SparseEncoder was saved with the second.
+"""
+
 _WORKING_MODULES = (
-    "Transformer",
+    *TASKS,
     "Pooling",
     "Dense",
     "LayerNorm",
@@ -99,7 +105,7 @@ def read_modules(root: Path) -> tuple[Module, ...]:
         Module(_kind(path, entry["type"]), _module_folder(path, entry.get("path", "")), entry["type"])
         for entry in entries
     )
-    if not modules or modules[0].kind != "Transformer":
+    if not modules or modules[0].kind not in TASKS:
         raise ExportError(f"{path}: the first module is expected to be a Transformer")
     return modules
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from export import json_files, poolings
 from export.checkpoint import transformer_settings
-from export.checkpoint.modules import Module, check_normalize, dense_config, layer_norm_size, module_weights
+from export.checkpoint.modules import TASKS, Module, check_normalize, dense_config, layer_norm_size, module_weights
 from export.checkpoint.transformer_settings import TransformerSettings, longest_text
 from export.errors import ExportError
 
@@ -109,7 +109,7 @@ def loading(modules: tuple[Module, ...]) -> TransformerSettings:
     Raises:
         ExportError: Its settings are damaged, or there are some that would be lost.
     """
-    return transformer_settings.read(modules[0].folder) if modules else TransformerSettings()
+    return transformer_settings.read(modules[0].folder, TASKS[modules[0].kind]) if modules else TransformerSettings()
 
 
 def read(root: Path, modules: tuple[Module, ...], *, hidden_size: int, max_positions: int) -> Defaults:

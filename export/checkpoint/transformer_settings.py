@@ -59,7 +59,7 @@ _SCORES = ("sequence-classification", "scores", "forward", "logits")
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """How sentence-transformers loads a checkpoint; the defaults are those of a folder without such a file.
+    """How sentence-transformers loads a checkpoint; the defaults are those of a folder of no modules.
 
     Attributes:
         lowercase: Whether it lower-cases texts before the tokenizer sees them.
@@ -78,8 +78,13 @@ class TransformerSettings:
     late_interaction: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(folder: Path, *, late_interaction: bool = False) -> TransformerSettings:
-    """Read the settings in the folder of a Transformer; with `late_interaction`, of one that may have such keys.
+def read(folder: Path, task: str = "feature-extraction", *, late_interaction: bool = False) -> TransformerSettings:
+    """Read the settings in the folder of a Transformer.
+
+    Args:
+        folder: Of the module.
+        task: Of its network, where there is no such file or it does not say.
+        late_interaction: Whether it may have the keys of `LATE_INTERACTION`.
 
     Raises:
         ExportError: The file is damaged, or sets something that would be lost.
@@ -89,7 +94,7 @@ def read(folder: Path, *, late_interaction: bool = False) -> TransformerSettings
         if settings:
             break
     else:
-        return TransformerSettings()
+        path, settings = folder / _NAMES[0], {}
     given = {key: value for key, value in settings.items() if value not in (None, {})}
     json_files.check_keys(path, given, {*_KEYS, *LATE_INTERACTION} if late_interaction else _KEYS)
     for names, known, advice in (
@@ -106,9 +111,9 @@ def read(folder: Path, *, late_interaction: bool = False) -> TransformerSettings
     return TransformerSettings(
         lowercase=lowercase,
         arguments={name: value for name, value in arguments.items() if name not in _FETCHING},
-        unsupported=_unsupported(path, given, _VECTORS),
+        unsupported=_unsupported(path, {"transformer_task": task} | given, _VECTORS),
         unsupported_scores=_unsupported(path, given, _SCORES),
-        unsupported_logits=_unsupported(path, given, _LOGITS),
+        unsupported_logits=_unsupported(path, {"transformer_task": task} | given, _LOGITS),
         late_interaction={key: settings[key] for key in LATE_INTERACTION if key in settings},
     )
 

@@ -9,9 +9,11 @@ loads a mixture of two exports.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -78,6 +80,7 @@ def staged(repository: Path, family: Family, version: int) -> Iterator[Staging]:
     """
     with _failures_named(repository):
         repository.mkdir(parents=True, exist_ok=True)
+        _check_writable(repository, family)
         staging = _staging_directory(repository, family.name)
     with _locked(staging, family.name):
         with _failures_named(repository):
@@ -116,6 +119,15 @@ def _failures_named(repository: Path) -> Iterator[None]:
         raise ExportError(f"the model repository {repository} cannot be written: {error.strerror}") from error
 
 
+def _check_writable(repository: Path, family: Family) -> None:
+    """Refuse what could not be moved in the end, before anything is computed."""
+    for path in (repository, *(repository / name for name in family.models())):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):  # a directory that is moved is written too
+            raise ExportError(
+                f"{path} cannot be written by this user: give another --repository, or its owner's rights"
+            )
+
+
 def finish(staging: Path, repository: Path) -> None:
     """Do what an export that was killed has left to do, and clear what is left of it."""
     if (staging / "commit").exists():
@@ -128,13 +140,25 @@ def _staging_directory(repository: Path, name: str) -> Path:
     """A hidden directory from which files can be renamed into the repository.
 
     It stands beside the repository, since Triton takes every directory inside for a model; inside only where the
-    repository is a mount of its own or its parent cannot be written. Beside it other repositories may stand, so its
+    repository is a mount of its own, or its parent cannot be written, or can be by everybody, as /tmp: what somebody
+    else puts there is not to be taken for an export that was killed. Beside it other repositories may stand, so its
     name follows the family's, behind a character that no family has; inside, where a mount may have many names, none.
     """
     repository = repository.resolve()
     beside = repository.parent
-    fits = beside.stat().st_dev == repository.stat().st_dev and os.access(beside, os.W_OK)
+    is_open = beside.stat().st_mode & stat.S_IWOTH
+    fits = _mount(beside) == _mount(repository) and os.access(beside, os.W_OK) and not is_open
     return beside / f".export-{name}~{repository.name}" if fits else repository / f".export-{name}~"
+
+
+def _mount(directory: Path) -> tuple[int, str]:
+    """What tells mounts apart: nothing can be renamed from one into another, and two may be of one device."""
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        fields = Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines()
+        return os.fstat(handle).st_dev, next(field for field in fields if field.startswith("mnt_id:"))
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -367,5 +391,13 @@ def _switch(staging: Path, repository: Path) -> None:
 
 
 def _rename(source: Path, target: Path, undo: list[tuple[Path, Path]]) -> None:
-    source.rename(target)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # In a container, a directory of its image: overlayfs gives it no other name. Killed here, it is done again.
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+        shutil.rmtree(source)
     undo.append((source, target))

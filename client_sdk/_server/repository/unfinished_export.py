@@ -1,15 +1,17 @@
 """What an export that was killed has left beside a model repository, ended before a server reads it.
 
 An export prepares a family in a directory `.export-FAMILY~REPOSITORY` beside the repository or, where that is the root
-of a volume, in `.export-FAMILY~` inside it, and holds a lock on it. Once the directory has a `commit`, the export is
-decided, and each model in it takes the place of the one of its name. Ensembles, whose names their steps' begin with, go
-first and come last, so that whoever is killed here leaves no mixture of two exports either.
+of a volume or everybody may write beside it, as in /tmp, in `.export-FAMILY~` inside it, and holds a lock on it. Once
+the directory has a `commit`, the export is decided, and each model in it takes the place of the one of its name.
+Ensembles, whose names their steps' begin with, go first and come last, so that whoever is killed here leaves no mixture
+of two exports either.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +30,10 @@ def finish_exports(repository: Path) -> None:
     """
     repository = repository.resolve()
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    for place, owner in ((repository.parent, repository.name), (repository, "")):
+    places = {repository: ""}
+    if not repository.parent.stat().st_mode & stat.S_IWOTH:
+        places[repository.parent] = repository.name
+    for place, owner in places.items():
         for staging in sorted(place.glob(".export-*~*")):
             if staging.name.partition("~")[2] != owner:  # another repository's
                 continue

@@ -30,6 +30,7 @@ def read(
     act: str = "gelu",
     epsilon: float = 1e-12,
     least_types: int = 1,
+    positions: str = "absolute",
     **defaults: int,
 ) -> Encoder:
     """Read a config.json with BERT's keys.
@@ -40,9 +41,10 @@ def read(
         act: hidden_act where the file does not say.
         epsilon: layer_norm_eps where it does not say.
         least_types: What type_vocab_size may be at least.
+        positions: What position_embedding_type is, where it is there.
         defaults: Sizes where it does not say, by key, if they are not BERT's.
     """
-    config.only("position_embedding_type", ("absolute",), "absolute")
+    config.only("position_embedding_type", (positions,), positions)
     least = {"type_vocab_size": least_types}
     sizes = {key: config.size(key, default, least.get(key, 1)) for key, default in (_DEFAULTS | defaults).items()}
     return Encoder(

@@ -149,6 +149,8 @@ class MaskedLM:
         activation: Behind `dense`.
         norm: Name of the norm behind the activation; None for none.
         other_names: Of its weights, in some files.
+        untied: Where the decoder's weights are those of others, what it has instead in files that have both, and not
+            the same; None where there is no such thing.
     """
 
     decoder: Linear
@@ -156,12 +158,14 @@ class MaskedLM:
     activation: str
     norm: str | None
     other_names: tuple[OtherName, ...] = ()
+    untied: Linear | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of its layers, which stand beside the encoder in a checkpoint."""
         bias = self.decoder.bias.name.rpartition(".")[0] if self.decoder.bias else ""
-        beside = (self.decoder.name, bias, self.dense.name if self.dense else "", self.norm or "")
+        layers = (layer.name if layer else "" for layer in (self.decoder, self.dense, self.untied))
+        beside = (*layers, bias, self.norm or "")
         others = [other.name for other in self.other_names]
         return (*filter(None, beside), *others, *(name.rpartition(".")[0] for name in others))
 

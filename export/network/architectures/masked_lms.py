@@ -11,17 +11,33 @@ from export.network.architectures.config import Config
 from export.network.architectures.encoder import Encoder, Linear, MaskedLM, OtherName, Stored, linear
 
 
-def _decoder(config: Config, encoder: Encoder, name: str, bias: str | None, tied: bool = True) -> Linear:
-    """The layer over the vocabulary. Unless the config says otherwise, its weight is that of the embeddings."""
-    if config.flag("tie_word_embeddings", tied):
-        return Linear(Stored(f"{encoder.words}.weight"), Stored(bias) if bias else None)
-    return linear(name, bias is not None)
+def _masked_lm(
+    config: Config,
+    encoder: Encoder,
+    decoder: str,
+    bias: str | None,
+    *,
+    dense: Linear | None,
+    activation: str,
+    norm: str | None,
+    other_names: tuple[OtherName, ...] = (),
+    tied: bool = True,
+) -> MaskedLM:
+    """A head. Unless the config says otherwise, or with `tied` not, its decoder's weight is that of the embeddings."""
+    own = linear(decoder, bias is not None)
+    if not config.flag("tie_word_embeddings", tied):
+        return MaskedLM(own, dense, activation, norm, other_names)
+    shared = Linear(Stored(f"{encoder.words}.weight"), Stored(bias) if bias else None)
+    return MaskedLM(shared, dense, activation, norm, other_names, untied=own)
 
 
 def _bert(config: Config, encoder: Encoder, norm: str = "LayerNorm") -> MaskedLM:
     head = "cls.predictions"
-    return MaskedLM(
-        decoder=_decoder(config, encoder, f"{head}.decoder", f"{head}.bias"),
+    return _masked_lm(
+        config,
+        encoder,
+        f"{head}.decoder",
+        f"{head}.bias",
         dense=linear(f"{head}.transform.dense"),
         activation=encoder.hidden_act,
         norm=f"{head}.transform.{norm}",
@@ -34,8 +50,11 @@ def _nomic_bert(config: Config, encoder: Encoder) -> MaskedLM:
 
 
 def _roberta(config: Config, encoder: Encoder) -> MaskedLM:
-    return MaskedLM(
-        decoder=_decoder(config, encoder, "lm_head.decoder", "lm_head.bias"),
+    return _masked_lm(
+        config,
+        encoder,
+        "lm_head.decoder",
+        "lm_head.bias",
         dense=linear("lm_head.dense"),
         activation="gelu",
         norm="lm_head.layer_norm",
@@ -47,8 +66,11 @@ def _roberta(config: Config, encoder: Encoder) -> MaskedLM:
 
 
 def _distilbert(config: Config, encoder: Encoder) -> MaskedLM:
-    return MaskedLM(
-        decoder=_decoder(config, encoder, "vocab_projector", "vocab_projector.bias"),
+    return _masked_lm(
+        config,
+        encoder,
+        "vocab_projector",
+        "vocab_projector.bias",
         dense=linear("vocab_transform"),
         activation=encoder.hidden_act,
         norm="vocab_layer_norm",
@@ -56,8 +78,11 @@ def _distilbert(config: Config, encoder: Encoder) -> MaskedLM:
 
 
 def _albert(config: Config, encoder: Encoder) -> MaskedLM:
-    return MaskedLM(
-        decoder=_decoder(config, encoder, "predictions.decoder", "predictions.bias"),
+    return _masked_lm(
+        config,
+        encoder,
+        "predictions.decoder",
+        "predictions.bias",
         dense=linear("predictions.dense"),
         activation=encoder.hidden_act,
         norm="predictions.LayerNorm",
@@ -67,8 +92,11 @@ def _albert(config: Config, encoder: Encoder) -> MaskedLM:
 
 def _electra(config: Config, encoder: Encoder) -> MaskedLM:
     head = "generator_predictions"
-    return MaskedLM(
-        decoder=_decoder(config, encoder, "generator_lm_head", "generator_lm_head.bias"),
+    return _masked_lm(
+        config,
+        encoder,
+        "generator_lm_head",
+        "generator_lm_head.bias",
         dense=linear(f"{head}.dense"),
         activation="gelu",
         norm=f"{head}.LayerNorm",
@@ -89,8 +117,11 @@ def _deberta(config: Config, encoder: Encoder) -> MaskedLM:
 
 def _modernbert(config: Config, encoder: Encoder) -> MaskedLM:
     bias = "decoder.bias" if config.flag("decoder_bias", True) else None
-    return MaskedLM(
-        decoder=_decoder(config, encoder, "decoder", bias),
+    return _masked_lm(
+        config,
+        encoder,
+        "decoder",
+        bias,
         dense=linear("head.dense", config.flag("classifier_bias", False)),
         activation=config.activation("classifier_activation", "gelu"),
         norm="head.norm",
@@ -99,7 +130,7 @@ def _modernbert(config: Config, encoder: Encoder) -> MaskedLM:
 
 def _eurobert(config: Config, encoder: Encoder) -> MaskedLM:
     bias = "lm_head.bias" if config.flag("mlp_bias", False) else None
-    return MaskedLM(_decoder(config, encoder, "lm_head", bias, tied=False), dense=None, activation="", norm=None)
+    return _masked_lm(config, encoder, "lm_head", bias, dense=None, activation="", norm=None, tied=False)
 
 
 READERS: dict[str, Callable[[Config, Encoder], MaskedLM]] = {

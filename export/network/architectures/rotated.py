@@ -68,6 +68,9 @@ _GTE = (
     OtherName(r"layers\.(\d+)\.post_attention_layernorm", r"encoder.layer.\1.attn_ln"),
     OtherName(r"layers\.(\d+)\.post_mlp_layernorm", r"encoder.layer.\1.mlp_ln"),
 )
+_GTE_BLOCKS = {"layer_norm_type": "layer_norm", "logn_attention_scale": False}
+"""Keys of its own code that describe another network if they say anything else."""
+
 _JINA = (
     OtherName(r"embeddings\.LayerNorm", "emb_ln"),
     *(
@@ -93,8 +96,16 @@ def read_nomic_bert(config: Config) -> Encoder:
 
 def read_gte(config: Config) -> Encoder:
     """Read GTE's config.json: gates, biases everywhere but in the gates, and perhaps no token types."""
+    for key, value in _GTE_BLOCKS.items():
+        config.only(key, (value,), value)
     encoder = bert.read(
-        config, "gte", least_types=0, vocab_size=250048, max_position_embeddings=8192, type_vocab_size=1
+        config,
+        "gte",
+        least_types=0,
+        positions="rope",
+        vocab_size=250048,
+        max_position_embeddings=8192,
+        type_vocab_size=1,
     )
     return _rotated(config, replace(encoder, pooler=None), _GTE, theta=160_000.0, bias=True, gated=True)
 
@@ -105,6 +116,7 @@ def read_jina_embeddings_v3(config: Config) -> Encoder:
         config,
         "jina_embeddings_v3",
         epsilon=1e-5,
+        positions="rotary",
         hidden_size=1024,
         num_hidden_layers=24,
         num_attention_heads=16,

@@ -112,15 +112,18 @@ def write_safetensors(folder: Path, tensors: Mapping[str, np.ndarray], *, shards
 
 
 def write_modules(
-    folder: Path, *modules: tuple[str, Mapping[str, Any] | None], settings: Mapping[str, Any] | None = None
+    folder: Path,
+    *modules: tuple[str, Mapping[str, Any] | None],
+    settings: Mapping[str, Any] | None = None,
+    first: str = "sentence_transformers.models.Transformer",
 ) -> None:
     """Write the files that sentence-transformers adds: modules.json and each module's config.json.
 
-    `modules` are the class and the config of each module behind the Transformer, which is always there;
+    `modules` are the class and the config of each module behind the Transformer, `first`, which is always there;
     `settings` is what sentence_bert_config.json holds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    entries = [{"idx": 0, "name": "0", "path": "", "type": first}]
     for index, (kind, config) in enumerate(modules, start=1):
         path = f"{index}_{kind.rpartition('.')[2]}"
         entries.append({"idx": index, "name": str(index), "path": path, "type": kind})

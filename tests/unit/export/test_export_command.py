@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from export.__main__ import main
 from export.network import network
 from export.network.layout import INPUTS, shape_of
 from tests.support.checkpoints import plain_bert
-from tests.support.checkpoints.folders import write_bert, write_json, write_modules
+from tests.support.checkpoints.architectures import CLASSIFIERS, write_classifier
+from tests.support.checkpoints.folders import VOCABULARY, write_bert, write_json, write_modules, write_tokenizer
+from tests.support.places import ROOT
 
 
 @pytest.fixture
@@ -304,6 +307,21 @@ def test_verify_without_pytorch_says_so_before_anything_is_done(run, tmp_path, m
     status, out, err = run("--verify")
     assert status == 1 and "--verify" in err and "pip install torch" in err
     assert out == "" and not (tmp_path / "repository").exists()
+
+
+def test_names_of_any_characters_are_printed_whatever_the_terminal_is_said_to_take(tmp_path):
+    folder = tmp_path / "Prüfung"
+    settings = CLASSIFIERS["bert"] | {"vocab_size": len(VOCABULARY), "id2label": {"0": "否", "1": "是"}}
+    write_classifier(folder, settings)
+    write_tokenizer(folder, VOCABULARY)
+    done = subprocess.run(
+        [sys.executable, "-m", "export", str(folder), "--repository", str(tmp_path / "repository")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "2 labels ('否', '是')" in done.stdout.decode() and "Prüfung ..." in done.stdout.decode()
 
 
 def test_ctrl_c_leaves_the_repository_as_it_was(run, tmp_path, monkeypatch):

@@ -173,6 +173,11 @@ def test_a_checkpoint_of_another_purpose_has_no_pooling(
     assert defaults.pooling == ""
 
 
+def test_the_logits_of_a_masked_language_model_are_not_pooled(tmp_path: Path) -> None:
+    write_modules(tmp_path, (POOLING, {}), first="sentence_transformers.sparse_encoder.models.MLMTransformer")
+    assert "transformer_task is 'fill-mask'" in str(read(tmp_path).unsupported)
+
+
 def test_a_checkpoint_that_does_not_pool_has_no_pooling(tmp_path: Path) -> None:
     write_modules(tmp_path, (NORMALIZE, None))
     assert "no Pooling comes after the Transformer" in str(read(tmp_path).unsupported)
@@ -373,9 +378,7 @@ def test_normalising_something_else_is_refused(tmp_path: Path) -> None:
         "sentence_transformers.base.modules.router.Router",
         "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
         "sentence_transformers.multi_vector_encoder.modules.token_pooling.HierarchicalTokenPooling",
-        "sentence_transformers.sparse_encoder.models.MLMTransformer",
         "sentence_transformers.sparse_encoder.models.SparseAutoEncoder",
-        "sentence_transformers.sparse_encoder.models.MLMTransformer",
         "custom_module.Pooling",
         "Pooling",
     ],

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from export import settings
 from export.checkpoint import checkpoint
@@ -13,9 +15,10 @@ from export.errors import ExportError
 from export.network.architectures.encoder import Splade
 from export.settings import Request
 from tests.support.checkpoints.architectures import MASKED_LMS, write_masked_lm
-from tests.support.checkpoints.folders import VOCABULARY, write_json, write_modules, write_tokenizer
+from tests.support.checkpoints.folders import VOCABULARY, write_json, write_modules, write_safetensors, write_tokenizer
 
 SPLADE = "sentence_transformers.sparse_encoder.modules.splade_pooling.SpladePooling"
+MLM_TRANSFORMER = "sentence_transformers.sparse_encoder.models.MLMTransformer"
 LOADED = {"transformer_task": "fill-mask", "modality_config": {"text": {"method_output_name": "logits"}}}
 
 
@@ -54,6 +57,16 @@ def test_vectors_are_made_as_the_checkpoint_says(
     assert [*family.models()] == ["own_sparse", "own_tokenizer", "own_encoder", "own_pooling"]
 
 
+@pytest.mark.parametrize("settings", [{"max_seq_length": 16, "do_lower_case": False}, None])
+def test_a_sparse_encoder_of_version_5_is_read(tmp_path: Path, settings: Any) -> None:
+    write(tmp_path, own={"prompts": {"query": "", "document": ""}, "similarity_fn_name": "dot"})
+    usual = {"pooling_strategy": "max", "activation_function": "relu", "word_embedding_dimension": None}
+    write_modules(tmp_path, (SPLADE, usual), settings=settings, first=MLM_TRANSFORMER)
+    source = checkpoint.load(str(tmp_path))
+    assert isinstance(source.head, Splade) and (source.head.pooling, source.head.logs) == ("max", 1)
+    assert source.defaults.max_seq_len == (settings or {}).get("max_seq_length", source.encoder.max_positions)
+
+
 def test_a_masked_language_model_is_one_of_vectors_unless_the_head_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path)
     assert checkpoint.load(str(tmp_path)).head is None
@@ -67,6 +80,23 @@ def test_the_decoder_is_where_the_config_says(tmp_path: Path, config: Any) -> No
     weights = checkpoint.load(str(tmp_path), head="splade").weights
     name = splade(tmp_path, head="splade").masked_lm.decoder.weight.name
     assert ("decoder" in name) == ("tie_word_embeddings" in config) and weights.has(name)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_what_is_tied_is_the_files_own_where_that_is_something_else(tmp_path: Path, name: str) -> None:
+    """As transformers 5 loads it."""
+    decoder, shared = f"cls.predictions.decoder.{name}", {"weight": "bert.embeddings.word_embeddings.weight"}
+    write(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    original = weights[shared.get(name, "cls.predictions.bias")]
+    for own, chosen in ((original, False), (original + 1, True)):
+        write_safetensors(tmp_path, {**weights, decoder: own})
+        source = checkpoint.load(str(tmp_path), head="splade")
+        assert isinstance(source.head, Splade)
+        found = source.head.masked_lm.decoder
+        stored = found.weight if name == "weight" else found.bias
+        assert stored and (stored.name == decoder) == chosen
+        np.testing.assert_array_equal(source.weights.take(stored.name, original.shape), own)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +120,11 @@ def test_what_would_give_other_vectors_is_refused(tmp_path: Path, given: dict[st
         checkpoint.load(str(tmp_path))
 
 
-def test_another_output_than_logits_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, pooling={})
-    write_modules(tmp_path, (SPLADE, {}), settings={"transformer_task": "feature-extraction"})
+@pytest.mark.parametrize("settings", [{"transformer_task": "feature-extraction"}, {"max_seq_length": 16}, None])
+def test_another_output_than_logits_is_refused(tmp_path: Path, settings: Any) -> None:
+    """Which is what a Transformer gives that does not say."""
+    write(tmp_path)
+    write_modules(tmp_path, (SPLADE, {}), settings=settings)
     with pytest.raises(ExportError, match="transformer_task is 'feature-extraction' .export works for 'fill-mask'"):
         checkpoint.load(str(tmp_path))
 

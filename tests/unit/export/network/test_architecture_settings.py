@@ -84,6 +84,9 @@ REFUSED = [
         "max_position_embeddings is 2147483647; export works for at",
     ),
     ("gte", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; export works for"),
+    ("gte", {"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'; export works for 'rope'"),
+    ("gte", {"layer_norm_type": "rms_norm"}, "layer_norm_type is 'rms_norm'"),
+    ("gte", {"logn_attention_scale": True}, "logn_attention_scale is True"),
     ("gte", {"rope_theta": 1e-30}, "rope_theta is 1e-30; a number of 1 on is expected"),
     ("jina_embeddings_v3", {"head_dim": 5}, "heads are 5 wide"),
     ("jina_embeddings_v3", {"rope_theta": None}, "rope_theta is None; a positive float is expected"),
@@ -99,6 +102,13 @@ def test_a_network_that_is_not_written_is_refused_by_what_makes_it_one(name, val
     with pytest.raises(ExportError, match=rf"config\.json: {said}") as error:
         read(VARIANTS[name] | values)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_what_the_own_code_of_rotated_networks_says_of_positions_is_what_they_have():
+    said = {"position_embedding_type": "rope", "layer_norm_type": "layer_norm", "logn_attention_scale": False}
+    assert read(VARIANTS["gte"] | said) == read(VARIANTS["gte"])
+    said = {"position_embedding_type": "rotary"}
+    assert read(VARIANTS["jina_embeddings_v3"] | said) == read(VARIANTS["jina_embeddings_v3"])
 
 
 SENSELESS: list[Any] = [

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,94 @@ def test_what_lies_inside_a_repository_is_its_own_whatever_its_name(tmp_path):
     finish_exports(target)
     assert identities(target) == {(f"identity.1={'2' * 32}",)}
     assert sorted(path.name for path in target.iterdir()) == MODELS
+
+
+def test_nothing_is_taken_from_beside_a_repository_where_everybody_may_write(tmp_path):
+    target = tmp_path / "models"
+    write(target, "1" * 32)
+    tmp_path.chmod(0o1777)
+    commit_of(tmp_path / ".export-small~models")
+    before = snapshot(tmp_path)
+    finish_exports(target)
+    with pytest.raises(ExportError, match="refused"), staged(target, FAMILY, 1):
+        assert [path.name for path in target.iterdir() if path.name.startswith(".")] == [".export-small~"]
+        raise ExportError("refused")
+    assert snapshot(tmp_path) == before
+
+
+WRITTEN = """
+import sys
+from pathlib import Path
+from tests.unit.export.repository.test_staging import MODELS, write
+target = Path(sys.argv[1])
+for content in ("one", "two"):
+    write(target, content)
+    assert sorted(path.name for path in target.iterdir()) == MODELS
+    assert (target / "small_encoder/1/model.onnx").read_text() == content
+assert [path.name for path in target.parent.iterdir() if path.name.startswith(".")] == []
+"""
+
+
+def write_where_something_is_mounted(mount: str, target: Path) -> None:
+    """Write into `target`, twice, in a namespace of mounts of its own."""
+    user = ["--map-root-user"] if os.geteuid() else []
+    script = f'{mount} && exec "$1" -c "$2" "$3"'
+    done = subprocess.run(
+        ["unshare", "--mount", *user, "sh", "-c", script, "sh", sys.executable, WRITTEN, str(target)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode and ("unshare: " in done.stderr or "mount: " in done.stderr):
+        pytest.skip(f"no such mounts here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_repository_may_be_a_mount_of_the_device_beside_it(tmp_path):
+    """From one to the other nothing can be renamed."""
+    target, other = tmp_path / "r", tmp_path / "other"
+    target.mkdir()
+    other.mkdir()
+    write_where_something_is_mounted(f"mount --bind {other} {target}", target)
+    assert sorted(path.name for path in other.iterdir()) == MODELS
+
+
+def test_a_family_of_a_containers_image_can_be_replaced(tmp_path):
+    """overlayfs gives a directory of its lower layer no other name."""
+    layers = {name: tmp_path / name for name in ("lower", "upper", "work", "merged")}
+    for path in layers.values():
+        path.mkdir()
+    write(layers["lower"] / "r", "image")
+    before = snapshot(layers["lower"])
+    options = "lowerdir={lower},upperdir={upper},workdir={work} {merged}".format(**layers)
+    write_where_something_is_mounted(f"mount -t overlay overlay -o {options}", layers["merged"] / "r")
+    assert snapshot(layers["lower"]) == before
+
+
+@pytest.mark.parametrize("which", [".", "small_encoder"])
+def test_what_cannot_be_written_is_refused_before_anything_is_made(tmp_path, which):
+    target = tmp_path / "r"
+    write(target, "one")
+    before = snapshot(tmp_path)
+    (target / which).chmod(0o555)
+    user = os.geteuid() or 65534  # root may write everywhere
+    if not os.geteuid():
+        for path in (tmp_path, *tmp_path.rglob("*")):
+            os.chown(path, user, -1)
+        for path in tmp_path.parents[:2]:
+            path.chmod(0o755)
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(user)
+            with pytest.raises(ExportError, match=rf"{(target / which).name} cannot be written by this user"):
+                write(target, "two")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    (target / which).chmod(0o755)
+    assert snapshot(tmp_path) == before
 
 
 def test_an_export_that_runs_is_left_alone_by_a_server_that_starts(tmp_path):
