@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from client_sdk._commands import connection_arguments
 from client_sdk._commands.answer_lines import add_text_arguments
@@ -85,8 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="URL",
-        help="of a store that the vectors are written to when all are there, each over the one with the same id: "
-        "postgresql://, qdrant://, lance:, faiss:, opensearch://; see docs/stores.md",
+        help="of a store that the vectors are written to when all are there, each over the one with the same id, and "
+        "that is asked before whether it can hold them: postgresql://, qdrant://, lance:, faiss:, opensearch://; see "
+        "docs/stores.md",
     )
     add_vector_arguments(parser)
     add_text_arguments(parser)
@@ -134,7 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             print(estimate(settings))
         else:
-            print(run(settings, _tell if arguments.progress else None), flush=True)
+            try_out = None if arguments.to is None else partial(stores.load, url=arguments.to)
+            print(run(settings, _tell if arguments.progress else None, try_out), flush=True)
     if arguments.to is not None and not arguments.dry_run:
         print(f"{stores.load(arguments.output, arguments.to):,} rows written to the store")
     return 0

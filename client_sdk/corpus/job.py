@@ -6,6 +6,7 @@ import posixpath
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import ray.data
 from pyarrow.fs import SubTreeFileSystem
@@ -15,6 +16,7 @@ from client_sdk.corpus.about import ask_about
 from client_sdk.corpus.encoding import Encode
 from client_sdk.corpus.engine import data_context, own_errors, ray_running
 from client_sdk.corpus.inputs import KEY, CorpusSource, list_files
+from client_sdk.corpus.no_rows import corpus_of_no_rows
 from client_sdk.corpus.output import CorpusSink, Output
 from client_sdk.corpus.progress import told
 from client_sdk.corpus.settings import CorpusSettings
@@ -29,7 +31,11 @@ _LARGEST_BLOCK = 64 << 20
 """Bytes of rows on their way together."""
 
 
-def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -> Summary:
+def run(
+    settings: CorpusSettings,
+    tell: Callable[[str], object] | None = None,
+    try_out: Callable[[Path], object] | None = None,
+) -> Summary:
     """Encode every row of the input that no run before has encoded.
 
     Killed at any moment and run again, it leaves each row of the input in the output exactly once: with a vector in
@@ -38,6 +44,8 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
     Args:
         settings: Of the job.
         tell: Given a line every few seconds that says how far it is.
+        try_out: Given a finished corpus like that of the job, but of no rows, before a row is read; what it raises ends
+            the job. `stores.load` of it says what a store cannot hold.
 
     Raises:
         InvalidArgument: What is asked for cannot be; the output is of another job; or too many rows are refused.
@@ -49,6 +57,9 @@ def run(settings: CorpusSettings, tell: Callable[[str], object] | None = None) -
     settings, about = ask_about(settings)
     with output.held():
         numbered = output.begin(settings.fingerprint(about.identity), files)
+        if try_out is not None:
+            with corpus_of_no_rows(settings, about, found.columns) as folder:
+                try_out(folder)
         names = {number: file.path for number, file in numbered.items()}
         before = output.written()
         checkpoint = CheckpointConfig(

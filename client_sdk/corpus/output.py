@@ -42,7 +42,9 @@ from client_sdk.corpus.tally import Counts
 METADATA = b"bert-on-triton"
 """Key of what a file of vectors says about itself, as JSON."""
 
-_STATE = "corpus.json"
+STATE = "corpus.json"
+"""The file that says what the job is."""
+
 _FORMAT = 1
 _PENDING = ".pending.parquet"
 _COMMITTED = ".parquet"
@@ -157,7 +159,7 @@ class Output:
 
     def _check_same(self, fingerprint: dict[str, Any]) -> None:
         if not self._state:
-            own = {(self.place / name).path for name in (".lock", _STATE + NEW)}
+            own = {(self.place / name).path for name in (".lock", STATE + NEW)}
             if any(info.path not in own for info in self.place.files(recursive=True)):
                 raise InvalidArgument(f"{self.place.path} is not empty, and holds no corpus: name a new folder")
             return
@@ -170,19 +172,19 @@ class Output:
                 )
 
     def _read_state(self) -> dict[str, Any]:
-        content = (self.place / _STATE).read()
+        content = (self.place / STATE).read()
         if content is None:
             return {}
         try:
             state = json.loads(content)
             if state["format"] != _FORMAT:
-                raise InvalidArgument(f"{self.place.path}/{_STATE} is of format {state['format']}, not {_FORMAT}")
+                raise InvalidArgument(f"{self.place.path}/{STATE} is of format {state['format']}, not {_FORMAT}")
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidArgument(f"{self.place.path}/{_STATE} is no file of a corpus: {error!r}") from None
+            raise InvalidArgument(f"{self.place.path}/{STATE} is no file of a corpus: {error!r}") from None
         return dict(state)
 
     def _write_state(self) -> None:
-        (self.place / _STATE).write(json.dumps(self._state, ensure_ascii=False, indent=1).encode())
+        (self.place / STATE).write(json.dumps(self._state, ensure_ascii=False, indent=1).encode())
 
 
 class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
@@ -229,7 +231,8 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
         is_whole = pc.is_null(table[PROBLEM])
         encoded, refused = table.filter(is_whole), table.filter(pc.invert(is_whole))
         if encoded.num_rows:
-            self._put(self._vectors / name, lambda stream: pq.write_table(self._for_readers(encoded), stream))
+            file = for_readers(encoded, self._id_column, self._files, self._about)
+            self._put(self._vectors / name, lambda stream: pq.write_table(file, stream))
         if refused.num_rows:
             lines = self._lines(refused)
             self._put(self._errors / f"{posixpath.splitext(name)[0]}.jsonl", lambda stream: stream.write(lines))
@@ -247,18 +250,6 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
             self._failed(ClientError(f"{target.path} cannot be written: {error}"))
             raise
 
-    def _for_readers(self, table: pa.Table) -> pa.Table:
-        tokens, max_seq_len = table[TOKENS].to_numpy(), self._about.max_seq_len
-        counts = {"tokens": int(tokens.sum()), "cut": int((tokens > max_seq_len).sum())}
-        if self._id_column is None:
-            keys = table[KEY].to_pylist()
-            places = [origin(key) for key in keys]
-            table = table.add_column(0, "id", pa.array(keys, pa.int64()))
-            table = table.add_column(1, "file", pa.array([self._files[number] for number, _ in places]))
-            table = table.add_column(2, "row", pa.array([row for _, row in places], pa.int64()))
-        table = table.drop_columns([KEY, PROBLEM, TOKENS])
-        return table.replace_schema_metadata({METADATA: self._about.to_json(**counts)})
-
     def _lines(self, table: pa.Table) -> bytes:
         ids = [None] * table.num_rows if self._id_column is None else table[self._id_column].to_pylist()
         lines = []
@@ -267,6 +258,27 @@ class CorpusSink(BlockBasedFileDatasink):  # type: ignore[misc]
             entry = {"file": self._files[number], "row": row, **({} if row_id is None else {"id": row_id})}
             lines.append(json.dumps({**entry, "reason": problem}, ensure_ascii=False) + "\n")
         return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def for_readers(table: pa.Table, id_column: str | None, files: dict[int, str], about: AboutVectors) -> pa.Table:
+    """Rows that have been encoded, as a file of vectors has them, and what it says of them.
+
+    Args:
+        table: The rows.
+        id_column: Of the input; None: a row's key is its id, and its file and its place there stand beside it.
+        files: The names of the input's files, by their numbers.
+        about: What the file says of its vectors.
+    """
+    tokens = table[TOKENS].to_numpy()
+    counts = {"tokens": int(tokens.sum()), "cut": int((tokens > about.max_seq_len).sum())}
+    if id_column is None:
+        keys = table[KEY].to_pylist()
+        places = [origin(key) for key in keys]
+        table = table.add_column(0, "id", pa.array(keys, pa.int64()))
+        table = table.add_column(1, "file", pa.array([files[number] for number, _ in places], pa.string()))
+        table = table.add_column(2, "row", pa.array([row for _, row in places], pa.int64()))
+    table = table.drop_columns([KEY, PROBLEM, TOKENS])
+    return table.replace_schema_metadata({METADATA: about.to_json(**counts)})
 
 
 def _added(known: Sequence[InputFile], files: Sequence[InputFile], output: str) -> list[InputFile]:

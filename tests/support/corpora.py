@@ -36,7 +36,7 @@ def write_corpus(
     width = vectors.shape[1]
     columns = {
         id_column: pa.array(ids),
-        **({"title": pa.array([f"title of {id_}" for id_ in ids])} if others is None else others),
+        **({"title": pa.array([f"title of {id_}" for id_ in ids], pa.string())} if others is None else others),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width),
     }
     table = pa.table(columns)

@@ -56,7 +56,7 @@ class Faiss:
             raise InvalidArgument(f"FAISS has ids of int64, and {corpus.id_column!r} is of strings")
         new = _empty(corpus)
         index = self._read(corpus, new) if self.file.exists() else new
-        ids = np.concatenate([_numbers(batch) for batch in corpus.ids()])
+        ids = np.concatenate([np.empty(0, np.int64), *map(_numbers, corpus.ids())])
         index.remove_ids(ids)
         unique, counts = np.unique(ids, return_counts=True)
         repeated = unique[counts > 1]

@@ -243,6 +243,22 @@ def test_an_encoder_maps_a_dataset_of_ones_own(server):
             np.testing.assert_allclose(np.stack([row["vector"] for row in found]), expected, rtol=0, atol=1e-6)
 
 
+def test_what_a_store_cannot_hold_is_said_before_a_row_is_encoded(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIENT_SDK_URL", server.grpc_url)
+    Path("texts.jsonl").write_text('{"id": "d0", "text": "one"}\n')
+    command = ["corpus", "texts.jsonl", "--output", "out", "--id-column", "id"]
+    assert main([*command, "--to", "faiss:texts.faiss"]) == 2
+    assert capsys.readouterr().err == "error: FAISS has ids of int64, and 'id' is of strings\n"
+    assert not Path("out/vectors").exists() and not Path("texts.faiss").exists()
+    assert main([*command, "--to", "lance:search/texts"]) == 0
+    assert (
+        main(["corpus", "texts.jsonl", "--output", "short", "--truncate-dim", "8", "--to", "lance:search/texts"]) == 2
+    )
+    assert "the table texts has columns id string, vector fixed_size_list" in capsys.readouterr().err
+    assert not Path("short/vectors").exists()
+
+
 def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):
     """Its command line, and what it reads afterwards."""
     import lancedb  # here, since every collection would wait for it

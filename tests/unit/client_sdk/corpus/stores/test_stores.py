@@ -69,6 +69,15 @@ def test_to_load_again_changes_nothing(store: Kept, tmp_path: Path):
     same(store.rows(), vectors)
 
 
+def test_a_corpus_of_no_rows_leaves_room_for_one_with_rows_and_what_was_there(store: Kept, tmp_path: Path):
+    vectors = vectors_of(ROWS)
+    none = write_corpus(tmp_path / "none", IDS[:0], vectors[:0], files=1)
+    assert stores.load(none, store.url) == 0 and store.rows() == {}
+    stores.load(write_corpus(tmp_path / "corpus", IDS, vectors), store.url)
+    assert stores.load(none, store.url) == 0
+    same(store.rows(), vectors)
+
+
 def test_a_vector_that_has_changed_takes_the_place_of_the_old_one_and_others_stay(store: Kept, tmp_path: Path):
     vectors = vectors_of(ROWS)
     stores.load(write_corpus(tmp_path / "corpus", IDS, vectors), store.url)
