@@ -29,6 +29,8 @@ def finish_exports(repository: Path) -> None:
         ServerStartError: an export goes on moving its models, or what a killed one left cannot be moved.
     """
     repository = repository.resolve()
+    if not repository.is_dir():
+        return  # as whoever reads it says
     deadline = time.monotonic() + _PATIENCE_SECONDS
     places = {repository: ""}
     if not repository.parent.stat().st_mode & stat.S_IWOTH:
