@@ -135,11 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
             settings = replace(settings, client=connection_arguments.settings_of(arguments, url))
         if arguments.dry_run:
             print(estimate(settings))
-        else:
-            try_out = None if arguments.to is None else partial(stores.load, url=arguments.to)
-            print(run(settings, _tell if arguments.progress else None, try_out), flush=True)
-    if arguments.to is not None and not arguments.dry_run:
-        print(f"{stores.load(arguments.output, arguments.to):,} rows written to the store")
+            return 0
+        try_out = None if arguments.to is None else partial(stores.load, url=arguments.to)
+        summary = run(settings, _tell if arguments.progress else None, try_out)
+        print(summary, flush=True)
+    if arguments.to is not None:
+        rows = stores.load(arguments.output, arguments.to) if summary.encoded else 0
+        print(f"{rows:,} rows written to the store")
     return 0
 
 

@@ -56,10 +56,12 @@ def run(
     found = survey(files, settings.text_column, settings.kept, settings.id_column)
     settings, about = ask_about(settings)
     with output.held():
-        numbered = output.begin(settings.fingerprint(about.identity), files)
-        if try_out is not None:
+        fingerprint = settings.fingerprint(about.identity)
+        output.check(fingerprint)
+        if try_out is not None:  # before the folder is one of these options, which what it says may have others change
             with corpus_of_no_rows(settings, about, found.columns) as folder:
                 try_out(folder)
+        numbered = output.begin(fingerprint, files)
         names = {number: file.path for number, file in numbered.items()}
         before = output.written()
         checkpoint = CheckpointConfig(

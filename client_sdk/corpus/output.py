@@ -94,6 +94,22 @@ class Output:
         known = {described[0]: number for number, described in enumerate(self._read_state().get("files", []))}
         return sorted(files, key=lambda file: known.get(file.path, len(known)))
 
+    def check(self, fingerprint: dict[str, Any]) -> None:
+        """Raise InvalidArgument if it holds rows of another model or of other options, or something else."""
+        self._state = self._read_state()
+        if not self._state:
+            own = {(self.place / name).path for name in (".lock", STATE + NEW)}
+            if any(info.path not in own for info in self.place.files(recursive=True)):
+                raise InvalidArgument(f"{self.place.path} is not empty, and holds no corpus: name a new folder")
+            return
+        before = self._state["fingerprint"]
+        for name in {**before, **fingerprint}:
+            if before.get(name) != fingerprint.get(name):
+                raise InvalidArgument(
+                    f"{self.place.path} was begun with {name}={_shown(before.get(name))}, and this is "
+                    f"{name}={_shown(fingerprint.get(name))}: vectors of both must not be mixed, so name a new folder"
+                )
+
     def begin(self, fingerprint: dict[str, Any], files: Sequence[InputFile]) -> dict[int, InputFile]:
         """Start a run: what an earlier one has finished is kept, and what it has not is removed.
 
@@ -104,8 +120,7 @@ class Output:
             InvalidArgument: It holds rows of another model or of other options, something else, or an input file is
                 another than it was.
         """
-        self._state = self._read_state()
-        self._check_same(fingerprint)
+        self.check(fingerprint)
         known = [InputFile(*described) for described in self._state.get("files", [])]
         added = _added(known, files, self.place.path)
         before = int(self._state.get("run", 0))
@@ -156,20 +171,6 @@ class Output:
             encoded = sum(pool.map(_counts_of, files), Counts())
         refused = self.refused()
         return encoded + Counts(texts=refused, refused=refused)
-
-    def _check_same(self, fingerprint: dict[str, Any]) -> None:
-        if not self._state:
-            own = {(self.place / name).path for name in (".lock", STATE + NEW)}
-            if any(info.path not in own for info in self.place.files(recursive=True)):
-                raise InvalidArgument(f"{self.place.path} is not empty, and holds no corpus: name a new folder")
-            return
-        before = self._state["fingerprint"]
-        for name in {**before, **fingerprint}:
-            if before.get(name) != fingerprint.get(name):
-                raise InvalidArgument(
-                    f"{self.place.path} was begun with {name}={_shown(before.get(name))}, and this is "
-                    f"{name}={_shown(fingerprint.get(name))}: vectors of both must not be mixed, so name a new folder"
-                )
 
     def _read_state(self) -> dict[str, Any]:
         content = (self.place / STATE).read()

@@ -57,17 +57,21 @@ class Faiss:
         new = _empty(corpus)
         index = self._read(corpus, new) if self.file.exists() else new
         ids = np.concatenate([np.empty(0, np.int64), *map(_numbers, corpus.ids())])
-        index.remove_ids(ids)
+        changed = index is new or index.remove_ids(ids) > 0
         unique, counts = np.unique(ids, return_counts=True)
         repeated = unique[counts > 1]
 
         def write(rows: Rows) -> None:
+            nonlocal changed
+            changed = True
             numbers = _numbers(rows.ids)
             if len(repeated):  # of a row that was there before, the last one stays
                 index.remove_ids(numbers[np.isin(numbers, repeated)])
             index.add_with_ids(_prepared(rows.vectors, corpus.origin.similarity), numbers)
 
         yield write
+        if not changed:
+            return
         # It says the same as before, unless there was no index.
         _replace(self._about, lambda file: file.write_text(corpus.origin.to_json(), encoding="utf-8"))
         _replace(self.file, lambda file: faiss.write_index(index, str(file)))

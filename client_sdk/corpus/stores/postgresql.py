@@ -15,7 +15,7 @@ from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from client_sdk._errors import AccessDenied, ClientError, InvalidArgument, ServerError, ServerUnreachable
+from client_sdk._errors import AccessDenied, ClientError, InvalidArgument, ServerBusy, ServerError, ServerUnreachable
 from client_sdk.corpus.stores.finished import Corpus, Rows
 from client_sdk.corpus.stores.payload import jsonable, microseconds
 
@@ -28,6 +28,9 @@ _LONGEST_NAME = 63  # bytes; of a longer one PostgreSQL takes the beginning
 _INCOMING = sql.Identifier("pg_temp", "bert_on_triton_rows")
 _DEFAULTS = {"connect_timeout": "10", "tcp_user_timeout": "60000", "application_name": "bert-on-triton"}
 _LOCK_TIMEOUT = "60s"
+_OPERATIONAL = {("54",): InvalidArgument, ("53300", "55P03"): ServerBusy, ("53", "55"): ServerError}
+"""By how their SQLSTATE begins, errors that do not say that a server is away: an id too long for an index; too many
+connections, or a lock that was not given; a full disk."""
 
 
 def destination(url: str) -> PostgreSQL:
@@ -235,6 +238,9 @@ def _failures_told() -> Iterator[None]:
     except psycopg.DataError as error:
         raise InvalidArgument(f"PostgreSQL cannot hold a row: {_line(error)}") from None
     except psycopg.OperationalError as error:
+        for states, kind in _OPERATIONAL.items():
+            if (error.sqlstate or "").startswith(states):
+                raise kind(f"PostgreSQL{' cannot hold a row' * (kind is InvalidArgument)}: {_line(error)}") from None
         asked = error.pgconn is not None and (error.pgconn.needs_password or error.pgconn.used_password)
         raise (AccessDenied if asked else ServerUnreachable)(f"PostgreSQL: {_line(error)}") from None
     except psycopg.Error as error:

@@ -251,12 +251,23 @@ def test_what_a_store_cannot_hold_is_said_before_a_row_is_encoded(server, tmp_pa
     assert main([*command, "--to", "faiss:texts.faiss"]) == 2
     assert capsys.readouterr().err == "error: FAISS has ids of int64, and 'id' is of strings\n"
     assert not Path("out/vectors").exists() and not Path("texts.faiss").exists()
-    assert main([*command, "--to", "lance:search/texts"]) == 0
+    assert main([*command, "--precision", "int8", "--to", "lance:search/texts"]) == 2
+    assert "LanceDB cannot hold vectors of precision int8" in capsys.readouterr().err
+    assert main([*command, "--to", "lance:search/texts"]) == 0  # into the same folder, with what the message has said
     assert (
         main(["corpus", "texts.jsonl", "--output", "short", "--truncate-dim", "8", "--to", "lance:search/texts"]) == 2
     )
     assert "the table texts has columns id string, vector fixed_size_list" in capsys.readouterr().err
     assert not Path("short/vectors").exists()
+
+
+def test_where_every_row_is_refused_none_is_written_to_a_store(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLIENT_SDK_URL", server.grpc_url)
+    Path("texts.jsonl").write_text('{"id": 1, "text": ""}\n')
+    command = ["corpus", "texts.jsonl", "--output", "out", "--id-column", "id", "--to", "faiss:texts.faiss"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith("\n0 rows written to the store\n")
 
 
 def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):

@@ -9,11 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 
-from client_sdk import AccessDenied, InvalidArgument, ServerUnreachable
+from client_sdk import AccessDenied, InvalidArgument, ServerBusy, ServerUnreachable
 from client_sdk.corpus import stores
+from client_sdk.corpus.stores import postgresql
 from tests.support.corpora import vectors_of, write_corpus
 from tests.support.servers.postgresql import PASSWORD, WITH_PASSWORD
 from tests.support.stores import PostgreSQL
@@ -104,6 +106,23 @@ def test_a_table_that_does_not_fit_is_refused(table: PostgreSQL, tmp_path: Path,
     table.ask(f"CREATE TABLE {table.url.partition('table=')[2]} ({columns})")
     with pytest.raises(InvalidArgument, match=reason):
         stores.load(write_corpus(tmp_path / "corpus", np.arange(3), vectors_of(3)), table.url)
+
+
+def test_an_id_that_is_too_long_for_an_index_is_told(table: PostgreSQL, tmp_path: Path):
+    id_ = np.random.default_rng(0).bytes(6000).hex()  # which cannot be made shorter
+    with pytest.raises(InvalidArgument, match=r"PostgreSQL cannot hold a row: index row"):
+        stores.load(write_corpus(tmp_path / "corpus", [id_], vectors_of(1), files=1), table.url)
+
+
+def test_a_table_that_somebody_holds_is_no_server_that_is_away(table: PostgreSQL, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(postgresql, "_LOCK_TIMEOUT", "100ms")
+    corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2))
+    stores.load(corpus, table.url)
+    database, _, name = table.url.partition("&table=")
+    with psycopg.connect(database) as other:
+        other.execute(f"LOCK TABLE {name}")
+        with pytest.raises(ServerBusy, match="PostgreSQL: canceling statement due to lock timeout"):
+            stores.load(corpus, table.url)
 
 
 def test_text_that_postgresql_cannot_hold_is_told(table: PostgreSQL, tmp_path: Path):
