@@ -92,7 +92,7 @@ class BlockEncoder:
 
     def _call(self, texts: list[str], vectors: _Vectors) -> None:
         options = self._settings.options
-        vectors.done = 0
+        vectors.servers.clear()  # of a try before this one, whose texts are all sent once more
         kind = AnswerKind("", ("EMBEDDING", "TOKEN_COUNT"), lambda _: vectors, self._about.identity, pairs=False)
         job = kind.job(
             self._settings.client.model,
@@ -191,7 +191,6 @@ class _Vectors:
         dtype: npt.DTypeLike,
         tell: Callable[[int], object] | None,
     ) -> None:
-        self.done = 0
         self.tokens = np.zeros(rows, np.int64)
         self.servers = Counter[str]()
         self._rows = rows
@@ -229,9 +228,8 @@ class _Vectors:
     def answered(self, server: str, texts: int) -> None:
         """A server has answered so many."""
         self.servers[server] += texts
-        self.done += texts
         if self._tell is not None:
-            self._tell(self.done)
+            self._tell(self.servers.total())
 
     def leave_out(self, position: int, reason: str) -> None:
         """The server refuses a text."""

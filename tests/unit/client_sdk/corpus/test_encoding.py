@@ -182,7 +182,7 @@ def test_each_reply_is_told_though_the_block_is_not_done(encoder):
     assert sorted(told) == told and told[-1] == 5 and len(told) == 3
 
 
-def test_a_block_that_is_sent_once_more_is_told_from_its_beginning(encoder, monkeypatch):
+def test_a_block_that_is_sent_once_more_is_told_and_counted_from_its_beginning(encoder, monkeypatch):
     monkeypatch.setattr("client_sdk.corpus.encoding.time.sleep", lambda seconds: None)
     told: list[int] = []
     call = BlockEncoder._call
@@ -193,8 +193,8 @@ def test_a_block_that_is_sent_once_more_is_told_from_its_beginning(encoder, monk
             raise ServerBusy("not now")
 
     monkeypatch.setattr(BlockEncoder, "_call", away_after_all)
-    encoder()[0].encode(block("a", "b"), told.append)
-    assert told == [2, 2]
+    _, counts = encoder()[0].encode(block("a", "b"), told.append)
+    assert (told, counts.servers) == ([2, 2], Counter({"": 2}))
 
 
 def test_texts_of_a_block_under_way_count_until_it_is_done_and_once_whoever_begins_it():
