@@ -32,6 +32,14 @@ def test_to_load_again_writes_the_same_bytes_and_leaves_no_other_file(kept: Fais
     assert json.loads((tmp_path / "texts.faiss.json").read_text())["bert-on-triton"]["model"] == "bert"
 
 
+def test_an_index_that_stays_as_it_is_is_not_written_again(kept: Faiss, tmp_path: Path):
+    vectors = vectors_of(50)
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(50), vectors), kept.url)
+    before = kept.file.stat().st_ino
+    stores.load(write_corpus(tmp_path / "none", np.arange(0), vectors[:0], files=1), kept.url)
+    assert kept.file.stat().st_ino == before
+
+
 def test_a_load_that_fails_leaves_the_file_as_it_was(kept: Faiss, tmp_path: Path):
     stores.load(write_corpus(tmp_path / "corpus", np.arange(50), vectors_of(50)), kept.url)
     before = kept.file.read_bytes()
