@@ -37,13 +37,17 @@ def destination(url: str) -> PostgreSQL:
     """The table that a URL names.
 
     Raises:
-        InvalidArgument: It names none, or libpq cannot read it. No message holds a password.
+        InvalidArgument: It names none, or one in quotes, or libpq cannot read it. No message holds a password.
     """
     base, _, query = url.partition("?")
     parameters = parse_qsl(query, keep_blank_values=True)
     tables = [value for name, value in parameters if name == "table"]
     if len(tables) != 1 or not all(tables[0].split(".", 1)):
         raise InvalidArgument(f"the URL of a PostgreSQL store must name one table: {_FORM}")
+    if '"' in tables[0]:  # of which PostgreSQL would make a part of the name
+        raise InvalidArgument(
+            f"the table {tables[0]!r} is written without quotes; upper and lower case are kept as they are"
+        )
     others = urlencode([pair for pair in parameters if pair[0] != "table"], quote_via=quote)
     try:
         connection = conninfo_to_dict(f"{base}?{others}" if others else base)

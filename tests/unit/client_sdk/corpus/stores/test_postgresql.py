@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pgvector.psycopg
 import psycopg
 import pyarrow as pa
 import pytest
@@ -17,9 +19,11 @@ from client_sdk import AccessDenied, InvalidArgument, ServerBusy, ServerUnreacha
 from client_sdk.corpus import stores
 from client_sdk.corpus.stores import postgresql
 from tests.support.corpora import vectors_of, write_corpus
+from tests.support.places import ROOT
 from tests.support.servers.postgresql import PASSWORD, WITH_PASSWORD
 from tests.support.stores import PostgreSQL
 
+PAGE = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
 DAY = datetime.date(2026, 1, 2)
 NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 500000)
 COLUMNS: dict[str, tuple[pa.DataType, Any, str]] = {
@@ -75,6 +79,40 @@ def test_half_precision_is_a_halfvec(table: PostgreSQL, tmp_path: Path):
     name = table.url.partition("table=")[2]
     kinds = table.ask(f"SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '{name}'::regclass")
     assert ("halfvec(8)",) in kinds
+
+
+def test_the_query_of_the_page_finds_what_numpy_does(table: PostgreSQL, database: str, tmp_path: Path):
+    vectors = vectors_of(20)
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(20), vectors), table.url)
+    (code,) = re.findall(r"^```python\n(with psycopg.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    for written, here in (
+        ("postgresql://me@localhost/search", database),
+        ("FROM texts", f"FROM {table.url.partition('table=')[2]}"),
+        ('client_sdk.encode_query("who may use it?")', "vector"),
+    ):
+        assert code.count(written) == 1
+        code = code.replace(written, here)
+    names: dict[str, Any] = {"psycopg": psycopg, "pgvector": pgvector, "vector": vectors[3]}
+    exec(compile(code, "docs/stores.md", "exec"), names)
+    wanted = 1 - vectors @ vectors[3]
+    assert [id_ for id_, _, _ in names["rows"]] == np.argsort(wanted)[:10].tolist()
+    np.testing.assert_allclose([distance for _, _, distance in names["rows"]], np.sort(wanted)[:10], atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_indexes_of_the_page_serve_its_operators(table: PostgreSQL, database: str, tmp_path: Path, precision: str):
+    vectors = vectors_of(20, dtype=np.dtype(precision))
+    stores.load(write_corpus(tmp_path / "corpus", np.arange(20), vectors), table.url)
+    rows = re.findall(r"^\| (\w+) \| `(\S+)` \| `(\w+)` \| `(\w+)` \|$", PAGE, re.MULTILINE)
+    assert {similarity: operator for similarity, operator, *_ in rows} == postgresql._OPERATORS
+    name = table.url.partition("table=")[2]
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SET enable_seqscan = off")  # so few rows would be sorted
+        for _, operator, *classes in rows:
+            connection.execute(f"CREATE INDEX found ON {name} USING hnsw (vector {classes[precision == 'float16']})")
+            query = f"SELECT id FROM {name} ORDER BY vector {operator} '{vectors[3].tolist()}' LIMIT 3"
+            assert "Index Scan using found" in str(connection.execute(f"EXPLAIN {query}").fetchall()), operator
+            connection.execute("DROP INDEX found")
 
 
 def test_a_table_of_a_schema_that_somebody_made_is_filled(table: PostgreSQL, database: str, tmp_path: Path):

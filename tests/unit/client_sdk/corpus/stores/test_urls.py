@@ -46,6 +46,11 @@ def test_a_url_is_taken_and_what_it_names_shows_no_password(url: str):
         ("postgresql://me:s3cret@localhost/search", "must name one table"),
         ("postgresql://me:s3cret@localhost/search?table=", "must name one table"),
         ("postgresql://me:s3cret@localhost/search?table=a&table=b", "must name one table"),
+        ('postgresql://me:s3cret@localhost/search?table="Texts"', "table '\"Texts\"' is written without quotes"),
+        (
+            "postgresql://me:s3cret@localhost/search?table=a.%22Texts%22",
+            "table 'a.\"Texts\"' is written without quotes",
+        ),
         (
             "postgresql://me:s3cret@x@localhost:port/search?table=texts",
             "URL of the PostgreSQL store cannot be read.* written as %40",
