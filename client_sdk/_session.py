@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
+from client_sdk._call.ask import ask, ask_async
 from client_sdk._call.blocks import Block
-from client_sdk._call.drive import ask, ask_async, drive, drive_async, drive_blocks, drive_blocks_async
+from client_sdk._call.drive import drive, drive_blocks
+from client_sdk._call.drive_async import drive_async, drive_blocks_async
 from client_sdk._call.job import Job
 from client_sdk._call.kinds import AnswerKind, blocks, vectors
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info, readiness

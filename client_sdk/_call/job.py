@@ -1,6 +1,6 @@
 """One call of the user's, as data: which requests to send and what to do with each reply.
 
-Blocking and asynchronous clients share all of this; only the waiting differs (`_call.drive`).
+Blocking and asynchronous clients share all of this; only the waiting differs (`_call.drive`, `_call.drive_async`).
 """
 
 from __future__ import annotations

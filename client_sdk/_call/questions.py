@@ -1,6 +1,6 @@
 """What a server says about a family of models.
 
-Written as generators, which both clients run (`_call.drive.ask`): each yields a query and is sent the answer, or has
+Written as generators, which both clients run (`_call.ask`): each yields a query and is sent the answer, or has
 the ClientError raised there that came instead.
 """
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from client_sdk import AsyncClient, Client, DeadlineExceeded, InvalidArgument, InvalidType, ServerBusy
-from client_sdk._call.drive import drive_blocks, drive_blocks_async
+from client_sdk._call.drive import drive_blocks
+from client_sdk._call.drive_async import drive_blocks_async
 from client_sdk._call.kinds import blocks
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS
 from client_sdk._session import Session

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from client_sdk import DeadlineExceeded, InvalidArgument, ServerBusy, ServerError, VersionChanged
-from client_sdk._call.drive import drive, drive_async
+from client_sdk._call.drive import drive
+from client_sdk._call.drive_async import drive_async
 from client_sdk._call.kinds import VECTORS
 from client_sdk._call.plan import IN_FLIGHT, WINDOW_TEXTS, Batch
 from client_sdk._transport.base import Reply
