@@ -27,6 +27,9 @@ from client_sdk.corpus.tally import Tally
 _IO = 0.25
 """What a task that reads or writes, beside servers that compute, asks of Ray's processors."""
 
+_WAITING = 0.01
+"""What a worker asks of them: next to nothing. Of what asks for nothing Ray puts each on a node drawn by lot."""
+
 _LARGEST_BLOCK = 64 << 20
 """Bytes of rows on their way together."""
 
@@ -97,7 +100,7 @@ def run(
                 batch_format="pyarrow",
                 fn_constructor_args=(settings, about, tally, names),
                 concurrency=settings.worker_count,
-                num_cpus=0,
+                num_cpus=_WAITING,
             ).write_datasink(
                 CorpusSink(output, settings, names, about, tally.fail),
                 ray_remote_args={"num_cpus": _IO},
