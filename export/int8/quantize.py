@@ -10,6 +10,7 @@ Two kinds, for two kinds of machine:
 | behind norms | range is moved into the weights (`smooth`) | the same |
 | behind attention | rows are brought to one range (`scale_by_row`) | as they are |
 | out of the feed-forward block | rows are brought to one range | not INT8, but FP16 |
+| GELU | by tanh, 5e-4 off at most | as it is |
 
 Attention, norms and embeddings stay as they are.
 """
@@ -57,6 +58,7 @@ def dynamic(
         external_data: Whether weights go beside the file, as they must over 2 GB.
     """
     model = onnx.load(source)
+    _gelu_by_tanh(model.graph)
     scopes = _behind_norms(encoder) | _behind_attention(encoder) | _out_of_feed_forward(encoder)
     products = {node.name: _scope(node) for node in model.graph.node if node.op_type == "Gemm"}
     products = {name: scope for name, scope in products.items() if scope in scopes}
@@ -175,6 +177,14 @@ def _behind_attention(encoder: Encoder) -> set[str]:
 def _out_of_feed_forward(encoder: Encoder) -> set[str]:
     """The second product of the feed-forward block, whose input has the widest range."""
     return {layer.down.name for layer in encoder.layers}
+
+
+def _gelu_by_tanh(graph: onnx.GraphProto) -> None:
+    """Half the time of ONNX Runtime's erf on CPUs, and less off (Hendrycks and Gimpel, 2016) than INT8 products are."""
+    for node in graph.node:
+        if node.op_type == "Gelu":
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("approximate", "tanh"))
 
 
 @contextmanager

@@ -31,6 +31,7 @@ def test_an_int8_network_is_near_to_the_plain_forward_pass(export, tmp_path):
     graph = onnx.load(path).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("MatMulInteger") == 4 * 6  # in each layer: query-key-value, attention output, feed-forward's two
+    assert [node.attribute[0].s for node in graph.node if node.op_type == "Gelu"] == [b"tanh"] * 6
     assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
     assert sorted(file.name for file in path.parent.iterdir() if file.suffix != ".py") == ["identity", "model.onnx"]
 
