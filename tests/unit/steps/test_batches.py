@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.support import reference, step_models
 from tests.support.patience import PATIENCE
-from tests.support.step_batches import Error, Request, arguments, execute, utilities
+from tests.support.step_batches import Error, Request, Response, arguments, execute, utilities
 
 BAD = 666  # a number, of which something planted fails
 RAISED = (ValueError, MemoryError, SystemExit, type("PanicException", (BaseException,), {}))
@@ -147,6 +147,25 @@ def test_the_tokenizer_counts_cut_texts_by_one_thread_at_a_time(tokenizing, monk
     batch = [Request({"TEXT": np.array([[text]], object)}, ["input_ids", "TOKEN_COUNT"]) for text in texts]
     assert [len(answer["input_ids"][0]) for answer in execute(tokenizing, batch)] == [32, 32]
     assert (counter.counts, counter.most) == ([1, 1], 1)
+
+
+class NoRoom(Request):
+    """Its answer does not fit into shared memory."""
+
+    def send(self, response: Response | None = None, flags: int = 0) -> None:
+        if response is not None:
+            raise MemoryError
+        super().send(flags=flags)
+
+
+def test_a_long_text_whose_answer_cannot_be_sent_is_not_waited_for_in_vain(tokenizing):
+    """Of an end without an answer Triton makes an error."""
+    without, with_room = (
+        kind({"TEXT": np.array([[b"in turns " * 500]], object)}, ["TOKEN_COUNT"]) for kind in (NoRoom, Request)
+    )
+    assert tokenizing.execute([without, with_room]) == [None, None]
+    assert without.ended.wait(PATIENCE) and without.sent == []
+    assert with_room.ended.wait(PATIENCE) and len(with_room.sent) == 1
 
 
 # encoder
