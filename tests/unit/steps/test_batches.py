@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.support import reference, step_models
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_for
 from tests.support.step_batches import Error, Request, Response, arguments, execute, utilities
 
 BAD = 666  # a number, of which something planted fails
@@ -306,6 +307,22 @@ def test_who_gave_up_is_told_so_and_is_not_computed(encoder, encoding, monkeypat
     assert "cancelled while it waited" in str(second) and second.code == Error.CANCELLED
     assert (first["pooled"] == 18).all() and (third["pooled"] == 24).all()
     assert sorted(computed) == [5, 6, 7, 7, 8, 9]
+
+
+def test_what_was_counted_last_is_told_at_the_end(encoder, encoding, monkeypatch):
+    told: defaultdict[str, float] = defaultdict(float)
+
+    class Metric(SimpleNamespace):
+        def increment(self, number: float) -> None:
+            told[self.name] += number
+
+    monkeypatch.setattr(encoding.meters, "metrics", {name: Metric(name=name) for name in encoding.meters.metrics})
+    encoding.backlog.size += 7  # others that wait
+    wait_for(lambda: told["bert_waiting_texts"] == 7)
+    encoding.backlog.size -= 7
+    execute(encoding, [Request(ids_of([[5, 6, 7], [8]], encoder), ["pooled"])])
+    encoding.finalize()
+    assert (told["bert_tokens_total"], told["bert_padded_tokens_total"], told["bert_waiting_texts"]) == (4, 6, 0)
 
 
 @given(
