@@ -92,7 +92,7 @@ class Backlog:
                 f"{self.held / 1e6:.0f} MB of vectors are being made, this request asks for {job.bytes / 1e6:.0f} MB, "
                 f"and {self.max_bytes / 1e6:.0f} MB may be"
             )
-        makes_way = sum(job.lengths) > self.long_tokens if job.bulk is None else job.bulk
+        makes_way = sum(row.length for row in rows) > self.long_tokens if job.bulk is None else job.bulk
         # No more threads than there are rows: on many cores all of them would wake up for one, each for Python's lock.
         self.filled[makes_way].notify(len(rows))
         self.rows[makes_way].extend(rows)

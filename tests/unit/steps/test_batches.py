@@ -309,6 +309,15 @@ def test_who_gave_up_is_told_so_and_is_not_computed(encoder, encoding, monkeypat
     assert sorted(computed) == [5, 6, 7, 7, 8, 9]
 
 
+def test_what_is_refused_is_no_padding_that_was_saved(encoder, encoding):
+    encoding.backlog.size += 97  # others that wait, where 99 may
+    two, three = (Request(ids_of([[5]] * count, encoder), ["pooled"]) for count in (2, 3))
+    served, refused = execute(encoding, [two, three])
+    encoding.backlog.size -= 97
+    assert "pooled" in served and refused.code == Error.UNAVAILABLE
+    assert encoding.meters.counts["bert_padded_tokens_total"] == 2
+
+
 def test_what_was_counted_last_is_told_at_the_end(encoder, encoding, monkeypatch):
     told: defaultdict[str, float] = defaultdict(float)
 

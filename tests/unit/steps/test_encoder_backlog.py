@@ -92,6 +92,14 @@ def test_a_long_request_makes_way_unless_it_says_otherwise():
         assert backlog.size == 0
 
 
+def test_a_long_request_of_which_little_is_to_be_computed_does_not_make_way():
+    backlog = make_backlog()
+    job = make_job([BUDGET] * 8)
+    job.uncomputed, job.missing = {3}, 1  # the others were known
+    backlog.add([job])
+    assert sum(map(len, take_all(backlog))) == 1
+
+
 def test_the_next_batch_is_gathered_for_until_the_last_row_of_either_kind_is_taken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backlogs, "GATHER_SECONDS", 1e6)
     backlog = make_backlog()
