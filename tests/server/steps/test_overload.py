@@ -133,7 +133,8 @@ def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts
 def test_the_texts_that_wait_in_two_instances_are_told_together(narrow_server, texts):
     def waiting() -> float:
         with urllib.request.urlopen(narrow_server.metrics_url) as reply:
-            return float(re.search(r'^bert_waiting_texts\{model="bert"\} (\S+)$', reply.read().decode(), re.MULTILINE)[1])
+            text = reply.read().decode()
+        return float(re.search(r'^bert_waiting_texts\{model="bert"\} (\S+)$', text, re.MULTILINE)[1])
 
     long = [" ".join(texts[i : i + 7]) for i in range(64)]  # about half a second of work
     with ThreadPoolExecutor(1) as pool:
