@@ -132,14 +132,16 @@ class _Gateway:
             logger.error("the gateway has ended (status %d); starting it again%s", status, when)
             if self._is_ending.wait(pause):
                 return
-            with self._changing:
-                if self._is_ending.is_set():
-                    return
-                _close(self._process)
-                self._process = self._begun()
-            with contextlib.suppress(ClientError):  # it has said why
+            try:
+                with self._changing:
+                    if self._is_ending.is_set():
+                        return
+                    _close(self._process)
+                    self._process = self._begun()
                 self.wait_until_it_listens()
                 logger.warning("the gateway is back")
+            except (ClientError, OSError) as error:
+                logger.error("the gateway is not back: %s", error)
 
     def _begun(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -293,7 +293,7 @@ class LocalServer:
                 return None
             _check_still_there(repository)
             return run
-        except (ServerStartError, OSError):
+        except BaseException:
             if self._run is not None:
                 self._run.end(at_once=True)
             raise

@@ -184,8 +184,9 @@ class ServerRun:
             # The guard has done this too, unless it was killed.
             if self._directory:
                 shutil.rmtree(self._directory, ignore_errors=True)
-            for path in SHARED_MEMORY.glob(f"{self._name}*"):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for path in SHARED_MEMORY.glob(f"{self._name}*"):
+                    path.unlink(missing_ok=True)
 
     def _hide_key(self) -> bool:
         if self._settings.api_key is None:

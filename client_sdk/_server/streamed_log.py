@@ -13,6 +13,7 @@ from pathlib import Path
 _OWN_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 _CHUNK = 1 << 16
 _CLOSE_SECONDS = 2.0
+_LOOK_MILLISECONDS = 200
 
 
 def is_stream(path: Path) -> bool:
@@ -62,10 +63,12 @@ class Stream:
 
     def _copy(self) -> None:
         is_heard = True
+        written = select.poll()  # select() takes no descriptor above 1023
+        written.register(self._read_end, select.POLLIN)
         try:
             while True:
                 # Without writers it can be read at once; but a forked child may hold the end that is written to.
-                if select.select([self._read_end], [], [], 0.2)[0]:
+                if written.poll(_LOOK_MILLISECONDS):
                     chunk = os.read(self._read_end, _CHUNK)
                     if not chunk:
                         return

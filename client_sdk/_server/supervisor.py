@@ -216,12 +216,13 @@ class Supervisor:
             tried = self._repository_state()
             try:
                 run = self._start_again(self._stopping.is_set)
-            except (ClientError, OSError) as error:
-                problem, ran = str(error), 0.0
+                if run:
+                    self._run = run
+                    self._watch = Watch(run)
+            except Exception as error:  # whatever it is, nobody else would start the server
+                problem, ran = str(error) if isinstance(error, (ClientError, OSError)) else repr(error), 0.0
                 continue
             if run:
-                self._run = run
-                self._watch = Watch(run)
                 logger.warning("the server is back after %.1f s", time.monotonic() - noticed)
             return
 

@@ -31,4 +31,6 @@ def test_an_answer_that_does_not_fit_ends_in_an_error(bert_repository):
     assert any("the answer has 12.5 MB, and /dev/shm has room for" in outcome for outcome in found["large"]), found
     assert found["lines"] <= 2
     assert "no answer" not in found["full"], found
+    assert "no answer" not in found["in turns"] and {"served"} < {*found["in turns"]}, found
+    assert found["small after turns"] == "served"
     assert found["served when there is room again"], found

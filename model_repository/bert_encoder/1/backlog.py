@@ -62,9 +62,9 @@ class Backlog:
         self.refused = 0  # rows, in all
         self.waited = 0.0  # seconds that jobs have waited, in all
         self.ended = False
-        lock = threading.RLock()
-        self.filled = threading.Condition(lock)
-        self.emptied = threading.Condition(lock)
+        self.lock = threading.RLock()
+        self.filled = {bulk: threading.Condition(self.lock) for bulk in (False, True)}
+        self.emptied = threading.Condition(self.lock)
 
     def has_only(self, rows: list[Row]) -> bool:
         """Whether these, which were taken, are all that there is to do."""
@@ -73,8 +73,7 @@ class Backlog:
     def add(self, jobs: Iterable[Job]) -> dict[Job, BaseException]:
         """Add the jobs of a batch, and return what kept some of them out, by job: Refused, or what went wrong."""
         failures: dict[Job, BaseException] = {}
-        with self.filled:
-            self.filled.notify_all()
+        with self.lock:
             for job in jobs:
                 try:
                     self._admit(job)
@@ -93,7 +92,9 @@ class Backlog:
                 f"{self.held / 1e6:.0f} MB of vectors are being made, this request asks for {job.bytes / 1e6:.0f} MB, "
                 f"and {self.max_bytes / 1e6:.0f} MB may be"
             )
-        makes_way = sum(job.lengths) > self.long_tokens if job.bulk is None else job.bulk
+        makes_way = sum(row.length for row in rows) > self.long_tokens if job.bulk is None else job.bulk
+        # No more threads than there are rows: on many cores all of them would wake up for one, each for Python's lock.
+        self.filled[makes_way].notify(len(rows))
         self.rows[makes_way].extend(rows)
         self.size += len(rows)
         self.held += job.bytes
@@ -111,8 +112,8 @@ class Backlog:
 
         The rows of a job that has waited too long come first, since there is nothing to compute: its `failure` says so.
         """
-        with self.filled:
-            self.filled.wait_for(lambda: self._has(bulk) or self.ended)
+        with self.lock:
+            self.filled[bulk].wait_for(lambda: self._has(bulk) or self.ended)
             if not self._has(bulk):
                 return None
             now = self.clock()
@@ -129,7 +130,7 @@ class Backlog:
 
     def settle(self, row: Row) -> bool:
         """Count down a row that was taken; return whether it was its job's last."""
-        with self.filled:
+        with self.lock:
             self.taken -= 1
             row.job.missing -= 1
             if row.job.missing:
@@ -141,14 +142,15 @@ class Backlog:
 
     def release(self, job: Job) -> None:
         """Forgets the outputs of a job that has been answered."""
-        with self.filled:
+        with self.lock:
             self.held -= job.bytes
 
     def end(self) -> None:
         """Make `take` return None once nothing is left."""
-        with self.filled:
+        with self.lock:
             self.ended = True
-            self.filled.notify_all()
+            for filled in self.filled.values():
+                filled.notify_all()
 
     def _has(self, bulk: bool) -> bool:
         return bool(self.rows[bulk] or self.slices[bulk])

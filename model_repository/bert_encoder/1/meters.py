@@ -66,9 +66,11 @@ class Meters:
         self.log(f"{what}: {type(error).__name__}: {str(error)[:500]}{more}")
 
     def tell(self) -> bool:
-        """Tells Triton what is new, after a while; returns whether there is more to come."""
-        if self.ended.wait(PERIOD):
-            return False
+        """Tells Triton what is new, after a while or at the end; returns whether there is more to come.
+
+        Every instance of the encoder has these metrics, and adds its share: of the gauge too, which is set by none.
+        """
+        at_end = self.ended.wait(PERIOD)
         now = {
             **self.counts,
             "bert_refused_texts_total": self.backlog.refused,
@@ -79,9 +81,6 @@ class Meters:
         }
         for name, value in now.items():
             if value != self.told[name]:
-                if name == WAITING:
-                    self.metrics[name].set(value)
-                else:
-                    self.metrics[name].increment(value - self.told[name])
+                self.metrics[name].increment(value - self.told[name])
                 self.told[name] = value
-        return True
+        return not at_end

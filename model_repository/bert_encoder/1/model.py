@@ -96,14 +96,14 @@ class TritonPythonModel:
     def _answers(self, requests: list[pb_utils.InferenceRequest]) -> list[pb_utils.InferenceResponse | None]:
         responses: list[pb_utils.InferenceResponse | None] = [None] * len(requests)
         places: dict[Job, int] = {}  # in the batch
-        rows: list[Row] = []
+        lengths: dict[Job, list[int]] = {}  # of what is to be computed
         for index, request in enumerate(requests):
             try:
                 job = self.reader.read(request)
                 if self.cache.max_bytes:
                     self.cache.fill(job)
                 if job.missing:
-                    rows += job.rows()
+                    lengths[job] = [row.length for row in job.rows()]
                     places[job] = index
                 else:
                     responses[index] = self._answer(job)
@@ -113,8 +113,10 @@ class TritonPythonModel:
             return responses
         for job, failure in self.backlog.add(places).items():
             responses[places[job]] = self._refuse(failure)
+            lengths.pop(job, None)
         try:
-            self.meters.count("bert_padded_tokens_total", len(rows) * max(row.length for row in rows))
+            rows = [length for own in lengths.values() for length in own]
+            self.meters.count("bert_padded_tokens_total", len(rows) * max(rows, default=0))
             if not self.cache.max_bytes:  # else the next batch may have all its rows there
                 self.backlog.gather()
         except BaseException as error:  # all are answered, or will be

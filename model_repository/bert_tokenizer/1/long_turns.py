@@ -72,7 +72,8 @@ class LongTurns:
                 is_idle = not self._jobs
             del job, error
             if is_idle:
-                _give_memory_back()
+                with contextlib.suppress(BaseException):  # it may take some
+                    _give_memory_back()
 
 
 def _give_memory_back() -> None:

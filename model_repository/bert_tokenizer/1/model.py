@@ -15,6 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 
 import request_parameters
@@ -132,12 +133,25 @@ class TritonPythonModel:
         return job.is_done
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
-        """Send the answer to a job that took long."""
+        """Send the answer to a job that took long, and its end by itself.
+
+        Shared memory may have no room for the answer: Triton makes an error of an end alone. If not even that can be
+        sent, the request would never end, and the process does, so that who supervises the server starts it again.
+        """
         try:
-            response = _refusal(error) if error else self._reply(job)
+            sender = job.request.get_response_sender()
+            with suppress(BaseException):
+                sender.send(self._late_reply(job, error))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except BaseException as raised:
-            response = _refusal(raised)
-        job.request.get_response_sender().send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            os.write(2, f"the tokenizer ends, since it cannot answer a request: {raised}\n".encode(errors="replace"))
+            os._exit(1)
+
+    def _late_reply(self, job: Job, error: BaseException | None) -> pb_utils.InferenceResponse:
+        try:
+            return _refusal(error) if error else self._reply(job)
+        except BaseException as raised:
+            return _refusal(raised)
 
     def _reply(self, job: Job) -> pb_utils.InferenceResponse:
         tensors, cut = outputs(job)

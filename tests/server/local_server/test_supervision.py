@@ -1,6 +1,7 @@
 """A server that is looked after: whatever ends it, or keeps it from serving, it is back on its ports, and says why."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import pytest
 
 from client_sdk import LocalServer
 from client_sdk._server.guard import children_of
+from client_sdk._server.processes import ServerProcesses
+from client_sdk._server.run import ServerRun
 from tests.support.patience import PATIENCE
 from tests.support.servers.local_servers import (
     command_of,
@@ -58,6 +61,47 @@ def test_a_dead_python_step_is_noticed_though_triton_calls_itself_ready(
         os.kill(step, signal.SIGKILL)
         wait_for_the_return(supervisor_log)
         assert is_told(supervisor_log, "the process of upper died; starting the server again")
+        assert upper_by_http(server, "text") == "TEXT"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), KeyError("as planted")])
+def test_a_server_that_cannot_be_looked_at_when_it_is_back_is_started_once_more(
+    upper_repository: Path,
+    supervisor_log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+):
+    looks = []
+
+    def processes(run: ServerRun) -> ServerProcesses:
+        looks.append(run)
+        if len(looks) == 1:
+            raise error
+        return whole(run)
+
+    with supervised(upper_repository) as server:
+        whole = ServerRun.processes
+        monkeypatch.setattr(ServerRun, "processes", processes)
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        wait_for(lambda: is_told(supervisor_log, "the server is back after"), 60)
+        assert is_told(supervisor_log, f"{error.args[-1]}") and len({*looks}) == 2
+        assert not looks[0].is_running and upper_by_http(server, "text") == "TEXT"
+
+
+def test_a_start_that_is_refused_leaves_no_files(
+    upper_repository: Path,
+    tmp_path: Path,
+    supervisor_log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with LocalServer(upper_repository, supervise=True, open_endpoints=["model-repository"]) as server:
+        (upper_repository / "upper" / "2").mkdir()  # nothing is left out where models are loaded by name
+        os.kill(tritonserver_of(upper_repository), signal.SIGKILL)
+        wait_for(lambda: is_told(supervisor_log, "holds upper/2, unfinished"))
+        wait_for(lambda: not list(tmp_path.glob("bert-on-triton-*")), 10)
+        (upper_repository / "upper" / "2").rmdir()
+        wait_for_the_return(supervisor_log)
         assert upper_by_http(server, "text") == "TEXT"
 
 

@@ -22,14 +22,16 @@ from client_sdk import Client, LocalServer
 from tests.support.patience import PATIENCE, settled, wait_for
 
 
-@pytest.fixture(scope="module", params=[1])
+@pytest.fixture(scope="module", params=[(1, 1)])
 def narrow_server(request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Of an encoder with so many places for texts that wait, in each of so many instances."""
     folder = tmp_path_factory.mktemp("narrow")
     for model in repository.glob("bert*"):
         shutil.copytree(model, folder / model.name, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "bert_encoder" / "config.pbtxt"
     config = text_format.Parse(path.read_text(), ModelConfig())
-    config.parameters["max_queue_size"].string_value = str(request.param)
+    places, config.instance_group[0].count = request.param
+    config.parameters["max_queue_size"].string_value = str(places)
     path.write_text(text_format.MessageToString(config))
     with LocalServer(folder) as server:
         yield server
@@ -68,7 +70,7 @@ def test_a_full_queue_answers_unavailable_at_once_and_the_client_tries_again(nar
         np.testing.assert_allclose(other, vectors[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("narrow_server", [128], indirect=True)
+@pytest.mark.parametrize("narrow_server", [(128, 1)], indirect=True)
 def test_requests_do_not_wait_beyond_the_limit_before_they_reach_the_queue(narrow_server, texts):
     long = [" ".join(texts[i : i + 7]) for i in range(64)]
     outcomes = burst(narrow_server, long, 24)
@@ -101,7 +103,7 @@ def test_a_server_that_is_only_busy_is_healthy(narrow_server, texts):
     assert any(check.stdout.startswith("busy, but alive: ") for check in checks), checks
 
 
-@pytest.mark.parametrize("narrow_server", [128], indirect=True)
+@pytest.mark.parametrize("narrow_server", [(128, 1)], indirect=True)
 def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts):
     def metrics() -> dict[str, float]:
         with urllib.request.urlopen(narrow_server.metrics_url) as reply:
@@ -125,6 +127,24 @@ def test_waiting_and_refused_texts_and_the_wait_are_metrics(narrow_server, texts
     wait_for(lambda: metrics()["bert_waiting_texts"] == 0 and more("bert_refused_texts_total") >= 64 * refused)
     assert more("bert_refused_texts_total") == 64 * refused
     wait_for(lambda: more("bert_queue_duration_us") > 1e5)
+
+
+@pytest.mark.parametrize("narrow_server", [(128, 2)], indirect=True)
+def test_the_texts_that_wait_in_two_instances_are_told_together(narrow_server, texts):
+    def waiting() -> float:
+        with urllib.request.urlopen(narrow_server.metrics_url) as reply:
+            text = reply.read().decode()
+        return float(re.search(r'^bert_waiting_texts\{model="bert"\} (\S+)$', text, re.MULTILINE)[1])
+
+    long = [" ".join(texts[i : i + 7]) for i in range(64)]  # about half a second of work
+    with ThreadPoolExecutor(1) as pool:
+        requests = pool.submit(burst, narrow_server, long, 24)
+        most = 0.0
+        while not requests.done():
+            most = max(most, waiting())
+            time.sleep(0.05)
+    assert 128 < most <= 256
+    wait_for(lambda: waiting() == 0)
 
 
 def test_no_request_waits_for_a_wake_up_that_was_missed(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.support import reference, step_models
-from tests.support.patience import PATIENCE
-from tests.support.step_batches import Error, Request, arguments, execute, utilities
+from tests.support.patience import PATIENCE, wait_for
+from tests.support.step_batches import Error, Request, Response, arguments, execute, utilities
 
 BAD = 666  # a number, of which something planted fails
 RAISED = (ValueError, MemoryError, SystemExit, type("PanicException", (BaseException,), {}))
@@ -147,6 +148,25 @@ def test_the_tokenizer_counts_cut_texts_by_one_thread_at_a_time(tokenizing, monk
     batch = [Request({"TEXT": np.array([[text]], object)}, ["input_ids", "TOKEN_COUNT"]) for text in texts]
     assert [len(answer["input_ids"][0]) for answer in execute(tokenizing, batch)] == [32, 32]
     assert (counter.counts, counter.most) == ([1, 1], 1)
+
+
+class NoRoom(Request):
+    """Its answer does not fit into shared memory."""
+
+    def send(self, response: Response | None = None, flags: int = 0) -> None:
+        if response is not None:
+            raise MemoryError
+        super().send(flags=flags)
+
+
+def test_a_long_text_whose_answer_cannot_be_sent_is_not_waited_for_in_vain(tokenizing):
+    """Of an end without an answer Triton makes an error."""
+    without, with_room = (
+        kind({"TEXT": np.array([[b"in turns " * 500]], object)}, ["TOKEN_COUNT"]) for kind in (NoRoom, Request)
+    )
+    assert tokenizing.execute([without, with_room]) == [None, None]
+    assert without.ended.wait(PATIENCE) and without.sent == []
+    assert with_room.ended.wait(PATIENCE) and len(with_room.sent) == 1
 
 
 # encoder
@@ -287,6 +307,31 @@ def test_who_gave_up_is_told_so_and_is_not_computed(encoder, encoding, monkeypat
     assert "cancelled while it waited" in str(second) and second.code == Error.CANCELLED
     assert (first["pooled"] == 18).all() and (third["pooled"] == 24).all()
     assert sorted(computed) == [5, 6, 7, 7, 8, 9]
+
+
+def test_what_is_refused_is_no_padding_that_was_saved(encoder, encoding):
+    encoding.backlog.size += 97  # others that wait, where 99 may
+    two, three = (Request(ids_of([[5]] * count, encoder), ["pooled"]) for count in (2, 3))
+    served, refused = execute(encoding, [two, three])
+    encoding.backlog.size -= 97
+    assert "pooled" in served and refused.code == Error.UNAVAILABLE
+    assert encoding.meters.counts["bert_padded_tokens_total"] == 2
+
+
+def test_what_was_counted_last_is_told_at_the_end(encoder, encoding, monkeypatch):
+    told: defaultdict[str, float] = defaultdict(float)
+
+    class Metric(SimpleNamespace):
+        def increment(self, number: float) -> None:
+            told[self.name] += number
+
+    monkeypatch.setattr(encoding.meters, "metrics", {name: Metric(name=name) for name in encoding.meters.metrics})
+    encoding.backlog.size += 7  # others that wait
+    wait_for(lambda: told["bert_waiting_texts"] == 7)
+    encoding.backlog.size -= 7
+    execute(encoding, [Request(ids_of([[5, 6, 7], [8]], encoder), ["pooled"])])
+    encoding.finalize()
+    assert (told["bert_tokens_total"], told["bert_padded_tokens_total"], told["bert_waiting_texts"]) == (4, 6, 0)
 
 
 @given(

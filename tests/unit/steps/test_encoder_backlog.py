@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.encoder_step import load
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, wait_for
 from tests.unit.conftest import Clock
 
 backlogs, jobs = load("backlog", "jobs")
@@ -89,6 +90,14 @@ def test_a_long_request_makes_way_unless_it_says_otherwise():
         backlog.add([job])
         assert sum(map(len, take_all(backlog, bulk=makes_way))) == len(lengths)
         assert backlog.size == 0
+
+
+def test_a_long_request_of_which_little_is_to_be_computed_does_not_make_way():
+    backlog = make_backlog()
+    job = make_job([BUDGET] * 8)
+    job.uncomputed, job.missing = {3}, 1  # the others were known
+    backlog.add([job])
+    assert sum(map(len, take_all(backlog))) == 1
 
 
 def test_the_next_batch_is_gathered_for_until_the_last_row_of_either_kind_is_taken(monkeypatch: pytest.MonkeyPatch):
@@ -216,6 +225,26 @@ def test_a_wrong_job_keeps_no_other_out():
     backlog = make_backlog()
     assert list(backlog.add([wrong, good])) == [wrong]
     assert backlog.size == 1 and backlog.take()[0].job is good
+
+
+def test_no_more_threads_wake_up_than_there_are_rows_for_them(monkeypatch: pytest.MonkeyPatch):
+    backlog = make_backlog(cores=16)
+    looks: list[bool] = []  # of threads that are awake, by kind
+    whole = backlog._has
+    monkeypatch.setattr(backlog, "_has", lambda bulk: looks.append(bulk) or whole(bulk))
+    threads = [threading.Thread(target=backlog.take, args=(kind,)) for kind in (False, True) * 16]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(looks) == len(threads))
+    looks.clear()
+    backlog.add([make_job([5, 6])])
+    wait_for(lambda: not backlog.size)
+    time.sleep(0.2)  # for those that wake up in vain
+    assert 2 <= len(looks) <= 4 and not any(looks)
+    backlog.end()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_many_threads_take_every_row_once():

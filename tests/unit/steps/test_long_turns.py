@@ -75,6 +75,14 @@ def test_whatever_a_job_raises_is_its_own_and_the_thread_goes_on(turns):
     assert turns.errors == {"cannot be sent": None, "good": None}
 
 
+def test_memory_that_cannot_be_given_back_ends_no_thread(turns, monkeypatch):
+    monkeypatch.setattr(long_turns.ctypes, "CDLL", None)
+    for name in ("one", "another"):
+        turns.put(name, 1)
+        turns.wait(1)
+    assert turns.errors == {"one": None, "another": None}
+
+
 def test_no_more_bytes_wait_than_may_and_a_place_is_free_again_after_an_error(turns):
     def fail() -> None:
         raise MemoryError

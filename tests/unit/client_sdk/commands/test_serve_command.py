@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from client_sdk import LocalServer, ServerStartError
+from client_sdk._commands import gateway_beside
 from client_sdk._commands.main import main
+from tests.support.patience import wait_for
 
 
 @pytest.fixture
@@ -87,3 +94,27 @@ def test_a_gateway_that_would_open_what_the_server_closes_is_refused(
     assert not made
     main(["serve", "--model-repository", str(tmp_path), "--gateway-port", "8080", "--no-gateway", *options])
     assert message not in capsys.readouterr().err
+
+
+def test_a_gateway_that_cannot_be_started_again_at_first_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.WARNING, "client_sdk.server")
+    program = "import time; print('listens', flush=True); time.sleep(600)"
+    gateway = gateway_beside._Gateway([sys.executable, "-c", program], os.environ, is_started_again=True)
+    try:
+        gateway.wait_until_it_listens()
+        failures = [OSError(errno.EMFILE, "Too many open files")]
+        whole = gateway._begun
+        monkeypatch.setattr(gateway, "_begun", lambda: whole() if not failures else raise_(failures.pop()))
+        gateway.look_after()
+        gateway._process.kill()
+        wait_for(lambda: "the gateway is back" in caplog.messages, 30)
+        assert "the gateway is not back: [Errno 24] Too many open files" in caplog.messages
+        assert gateway._process.poll() is None
+    finally:
+        gateway.end()
+
+
+def raise_(error: Exception) -> NoReturn:
+    raise error

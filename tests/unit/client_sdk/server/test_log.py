@@ -1,4 +1,5 @@
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -202,6 +203,23 @@ def test_a_log_that_goes_to_a_pipe_is_handed_on_and_read_back(pipe: tuple[Path, 
     log.close()
     assert log.text() == "one\ntwo\nlast\n"
     assert os.read(reader, 100) == b"one\ntwo\nlast\n"
+
+
+def test_a_log_goes_to_a_pipe_from_a_process_with_many_open_files_too(pipe: tuple[Path, int]):
+    path, reader = pipe
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    held = [os.dup(reader) for _ in range(1100)]  # select() takes no descriptor above 1023
+    try:
+        log = ServerLog(path)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    os.write(log.fileno(), b"one\n")
+    wait_for_size(log, 4)
+    log.close()
+    assert os.read(reader, 100) == b"one\n" and log.text() == "one\n"
 
 
 def test_of_a_long_log_that_goes_to_a_pipe_the_end_is_kept():
