@@ -198,7 +198,7 @@ class Protocol:
             try:
                 if not is_open:
                     call.admit()
-                return await answer(call)
+                return call.gateway.sending.answer(await answer(call))
             except CallerGone:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)
             except Exception as error:
