@@ -76,7 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="a site whose pages may ask, such as https://search.example.com; may be given again. Default: none",
+        help="a site whose pages may ask, such as https://search.example.com, or * for all; may be given again. "
+        "Default: none",
     )
     parser.add_argument("--tls-cert", metavar="FILE", help="PEM: speak HTTPS, with this certificate")
     parser.add_argument("--tls-key", metavar="FILE", help="PEM: the certificate's key")

@@ -25,6 +25,8 @@ from client_sdk._errors import InvalidArgument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_LEAST_RATE = 1e-3
+"""Texts a second: below it what is paid back takes days, or for ever where it is hardly a number any more."""
 BURST = 1.0
 """Seconds of its rate that a key may have unused at most."""
 
@@ -144,6 +146,6 @@ def _parsed(words: list[str], where: str) -> tuple[bytes, Holder]:
             rate = float(words[2])
         except ValueError:
             rate = math.nan
-        if not 0 < rate < math.inf:
-            raise InvalidArgument(f"{where} says {words[2]!r} texts a second: it must be a number above 0")
+        if not _LEAST_RATE <= rate < math.inf:
+            raise InvalidArgument(f"{where} says {words[2]!r} texts a second: it must be a number from {_LEAST_RATE}")
     return bytes.fromhex(words[1]), Holder(words[0], rate)

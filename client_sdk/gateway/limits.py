@@ -27,8 +27,8 @@ T = TypeVar("T")
 _DRAINED = 4
 """Times the limit: so much of a body that is too large is still read, so that its sender comes to see the answer."""
 
-_TOGETHER = 16
-"""Times the limit: so much may the bodies have in all that are being read or answered."""
+TOGETHER = 16
+"""Times the limit: so much may the bodies have in all that are being read or answered, and the answers being sent."""
 
 _UNWATCHED = 0.05
 """Seconds for which nobody looks whether the caller is still there: of shorter work the end saves nothing."""
@@ -93,7 +93,7 @@ class Limits:
                 self._drop(chunks)
                 if size > _DRAINED * most:
                     break
-            elif self._held + len(chunk) > _TOGETHER * most:
+            elif self._held + len(chunk) > TOGETHER * most:
                 raise Failure("busy", f"the requests that are being answered have {self._held} bytes; try again")
             else:
                 self._held += len(chunk)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from client_sdk._checks import positive_int, seconds
+from client_sdk._errors import InvalidArgument
 from client_sdk._settings import DEFAULT_MODEL, DEFAULT_TIMEOUT, Settings, default_model, make_settings
 from client_sdk._transport.address import Url
 from client_sdk._transport.connection import FilePath
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")
+"""As a browser sends it: nothing else is ever equal to what it sends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +24,7 @@ class GatewaySettings:
         triton: Address or addresses of the server, as `Client` takes them. Default: CLIENT_SDK_URL, or
             `localhost:8001`.
         keys: A file of the names and key hashes of those who may ask, see `gateway.keys`. Default: everybody may.
-        cors: Origins whose pages may ask, such as `https://search.example.com`; none by default.
+        cors: Origins whose pages may ask, such as `https://search.example.com`, or `*` for all; none by default.
         model: The family that answers requests which name none. Default: CLIENT_SDK_MODEL, or `bert`; if it is not
             there, or not of the kind that is asked for, the only one that is.
         timeout: Seconds that an answer may take.
@@ -54,6 +59,14 @@ class GatewaySettings:
             positive_int(name, getattr(self, name))
         for name in ("timeout", "body_timeout"):
             seconds(name, getattr(self, name))
+        if isinstance(self.cors, str):  # in which a part of it would be found, too
+            raise InvalidArgument(f"cors must be a list of origins, not {self.cors!r}: give [{self.cors!r}]")
+        for origin in self.cors:
+            if not _ORIGIN.fullmatch(origin):
+                raise InvalidArgument(
+                    f"cors {origin!r} is no origin: give scheme://host or scheme://host:port in small letters, with "
+                    "nothing behind it, or *"
+                )
         self.of_client(self.default_model)
 
     @property

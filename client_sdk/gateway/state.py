@@ -14,8 +14,9 @@ from client_sdk._errors import ServerBusy
 from client_sdk.gateway.failures import Failure
 from client_sdk.gateway.families import Families, Family, Kind, Target, retrieved
 from client_sdk.gateway.keys import Holder, Keys
-from client_sdk.gateway.limits import Limits
+from client_sdk.gateway.limits import TOGETHER, Limits
 from client_sdk.gateway.metrics import Metrics
+from client_sdk.gateway.sending import Sending
 from client_sdk.gateway.settings import GatewaySettings
 
 _READY = "ready"
@@ -32,12 +33,14 @@ class Gateway:
     keys: Keys | None
     """None: everybody may ask."""
     metrics: Metrics
+    sending: Sending
     _checks: dict[Kind | None, asyncio.Task[Family]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def start(cls, settings: GatewaySettings, keys: Keys | None, metrics: Metrics) -> Gateway:
         """Nothing is asked yet."""
-        return cls(settings, Families(settings), Limits(settings), keys, metrics)
+        sending = Sending(TOGETHER * settings.max_body_bytes)
+        return cls(settings, Families(settings), Limits(settings), keys, metrics, sending)
 
     def holder(self, authorization: str | None) -> Holder | None:
         """Whose key a request shows; None where nobody needs one.

@@ -12,7 +12,9 @@ import pytest
 
 from client_sdk import Client, LocalServer, maxsim, similarity
 from tests.gateway_clients.test_packages import PYTHON
-from tests.support.servers.gateways import RunningGateway
+from tests.support.servers.balancer import one_address
+from tests.support.servers.gateways import RunningGateway, running_gateway
+from tests.support.servers.local_servers import free_ports
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TEXTS = ["The cat sits on the mat.", "A kitten rests on a rug.", "Stock markets fell. " * 80]
@@ -97,3 +99,72 @@ def test_the_page_encodes_shows_a_heat_map_and_says_what_is_wrong(gateway: Runni
     assert seen["error"] == "there is no text: write some, one a line"
     assert not seen["key"]
     assert "texts a second" in seen["live"]
+
+
+LEFT_OPEN = """
+import os, sys
+from playwright.sync_api import sync_playwright
+
+with sync_playwright() as playwright:
+    browser = playwright.chromium.launch(executable_path=os.environ["BROWSER"], args=["--no-sandbox"])
+    page = browser.new_page()
+    page.set_default_timeout(90_000)
+
+    def seen(what):
+        print(what, flush=True)
+        sys.stdin.readline()
+
+    page.goto(sys.argv[1])
+    page.get_by_text("not ready: the server cannot be reached").wait_for()
+    page.wait_for_selector("#error:visible")
+    seen("no server")
+    page.get_by_text("ready: a text was answered just now", exact=True).wait_for()
+    page.wait_for_selector("#error", state="hidden")
+    page.select_option("#model", "small")
+    page.select_option("#prompt", "query")
+    page.click("#try button")
+    page.wait_for_selector(".heat td")
+    seen("a server")
+    page.get_by_text("not ready: the server cannot be reached").wait_for()
+    page.locator("#families td.bad").first.wait_for()
+    assert page.input_value("#model") == "small" and page.input_value("#prompt") == "query"
+    seen("no server again")
+    page.get_by_text("There are no metrics").wait_for()
+    seen("no gateway")
+    page.wait_for_selector("#live-error", state="hidden")
+    assert page.get_by_text("its metrics").is_visible()
+    assert not [text for text in page.locator("#live dd").all_inner_texts() if text.startswith("-")]
+    browser.close()
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+def test_a_page_that_is_left_open_sees_what_comes_and_goes(gateway_server: LocalServer, tmp_path: Path):
+    server = int(gateway_server.grpc_url.rpartition(":")[2])
+    address, port, _ = free_ports()
+    here = (f"grpc://127.0.0.1:{address}", "--listen", f"127.0.0.1:{port}")
+    command = [PYTHON, "-c", LEFT_OPEN, f"http://127.0.0.1:{port}"]
+    environment = {**os.environ, "BROWSER": str(BROWSER)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as browser:
+
+        def sees(what: str) -> None:
+            assert browser.stdout is not None and browser.stdout.readline() == f"{what}\n"
+
+        def go_on() -> None:
+            assert browser.stdin is not None
+            print(file=browser.stdin, flush=True)
+
+        with running_gateway(tmp_path, *here):
+            sees("no server")
+            with one_address(server, at=address):
+                go_on()
+                sees("a server")
+            go_on()
+            sees("no server again")
+        go_on()
+        sees("no gateway")
+        with running_gateway(tmp_path, *here):
+            go_on()
+            assert browser.wait(90) == 0

@@ -35,15 +35,8 @@ const json = async (path, body) => (await ask(path, body)).json();
 // What is served
 
 async function showFamilies() {
-  await showTable();
-  const chosen = $("model").value;
-  $("model").replaceChildren(...families.map((family) => element("option", {}, family.id)));
-  if (families.some((family) => family.id === chosen)) $("model").value = chosen;
-  showChoices();
-}
-
-async function showTable() {
   families = (await json("v1/models")).data;
+  offerFamilies();
   $("families").tBodies[0].replaceChildren(
     ...families.map((family) =>
       element(
@@ -59,6 +52,18 @@ async function showTable() {
       ),
     ),
   );
+}
+
+/** Those to choose from, if they are others than before: a list that is open is not taken from whoever chooses. */
+function offerFamilies() {
+  const model = $("model");
+  const [before, now] = [[...model.options].map(({ value }) => value), families.map(({ id }) => id)];
+  if (before.join("\n") === now.join("\n")) return;
+  const chosen = model.value;
+  model.replaceChildren(...now.map((id) => element("option", {}, id)));
+  if (now.includes(chosen)) model.value = chosen;
+  else showChoices();
+  if (!before.length) $("error").hidden = true; // which said that there is none
 }
 
 const READY = { true: "yes", false: "no", null: "not told" };
@@ -79,14 +84,10 @@ const family = () => families.find(({ id }) => id === $("model").value);
 
 async function showReady() {
   const place = $("ready");
-  try {
-    await ask("health/ready");
-    place.className = "";
-    place.textContent = "ready: a text was answered just now";
-  } catch (error) {
-    place.className = "bad";
-    place.textContent = `not ready: ${error.message}`;
-  }
+  const error = await ask("health/ready").then(() => null, (error) => error);
+  const said = error ? `not ready: ${error.message}` : "ready: a text was answered just now";
+  place.className = error ? "bad" : "";
+  if (place.textContent !== said) place.textContent = said; // which is read out
 }
 
 // A place to try
@@ -259,7 +260,8 @@ function samples(text) {
 
 const of = (found, name) => found.filter((sample) => sample[0] === name);
 const sum = (found, name) => of(found, name).reduce((total, [, , value]) => total + value, 0);
-const rate = (now, before, name, seconds) => (sum(now, name) - sum(before, name)) / seconds;
+/** A gateway that has been started again counts from 0. */
+const rate = (now, before, name, seconds) => Math.max(sum(now, name) - sum(before, name), 0) / seconds;
 
 /** Milliseconds below which this part of the requests of the last moments took, as far as the buckets say. */
 function quantile(now, before, part) {
@@ -322,8 +324,10 @@ let refreshed = 0;
 
 async function refresh() {
   if (document.hidden) return;
-  await showLive().catch((error) => ($("live-note").textContent = `There are no metrics: ${error.message}`));
-  if (++refreshed % TABLE_EVERY === 0) await showTable().catch(() => {}); // what was known stays
+  const failed = await showLive().then(() => "", (error) => `There are no metrics: ${error.message}`);
+  $("live-error").textContent = failed;
+  $("live-error").hidden = !failed;
+  if (++refreshed % TABLE_EVERY === 0) await Promise.all([showReady(), showFamilies().catch(() => {})]); // what was known stays
 }
 
 async function start() {

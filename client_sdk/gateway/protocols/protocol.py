@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,9 +36,19 @@ _OF_ASKING: tuple[Reason, ...] = ("missing", "busy", "failed", "unavailable", "d
 
 
 class Body(BaseModel):
-    """A request's body; fields that it does not name are ignored."""
+    """A request's body; fields that it does not name are ignored, and one that is null is as one that is not there.
+
+    Releases of LiteLLM send `encoding_format` so, and clients of typed languages all that their callers do not say.
+    """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 B = TypeVar("B", bound=Body)
@@ -188,7 +198,7 @@ class Protocol:
             try:
                 if not is_open:
                     call.admit()
-                return await answer(call)
+                return call.gateway.sending.answer(await answer(call))
             except CallerGone:
                 return Response(status_code=_CLIENT_CLOSED_REQUEST)
             except Exception as error:
@@ -210,6 +220,8 @@ class Protocol:
                 responses=answers,
                 openapi_extra=described,
             )
+            if method == "GET":  # and without its body, which uvicorn leaves out: so health is often looked at
+                self.router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
 def _endpoint(answered: Callable[[Request, str], Answer], path: str) -> Endpoint:

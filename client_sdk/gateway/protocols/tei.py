@@ -76,21 +76,29 @@ class _Asked(Body):
         return {"truncate": self.truncate, "truncation_side": "left" if self.truncation_direction == "left" else None}
 
 
-class TeiEmbedRequest(_Asked):
+class _Prompted(_Asked):
+    """And what those have that encode."""
+
+    prompt_name: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As the client has them."""
+        return {**super().options(), "prompt_name": self.prompt_name}
+
+
+class TeiEmbedRequest(_Prompted):
     """What `POST /embed` takes."""
 
     inputs: TextsOrIds
-    prompt_name: str | None = None
-    normalize: bool | None = True
+    normalize: bool = True
     dimensions: int | None = Field(None, ge=1)
-    encoding_format: Literal["float", "base64"] | None = None
+    encoding_format: Literal["float", "base64"] = "float"
 
 
-class TeiTokensRequest(_Asked):
+class TeiTokensRequest(_Prompted):
     """What `POST /embed_all` and `POST /embed_sparse` take."""
 
     inputs: TextsOrIds
-    prompt_name: str | None = None
 
 
 class TokenizeRequest(Body):
@@ -98,6 +106,7 @@ class TokenizeRequest(Body):
 
     model: str | None = None
     inputs: TextOrTexts
+    add_special_tokens: bool = True
     prompt_name: str | None = None
 
 
@@ -121,7 +130,7 @@ class SimilarityRequest(Body):
 
     model: str | None = None
     inputs: Sentences
-    parameters: _Asked | None = None
+    parameters: _Prompted = _Prompted()
 
 
 class _OneOf(Body):
@@ -201,9 +210,9 @@ async def embed(call: Call, body: TeiEmbedRequest) -> Response:
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.VECTORS)
     dimension = checked_dimension(body.dimensions, target.family, "dimensions")
-    options = {"normalize": body.normalize, "prompt_name": body.prompt_name, "truncate_dim": dimension}
+    options = {"normalize": body.normalize, "truncate_dim": dimension}
     vectors = await target.answer(VECTORS, body.inputs, {**options, **ids_options(body.inputs), **body.options()})
-    return json_answer(vectors if body.encoding_format != "base64" else [base64_of(row) for row in vectors])
+    return json_answer(vectors if body.encoding_format == "float" else [base64_of(row) for row in vectors])
 
 
 @tei.post("/", body=AnyInputs, shown=(TeiEmbedRequest, SimilarityRequest))
@@ -220,7 +229,7 @@ async def embed_all(call: Call, body: TeiTokensRequest) -> Response:
     call.gateway.limits.check_texts(body.inputs, "inputs")
     target = await call.find(body.model, Kind.VECTORS)
     call.gateway.limits.check_numbers(body.inputs, target.family.info, "inputs")
-    options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
+    options = {**ids_options(body.inputs), **body.options()}
     found = await target.answer(TOKEN_VECTORS, body.inputs, options)
     return json_answer([item.vectors for item in found])
 
@@ -232,7 +241,7 @@ async def embed_sparse(call: Call, body: TeiTokensRequest) -> Response:
     target = await call.find(body.model, Kind.SPARSE)
     plain = sparse_vectors(target.family.info.kinds[SPARSE.name], None)
     kind = replace(plain, collector=lambda count: FewWords(plain.collector(count), "inputs"))
-    options = {"prompt_name": body.prompt_name, **ids_options(body.inputs), **body.options()}
+    options = {**ids_options(body.inputs), **body.options()}
     found = await target.answer(kind, body.inputs, options)
     rows = []
     for vector in found:
@@ -246,11 +255,14 @@ async def embed_sparse(call: Call, body: TeiTokensRequest) -> Response:
 @tei.post("/similarity", body=SimilarityRequest)
 async def similarity(call: Call, body: SimilarityRequest) -> Response:
     """How near sentences are to another, as the model means its vectors to be compared."""
-    texts = [body.inputs.source_sentence, *body.inputs.sentences]
-    call.gateway.limits.check_texts(body.inputs.sentences, "inputs.sentences")
+    source, sentences = body.inputs.source_sentence, body.inputs.sentences
+    call.gateway.limits.check_texts(sentences, "inputs.sentences")
+    if not source.strip():
+        raise Failure("invalid", "inputs.source_sentence is blank: nothing is near to it", "inputs")
     target = await call.find(body.model, Kind.VECTORS)
-    vectors = await target.answer(VECTORS, texts, {} if body.parameters is None else body.parameters.options())
-    return json_answer(similarity_of(vectors[:1], vectors[1:], target.family.info.similarity)[0])
+    # The sentences first: what is wrong with one is said of its place in the list.
+    vectors = await target.answer(VECTORS, [*sentences, source], body.parameters.options())
+    return json_answer(similarity_of(vectors[-1:], vectors[:-1], target.family.info.similarity)[0])
 
 
 @tei.post("/rerank", body=AnyRerank, shown=(TeiRerankRequest, cohere.RerankRequest), other=STATUSES)
@@ -290,7 +302,8 @@ async def tokenize(call: Call, body: TokenizeRequest) -> Response:
     target = await call.find(body.model, None)
     call.gateway.limits.check_tokens(body.inputs, target.family.info, "inputs")
     rows = await tokens_of(target, body.inputs, body.prompt_name)
-    return json_answer([[{**token._asdict(), "start": None, "stop": None} for token in row.tokens] for row in rows])
+    shown = [[token for token in row.tokens if body.add_special_tokens or not token.special] for row in rows]
+    return json_answer([[{**token._asdict(), "start": None, "stop": None} for token in tokens] for tokens in shown])
 
 
 @tei.post("/decode", body=DecodeRequest)

@@ -34,6 +34,15 @@ def test_tokens_are_those_of_the_familys_own_tokenizer(gateway: RunningGateway, 
         assert [int(token["special"]) for token in tokens] == expected.special_tokens_mask
 
 
+def test_tokens_without_the_special_ones_around_a_text(gateway: RunningGateway, gateway_repository):
+    tokenizer = Tokenizer.from_file(str(gateway_repository / "bert_tokenizer" / "1" / "tokenizer.json"))
+    texts = ["First do it", "one [SEP] other [MASK]"]  # of which those that a text has itself stay
+    found = gateway.post("/tokenize", inputs=texts, model="bert", add_special_tokens=False).json
+    expected = tokenizer.encode_batch(texts, add_special_tokens=False)
+    assert [[token["text"] for token in tokens] for tokens in found] == [row.tokens for row in expected]
+    assert not any(token["special"] for tokens in found for token in tokens)
+
+
 @pytest.mark.parametrize("options", [{}, {"skip_special_tokens": True}, {"skip_special_tokens": False}])
 def test_texts_of_ids_are_those_of_the_familys_own_tokenizer(gateway: RunningGateway, gateway_repository, options):
     tokenizer = Tokenizer.from_file(str(gateway_repository / "bert_tokenizer" / "1" / "tokenizer.json"))
@@ -109,6 +118,19 @@ def test_similarity(gateway: RunningGateway, client_of, path):
     np.testing.assert_allclose(found, bert.similarity(vectors[:1], vectors[1:])[0], rtol=0, atol=1e-6)
 
 
+def test_similarity_by_a_prompt(gateway: RunningGateway, client_of):
+    small, texts = client_of("small"), [QUERY, "hello", "the lazy dog"]
+    for parameters, options in (
+        ({}, {}),
+        ({"prompt_name": "query"}, {"prompt_name": "query"}),
+        ({"prompt_name": None, "truncate": None}, {}),
+    ):
+        inputs = {"source_sentence": texts[0], "sentences": texts[1:]}
+        found = array(gateway.post("/similarity", inputs=inputs, parameters=parameters, model="small"))
+        vectors = small.encode(texts, **options)
+        np.testing.assert_allclose(found, small.similarity(vectors[:1], vectors[1:])[0], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("raw", "activation"), [({}, "sigmoid"), ({"raw_scores": True}, "none")])
 def test_texts_are_ranked(gateway: RunningGateway, client_of, raw, activation):
     found = gateway.post("/rerank", query=QUERY, texts=TEXTS[:2], return_text=True, **raw).json
@@ -156,6 +178,15 @@ def test_labels_are_predicted(gateway: RunningGateway, client_of, inputs, texts)
         ("/embed", {"inputs": "a", "model": "splade"}, 422, "validation", "gives sparse vectors (/embed_sparse)"),
         ("/embed_sparse", {"inputs": "a", "model": "bert"}, 422, "validation", "gives vectors"),
         ("/", {"inputs": {"sentences": []}}, 422, "validation", "inputs.source_sentence: Field required"),
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": " ", "sentences": ["a"]}},
+            422,
+            "validation",
+            "inputs.source_sentence is blank",
+        ),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["a", ""]}}, 422, "validation", "text 1 is"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 422, "validation", "sentences is empty"),
         ("/rerank", {"query": "a"}, 422, "validation", "texts: Field required"),
         ("/rerank", {"query": " ", "texts": ["a"]}, 422, "validation", "query is blank"),
         (
@@ -202,5 +233,6 @@ def test_it_says_what_the_model_is(gateway: RunningGateway, client_of):
 
 
 @pytest.mark.parametrize("path", ["/health", "/ping"])
-def test_it_is_healthy(gateway: RunningGateway, path):
-    assert gateway.get(path).status == 200
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_it_is_healthy(gateway: RunningGateway, method, path):
+    assert gateway.send(method, path).status == 200

@@ -11,8 +11,11 @@ from itertools import count
 
 
 @contextmanager
-def one_address(*ports: int, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A port whose connections go to these in turn, and past one that takes none; with `tls` it speaks that."""
+def one_address(*ports: int, tls: ssl.SSLContext | None = None, at: int = 0) -> Iterator[int]:
+    """A port whose connections go to these in turn, and past one that takes none; with `tls` it speaks that.
+
+    It is any that is free, or `at`.
+    """
     turns, loop = count(), asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)  # handshakes that fail, connections that end in the middle
     writers: set[asyncio.StreamWriter] = set()
@@ -35,7 +38,7 @@ def one_address(*ports: int, tls: ssl.SSLContext | None = None) -> Iterator[int]
     thread = threading.Thread(target=loop.run_forever)  # whatever loop the test itself runs in
     thread.start()
     try:
-        starting = asyncio.start_server(relay, "127.0.0.1", 0, ssl=tls)
+        starting = asyncio.start_server(relay, "127.0.0.1", at, ssl=tls)
         server = asyncio.run_coroutine_threadsafe(starting, loop).result()
         try:
             yield server.sockets[0].getsockname()[1]

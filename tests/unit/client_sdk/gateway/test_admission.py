@@ -66,6 +66,24 @@ async def test_pages_of_other_sites_may_ask_where_they_are_named_alone():
         assert answer.headers.get("access-control-allow-origin") == allowed
 
 
+@pytest.mark.parametrize("origin", ["*", "http://localhost:3000", "https://[::1]:8443", "chrome-extension://abc"])
+def test_an_origin_is_as_a_browser_sends_it(origin):
+    assert GatewaySettings(cors=[origin]).cors == [origin]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example/", "https://a.example/app", "a.example", "https://A.example", "https://", ""]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(InvalidArgument, match=f"cors '{origin}' is no origin: give scheme://host"):
+        GatewaySettings(cors=[origin])
+
+
+def test_origins_are_no_string_of_which_a_part_is_one_too():
+    with pytest.raises(InvalidArgument, match="cors must be a list of origins, not 'https://a.example'"):
+        GatewaySettings(cors="https://a.example")
+
+
 async def test_requests_are_counted_by_the_routes_that_there_are():
     async with open_app() as app:
         for path in ("/v1/models/one", "/v1/models/another", "/no/such/path", "/nor/this"):

@@ -45,12 +45,18 @@ async def test_what_there_is_not_is_said_in_json(method, path, status):
 
 
 @pytest.mark.parametrize(
-    ("path", "allowed"), [("/", "GET, POST"), ("/v1/embeddings", "POST"), ("/page/tokens", "POST")]
+    ("path", "allowed"), [("/", "GET, HEAD, POST"), ("/v1/embeddings", "POST"), ("/page/tokens", "POST")]
 )
 async def test_another_method_is_told_those_that_there_are(path, allowed):
     async with open_app() as app:
         answer = await request(app, "OPTIONS", path)
         assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/", "/health/live", "/health", "/v1/models", "/v1/models/bert", "/metrics"])
+async def test_who_asks_for_the_head_alone_is_told_the_status(path):
+    async with open_app() as app:
+        assert (await request(app, "HEAD", path)).status == (await request(app, "GET", path)).status
 
 
 @pytest.mark.parametrize(
@@ -110,22 +116,22 @@ async def test_texts_of_a_list_are_counted_before_a_server_is_asked():
     assert answer.status == 413 and answer.json["error"]["param"] == "input"
 
 
-@pytest.mark.parametrize(
-    ("path", "fields"),
-    [
-        ("/v1/embeddings", {"input": "text"}),
-        ("/v1/ranking", {"query": "text", "passages": ["text"]}),
-        ("/v2/embed", {"texts": ["text"]}),
-        ("/v2/rerank", {"query": "text", "documents": ["text"]}),
-        ("/rerank", {"query": "text", "texts": ["text"]}),
-        ("/rerank", {"query": "text", "documents": ["text"]}),
-        ("/embed", {"inputs": "text"}),
-        ("/", {"inputs": "text"}),
-        ("/predict", {"inputs": "text"}),
-        ("/encode", {"texts": ["text"]}),
-        ("/vectors", {"text": "text"}),
-    ],
-)
+ASKED = [
+    ("/v1/embeddings", {"input": "text"}),
+    ("/v1/ranking", {"query": "text", "passages": ["text"]}),
+    ("/v2/embed", {"texts": ["text"]}),
+    ("/v2/rerank", {"query": "text", "documents": ["text"]}),
+    ("/rerank", {"query": "text", "texts": ["text"]}),
+    ("/rerank", {"query": "text", "documents": ["text"]}),
+    ("/embed", {"inputs": "text"}),
+    ("/", {"inputs": "text"}),
+    ("/predict", {"inputs": "text"}),
+    ("/encode", {"texts": ["text"]}),
+    ("/vectors", {"text": "text"}),
+]
+
+
+@pytest.mark.parametrize(("path", "fields"), ASKED)
 async def test_without_a_server_each_protocol_says_503_in_its_own_form(path, fields):
     async with open_app() as app:
         answer = await post(app, path, **fields)
@@ -133,6 +139,28 @@ async def test_without_a_server_each_protocol_says_503_in_its_own_form(path, fie
     words = "the server cannot be reached; try again later"
     error = answer.json.get("error", answer.json.get("message"))
     assert words in (error, error["message"] if isinstance(error, dict) else None)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        *ASKED,
+        ("/pooling", {"input": "text"}),
+        ("/v1/multi-vector", {"input": "text"}),
+        ("/embed_sparse", {"inputs": "text"}),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]}}),
+        ("/tokenize", {"inputs": "text"}),
+        ("/decode", {"ids": [1]}),
+        ("/page/tokens", {"inputs": "text"}),
+    ],
+)
+async def test_a_field_that_is_null_is_as_one_that_is_not_there(path, fields):
+    others = {name for protocol in PROTOCOLS for body in protocol.bodies for name in body.model_fields}
+    async with open_app() as app:
+        answer = await post(app, path, **{**dict.fromkeys(others), **fields})
+        assert answer.status == 503  # it was understood, and nobody answers it
+        (name, *_) = fields
+        assert (await post(app, path, **{**fields, name: None})).status in (400, 422)
 
 
 async def test_an_error_is_in_the_form_of_the_protocol_that_was_meant():

@@ -109,9 +109,10 @@ def test_a_file_that_cannot_be_read_again_changes_nothing(file: Path) -> None:
         (f"search {digest(SEARCH)} 10 20", "has 4 words"),
         (f"search {SEARCH}", "no SHA-256 of 64 hexadecimal digits"),
         (f"se/arch {digest(SEARCH)}", "a name that is not one of up to 64"),
-        (f"search {digest(SEARCH)} fast", "says 'fast' texts a second: it must be a number above 0"),
-        (f"search {digest(SEARCH)} 0", "above 0"),
-        (f"search {digest(SEARCH)} nan", "above 0"),
+        (f"search {digest(SEARCH)} fast", "says 'fast' texts a second: it must be a number from 0.001"),
+        (f"search {digest(SEARCH)} 0", "from 0.001"),
+        (f"search {digest(SEARCH)} 1e-320", "from 0.001"),  # of which a text would be paid back in infinite time
+        (f"search {digest(SEARCH)} nan", "from 0.001"),
         (f"a {digest(SEARCH)}\nb {digest(SEARCH)}", "line 2 .* has a key of a line before"),
         (f"a {digest(SEARCH)}\na {digest(NIGHTLY)}", "line 2 .* has the name 'a' of a line before"),
         (b"\xff\xfe", "is not UTF-8 text"),
