@@ -47,7 +47,7 @@ KUBERNETES = ("1.32", "1.37")  # the oldest and the newest that the schemas are 
 
 
 def render(values: dict[str, Any], name: str = "prod") -> dict[str, dict[str, Any]]:
-    """The objects of a release by kind; a second one of a kind, the headless service, by its name."""
+    """The objects of a release by kind; further ones of a kind, as the headless service, by kind and name."""
     with helm.Chart.load(CHART) as chart:
         chart.validate_schema(values)
         files = chart.render(values, name=name, namespace="search")
@@ -56,7 +56,7 @@ def render(values: dict[str, Any], name: str = "prod") -> dict[str, dict[str, An
         for found in yaml.safe_load_all(text) if path.endswith(".yaml") else ():
             if found:
                 kind = found["kind"]
-                objects[kind if kind not in objects else found["metadata"]["name"]] = found
+                objects[kind if kind not in objects else f"{kind} {found['metadata']['name']}"] = found
     return objects
 
 
@@ -80,6 +80,29 @@ def test_every_object_fits_the_schema_of_kubernetes(values, kubernetes):
     assert len(checked) >= 5
     for found in checked:
         kubernetes_validate.validate(found, kubernetes, strict=True)
+
+
+def test_a_name_that_reads_as_a_number_is_a_name():
+    numbers = GATEWAY | {
+        "image": {"repository": "registry/bert", "pullSecrets": ["1"]},
+        "repository": {"claim": "2", "subPath": "3"},
+        "apiKey": {"secret": "4", "key": "5"},
+        "gateway": GATEWAY["gateway"] | {"keys": {"secret": "6", "key": "7"}},
+        "runtimeClassName": "8",
+    }
+    for found in render(numbers, name="20261127").values():
+        if found["kind"] not in OPERATORS_OWN:
+            kubernetes_validate.validate(found, KUBERNETES[0], strict=True)
+
+
+@pytest.mark.parametrize("cores", [0.5, "500m", 1])
+def test_quantities_may_be_numbers_as_in_kubernetes(cores):
+    resources = {"requests": {"cpu": cores, "memory": "1Gi"}}
+    deployment = of_gateway(LEAST_GATEWAY | {"gateway": LEAST_GATEWAY["gateway"] | {"resources": resources}})[
+        "Deployment"
+    ]
+    (gateway,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert gateway["resources"]["requests"] == resources["requests"]
 
 
 def test_the_schema_of_kubernetes_would_find_a_mistake():
@@ -107,6 +130,8 @@ def test_the_schema_of_kubernetes_would_find_a_mistake():
         (LEAST | {"gateway": {"enabled": True}}, "/gateway"),
         (LEAST | {"gateway": {"enabled": True, "image": {}}}, "/gateway/image"),
         (LEAST | {"gateway": {"keys": {"secret": "A B"}}}, "/gateway/keys/secret"),
+        (LEAST | {"serviceMonitor": {"interval": "60s"}}, "/serviceMonitor/interval"),
+        (LEAST | {"serviceMonitor": {"interval": "1m"}}, "/serviceMonitor/interval"),
         (LEAST | {"probes": {"liveness": {"timeoutSeconds": 1}}}, "/probes/liveness/timeoutSeconds"),
     ],
 )
@@ -161,7 +186,7 @@ def test_a_gateway_asks_all_servers_and_reaches_nothing_else():
     objects, servers = of_gateway(GATEWAY), render(EVERYTHING)
     (gateway,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry["value"] for entry in gateway["env"]}
-    headless = servers["prod-bert-on-triton-headless"]["metadata"]["name"]
+    headless = servers["Service prod-bert-on-triton-headless"]["metadata"]["name"]
     assert environment["CLIENT_SDK_URL"] == f"{headless}:8001"
     asked, names = objects["NetworkPolicy"]["spec"]["egress"]
     (to,) = asked["to"]
@@ -170,6 +195,28 @@ def test_a_gateway_asks_all_servers_and_reaches_nothing_else():
         <= servers["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
     )
     assert {port["port"] for port in names["ports"]} == {53}
+
+
+def of_server(values: dict[str, Any]) -> Any:
+    """What may reach the server and what it may reach."""
+    policies = [found for found in render(values).values() if found["kind"] == "NetworkPolicy"]
+    (own,) = [policy["spec"] for policy in policies if policy["metadata"]["name"] == "prod-bert-on-triton"]
+    return own
+
+
+@pytest.mark.parametrize("values", [GATEWAY, LEAST_GATEWAY], ids=["clients elsewhere", "least"])
+def test_the_servers_let_a_gateway_in_wherever_their_clients_are(values):
+    pods = of_gateway(values)["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    (let_in,) = [
+        rule
+        for rule in of_server(values)["ingress"]
+        if any(
+            peer.get("podSelector", {}).get("matchLabels") and peer["podSelector"]["matchLabels"].items() <= pods
+            for peer in rule["from"]
+        )
+    ]
+    assert let_in["ports"] == [{"protocol": "TCP", "port": "grpc"}]  # the metrics stay closed to it
+    assert len(of_server(values | {"gateway": {"enabled": False}})["ingress"]) == 2
 
 
 @pytest.mark.parametrize("values", [GATEWAY, LEAST_GATEWAY], ids=["all", "least"])
@@ -197,7 +244,7 @@ def test_services_budget_policy_and_monitor_select_the_pods():
     selectors = [
         objects["Deployment"]["spec"]["selector"]["matchLabels"],
         service["spec"]["selector"],
-        objects["prod-bert-on-triton-headless"]["spec"]["selector"],
+        objects["Service prod-bert-on-triton-headless"]["spec"]["selector"],
         objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
         objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
     ]
@@ -206,12 +253,12 @@ def test_services_budget_policy_and_monitor_select_the_pods():
         assert not {"app.kubernetes.io/version", "helm.sh/chart"} & set(selector)  # it cannot change in an upgrade
     monitored = objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
     assert monitored <= service["metadata"]["labels"].items()
-    assert not monitored <= objects["prod-bert-on-triton-headless"]["metadata"]["labels"].items()
+    assert not monitored <= objects["Service prod-bert-on-triton-headless"]["metadata"]["labels"].items()
     assert objects["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "prod-bert-on-triton"
 
 
 def test_one_service_gives_the_addresses_of_all_replicas():
-    assert render(LEAST)["prod-bert-on-triton-headless"]["spec"]["clusterIP"] == "None"
+    assert render(LEAST)["Service prod-bert-on-triton-headless"]["spec"]["clusterIP"] == "None"
 
 
 def test_ports_and_volumes_that_are_named_exist():
@@ -344,9 +391,17 @@ def test_the_notes_name_the_addresses_and_what_is_open():
     with helm.Chart.load(CHART) as chart:
         notes = chart.render(LEAST, name="prod", namespace="search")["bert-on-triton/templates/NOTES.txt"]
         closed = chart.render(EXAMPLES["gpu"], name="prod")["bert-on-triton/templates/NOTES.txt"]
+        through, kept = (
+            chart.render(values, name="prod", namespace="search")["bert-on-triton/templates/NOTES.txt"]
+            for values in (EXAMPLES["gpu"] | LEAST_GATEWAY, GATEWAY)
+        )
     assert "prod-bert-on-triton-headless.search:8001" in notes
     assert "No key is asked for" in notes
     assert "No key is asked for" not in closed and "--api-key-file" in closed
+    assert "gateway" not in notes.lower()
+    assert "http://prod-bert-on-triton-gateway.search:8080/v1" in through
+    assert "The gateway asks for no key" in through and "it sends the server's key itself." in through
+    assert "http://prod-bert-on-triton-gateway.search:8080/v1" in kept and "The gateway asks for no key" not in kept
 
 
 def test_a_long_release_name_still_makes_names_that_kubernetes_takes():
