@@ -78,7 +78,12 @@ def create_app(settings: GatewaySettings | None = None) -> FastAPI:
     )
     if settings.cors:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.cors, allow_methods=["*"], allow_headers=["*"], max_age=_CORS_SECONDS
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],  # which a page of another site cannot read else
+            max_age=_CORS_SECONDS,
         )
     app.add_middleware(AccessLog, metrics=metrics)
     app.state.keys = keys

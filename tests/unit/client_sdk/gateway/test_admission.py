@@ -63,7 +63,10 @@ async def test_pages_of_other_sites_may_ask_where_they_are_named_alone():
     for cors, allowed in (((), None), (("https://search.example.com",), origin["origin"]), (("https://b",), None)):
         async with open_app(cors=cors) as app:
             answer = await request(app, "OPTIONS", "/v1/embeddings", b"", origin)
+            other = await request(app, "GET", "/health/live", b"", origin)
         assert answer.headers.get("access-control-allow-origin") == allowed
+        assert other.headers.get("access-control-allow-origin") == allowed
+        assert other.headers.get("access-control-expose-headers") == ("Retry-After" if cors else None)
 
 
 @pytest.mark.parametrize("origin", ["*", "http://localhost:3000", "https://[::1]:8443", "chrome-extension://abc"])
