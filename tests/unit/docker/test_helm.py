@@ -37,6 +37,7 @@ GATEWAY = EVERYTHING | {
         "image": {"repository": "registry/gateway", "tag": "1"},
         "maxReplicas": 8,
         "keys": {"secret": "callers"},
+        "tracesEndpoint": "http://collector.monitoring:4318",
         "extraArgs": ["--max-texts=4096"],
     },
 }
@@ -130,6 +131,7 @@ def test_the_schema_of_kubernetes_would_find_a_mistake():
         (LEAST | {"gateway": {"enabled": True}}, "/gateway"),
         (LEAST | {"gateway": {"enabled": True, "image": {}}}, "/gateway/image"),
         (LEAST | {"gateway": {"keys": {"secret": "A B"}}}, "/gateway/keys/secret"),
+        (LEAST | {"gateway": {"tracesEndpoint": "http://collector"}}, "/gateway/tracesEndpoint"),
         (LEAST | {"serviceMonitor": {"interval": "60s"}}, "/serviceMonitor/interval"),
         (LEAST | {"serviceMonitor": {"interval": "1m"}}, "/serviceMonitor/interval"),
         (LEAST | {"probes": {"liveness": {"timeoutSeconds": 1}}}, "/probes/liveness/timeoutSeconds"),
@@ -182,13 +184,16 @@ def test_a_gateway_has_pods_services_and_policies_of_its_own():
     assert "HorizontalPodAutoscaler" not in of_gateway(LEAST_GATEWAY)
 
 
-def test_a_gateway_asks_all_servers_and_reaches_nothing_else():
+def test_a_gateway_asks_all_servers_and_reaches_nothing_but_its_collector():
     objects, servers = of_gateway(GATEWAY), render(EVERYTHING)
     (gateway,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
     environment = {entry["name"]: entry["value"] for entry in gateway["env"]}
     headless = servers["Service prod-bert-on-triton-headless"]["metadata"]["name"]
     assert environment["CLIENT_SDK_URL"] == f"{headless}:8001"
-    asked, names = objects["NetworkPolicy"]["spec"]["egress"]
+    assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.monitoring:4318"
+    asked, names, spans = objects["NetworkPolicy"]["spec"]["egress"]
+    assert spans == {"ports": [{"protocol": "TCP", "port": 4318}]}
+    assert of_gateway(LEAST_GATEWAY)["NetworkPolicy"]["spec"]["egress"] == [asked, names]
     (to,) = asked["to"]
     assert (
         to["podSelector"]["matchLabels"].items()
