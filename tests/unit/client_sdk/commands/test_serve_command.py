@@ -96,6 +96,15 @@ def test_a_gateway_that_would_open_what_the_server_closes_is_refused(
     assert message not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536])
+def test_a_port_that_a_gateway_cannot_be_found_at_is_refused_before_a_server_is_started(
+    tmp_path: Path, made: list[LocalServer], capsys: pytest.CaptureFixture[str], port: int
+) -> None:
+    assert main(["serve", "--model-repository", str(tmp_path), f"--gateway-port={port}"]) == 1
+    assert f"--gateway-port is {port}: it is from 1 to 65535" in capsys.readouterr().err
+    assert not made
+
+
 def test_a_gateway_that_cannot_be_started_again_at_first_is_started_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
