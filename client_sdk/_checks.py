@@ -15,6 +15,8 @@ LARGEST_INT = 2**63 - 1
 LONGEST_TIMEOUT = 30 * 24 * 3600.0
 """Seconds. More than that is no other wish, and too much for the clocks of the libraries below."""
 
+LARGEST_PORT = 65_535
+
 
 def positive_int(name: str, value: Any) -> int:
     """`value` as an int of at least 1; numpy's integers too, a bool not."""

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from client_sdk._api_key import read_api_key
-from client_sdk._checks import positive_int
+from client_sdk._checks import LARGEST_PORT, positive_int
 from client_sdk._commands.signals import sigterm_as_ctrl_c
 from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk._server.listen import Host
@@ -168,7 +168,7 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
 
 def _address(text: str) -> tuple[Host, int]:
     found = _ADDRESS.fullmatch(text)
-    if found is None or int(found["port"]) > 65535:
+    if found is None or int(found["port"]) > LARGEST_PORT:
         raise InvalidArgument(f"listen {text!r} is no address and port, as {_DEFAULT_LISTEN} and 8080 are")
     return Host.resolve((found["host"] or "127.0.0.1").strip("[]")), int(found["port"])
 

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from client_sdk._checks import LARGEST_PORT
 from client_sdk._errors import ClientError, InvalidArgument
 from client_sdk._server import guard
 from client_sdk._server.local_server import LocalServer
 from client_sdk._server.run import logger
 from client_sdk._server.supervisor import Pauses
 
-_LARGEST_PORT = 65535
 _GRACE_SECONDS = 35.0  # a gateway itself gives requests that are being answered 30
 
 
@@ -40,8 +40,8 @@ def check(args: argparse.Namespace, asks_for_key: bool) -> None:
     """Raise ClientError for what cannot be, before anything is started."""
     if not wanted(args):
         return
-    if not 0 < args.gateway_port <= _LARGEST_PORT:  # a free one would be nowhere to be read
-        raise InvalidArgument(f"--gateway-port is {args.gateway_port}: it is from 1 to {_LARGEST_PORT}")
+    if not 0 < args.gateway_port <= LARGEST_PORT:  # a free one would be nowhere to be read
+        raise InvalidArgument(f"--gateway-port is {args.gateway_port}: it is from 1 to {LARGEST_PORT}")
     if args.tls_cert:
         raise InvalidArgument("--gateway-port and --tls-cert do not go together: start `gateway` by itself")
     if asks_for_key and not args.gateway_keys:

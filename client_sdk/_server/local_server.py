@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from client_sdk._checks import positive_int, seconds
+from client_sdk._checks import LARGEST_PORT, positive_int, seconds
 from client_sdk._errors import InvalidArgument, ServerStartError
 from client_sdk._server.listen import Host, Ports, choose_ports
 from client_sdk._server.log import ServerLog, failure_reasons
@@ -36,7 +36,6 @@ from client_sdk._server.tritonserver import TritonServer, find_tritonserver
 # A free port may be taken before the server binds to it, and Triton takes a step for dead that gets no processor time
 # for a second.
 _ATTEMPTS = 3
-_LARGEST_PORT = 65535
 
 
 class LocalServer:
@@ -312,7 +311,7 @@ def _check_still_there(repository: ModelRepository) -> None:
 def _check_ports(ports: dict[str, int | None]) -> None:
     given = [port for port in ports.values() if port is not None]
     for name, port in ports.items():
-        if port is not None and positive_int(f"{name}_port", port) > _LARGEST_PORT:
-            raise InvalidArgument(f"{name}_port is {port}: it is from 1 to {_LARGEST_PORT}, or None for a free one")
+        if port is not None and positive_int(f"{name}_port", port) > LARGEST_PORT:
+            raise InvalidArgument(f"{name}_port is {port}: it is from 1 to {LARGEST_PORT}, or None for a free one")
     if len(set(given)) != len(given):
         raise InvalidArgument(f"the http, grpc and metrics ports must differ, and are {', '.join(map(str, given))}")
