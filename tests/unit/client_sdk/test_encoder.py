@@ -151,6 +151,7 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
         (polars.LazyFrame({"text": TEXTS}), r"not LazyFrame: give the encoder to its map_batches\(\)"),
         ({"text": "one"}, r"column 'text' is str, as in one row.*batched=True"),
         ({"text": 5}, "column 'text' is int, as in one row"),
+        ({"text": np.array("one")}, "column 'text' is ndarray, as in one row"),
         ({"text": pandas.DataFrame({"a": TEXTS})}, "it is a table"),
         ({"text": [5]}, "row 0 of column 'text' is int"),
     ):
@@ -161,6 +162,8 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
         ({}, "no column 'text'; there: none"),
         (pandas.DataFrame([["a", "b"]], columns=["text", "text"]), "several columns 'text'; there: text, text"),
         (pyarrow.table([["a"], ["b"]], names=["text", "text"]), "several columns 'text'"),
+        (pandas.DataFrame([["a", 1, 2]], columns=["text", "vector", "vector"]), "several columns 'vector'; there: text,"),
+        (pyarrow.table([["a"], [1], [2]], names=["text", "vector", "vector"]), "several columns 'vector'"),
     ):
         with pytest.raises(InvalidArgument, match=message):
             encoder(batch)
