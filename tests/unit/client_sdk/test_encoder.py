@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import pickle
 import subprocess
 import sys
@@ -126,6 +127,21 @@ def test_an_empty_batch_of_tokens_is_asked_for_in_tokens():
     assert texts_of(transport.requests[0]) == ['["a"]']
 
 
+@pytest.mark.parametrize("rows", [[["un", "##do"], ["a"]], [[101, 7, 102], [101, 8, 102]]])
+def test_columns_of_tokens_are_read_as_each_engine_has_them(rows):
+    table = pyarrow.table({"text": rows})
+    column = table["text"].to_numpy()  # of arrays
+    polar = polars.DataFrame(table)
+    batches = [{"text": rows}, {"text": column}, table.to_pandas(), polar, table]
+    if len({*map(len, rows)}) == 1:
+        lists = polars.Array(polars.Int64, len(rows[0]))
+        batches += [{"text": np.array(rows)}, polar.cast({"text": lists})]
+    for batch in batches:
+        encoder, transport = over(is_tokenized=True)
+        assert len(encoder(batch)["vector"]) == 2
+        assert texts_of(transport.requests[0]) == [json.dumps(row) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("texts", "message", "kind"),
     [
@@ -162,7 +178,10 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
         ({}, "no column 'text'; there: none"),
         (pandas.DataFrame([["a", "b"]], columns=["text", "text"]), "several columns 'text'; there: text, text"),
         (pyarrow.table([["a"], ["b"]], names=["text", "text"]), "several columns 'text'"),
-        (pandas.DataFrame([["a", 1, 2]], columns=["text", "vector", "vector"]), "several columns 'vector'; there: text,"),
+        (
+            pandas.DataFrame([["a", 1, 2]], columns=["text", "vector", "vector"]),
+            "several columns 'vector'; there: text,",
+        ),
         (pyarrow.table([["a"], [1], [2]], names=["text", "vector", "vector"]), "several columns 'vector'"),
     ):
         with pytest.raises(InvalidArgument, match=message):
