@@ -11,7 +11,8 @@ import pytest
 from ray.data.exceptions import SystemException
 from ray.exceptions import RayError
 
-from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy
+from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy, VersionChanged
+from client_sdk._call.questions import Measured
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Estimate, Summary, progress
@@ -80,6 +81,20 @@ def test_a_family_that_gives_something_else_is_refused(served, kinds, gives):
 def test_a_family_that_gives_something_else_too_is_encoded(served):
     served(kinds={"dense": 384, "sparse": 9})
     assert ask_about(settings())[1].dimension == 2
+
+
+def test_ranges_are_of_the_model_that_the_job_began_with(served, monkeypatch):
+    served(identity="of one")
+    for measured_of in ("of another", None, "of one"):
+        measured = Measured(np.array([[0, 0], [1, 1]], np.float32), measured_of)
+        monkeypatch.setattr(Session, "ask", lambda self, questions, deadline, measured=measured: measured)
+        if measured_of == "of one":
+            assert ask_about(settings(precision="int8"))[0].options["ranges"].tolist() == [[0, 0], [1, 1]]
+            continue
+        with pytest.raises(
+            VersionChanged, match="'bert' (of another|one of unknown identity), and of one is to"
+        ):
+            ask_about(settings(precision="int8"))
 
 
 def test_what_decides_about_vectors_is_in_the_fingerprint():
