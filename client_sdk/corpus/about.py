@@ -52,7 +52,7 @@ def ask_about(settings: CorpusSettings) -> tuple[CorpusSettings, AboutVectors]:
         VersionChanged: Of several servers, some have another model than others.
         ClientError: As a client's methods.
     """
-    with closing(Session(settings.client, "Corpus")) as session:
+    with closing(Session(settings.servers, "Corpus")) as session:
         deadline = session.settings.deadline(None)
         info = session.info(deadline)
         if DENSE.name not in info.kinds:
