@@ -226,6 +226,14 @@ def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_an_estimate_counts_rows_by_the_files_that_have_some(server, tmp_path):
+    for name in "abcdefg":
+        (tmp_path / f"{name}.jsonl").write_text("")
+    (tmp_path / "z.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    found = estimate(CorpusSettings([tmp_path], tmp_path / "out", Client(server.grpc_url)))
+    assert not found.is_counted and found.rows == pytest.approx(len(TEXTS), rel=0.02)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_an_encoder_maps_a_dataset_of_ones_own(server):
     dataset = ray.data.from_items([{"id": n, "body": text} for n, text in enumerate(TEXTS[:90])])

@@ -91,9 +91,7 @@ def test_ranges_are_of_the_model_that_the_job_began_with(served, monkeypatch):
         if measured_of == "of one":
             assert ask_about(settings(precision="int8"))[0].options["ranges"].tolist() == [[0, 0], [1, 1]]
             continue
-        with pytest.raises(
-            VersionChanged, match="'bert' (of another|one of unknown identity), and of one is to"
-        ):
+        with pytest.raises(VersionChanged, match="'bert' (of another|one of unknown identity), and of one is to"):
             ask_about(settings(precision="int8"))
 
 
@@ -149,6 +147,8 @@ def test_a_summary_is_a_line_and_an_estimate_a_few():
     ]
     small = str(Estimate(1, 300, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
     assert "about 0.4 MiB of vectors" in small and "about 2 seconds at 200 texts/s" in small
+    nothing = str(Estimate(1, 300, True, 64, 64, 0, 0, 0.0)).splitlines()
+    assert nothing[2] == "time     none of a sample of 64 rows can be encoded, which says nothing of it"
     assert "about 25 minutes at" in str(Estimate(1, 300_000, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
 
 
