@@ -63,9 +63,7 @@ def test_maps_are_refused_before_a_row_is_there(kept: Lance, tmp_path: Path):
         none = write_corpus(
             tmp_path / "none", np.arange(0), vectors_of(0), others={"more": pa.array([], kind)}, files=1
         )
-        with pytest.raises(
-            InvalidArgument, match="LanceDB cannot hold column 'more' of .*map<.*: it takes no maps as Parquet"
-        ):
+        with pytest.raises(InvalidArgument, match="cannot hold column 'more' of .*map<.*: it takes no maps as"):
             stores.load(none, kept.url)
     assert not (tmp_path / "lance").exists()
 
