@@ -181,7 +181,7 @@ class Client(Reconnecting):
                 as transformers) or `bert_as_service` (the first). Default: the former; the latter with `is_tokenized`.
             is_tokenized: Each text is a list of tokens, taken as they stand and [UNK] if the model does not know them;
                 `"|||"` stands between those of a pair. Or it is a list of ids, as the model's own tokenizer gives them
-                for a text, special tokens included.
+                for a text, special tokens included. An array of either will do.
             add_special_tokens: False leaves [CLS] and [SEP] out, only with `is_tokenized`; a pair always has them. Ids
                 are taken as they stand.
             split_special_tokens: Whether a special token written in a text, such as "[MASK]", is cut up like any word.

@@ -82,13 +82,13 @@ class Encoder(Reconnecting):
 
         Raises:
             InvalidArgument: A text that cannot be encoded, such as a missing or a blank one; `text_index` is its row.
-                Or there is no such column.
+                Or there is no such column, or several of its name or of that of `output`.
             InvalidType: No batch, or what is no text in it.
             VersionChanged: The model is not the one of the batches before.
             ClientError: What `Client.encode` raises.
         """
-        texts = column_of(batch, self.column)
-        if isinstance(texts, str) or not isinstance(texts, Sized):
+        texts = column_of(batch, self.column, self.output)
+        if isinstance(texts, str) or not isinstance(texts, Sized) or getattr(texts, "ndim", 1) == 0:
             raise InvalidType(
                 f"column {self.column!r} is {type(texts).__name__}, as in one row, and a batch has a list or an array "
                 "there: give whole batches, as map_batches() and map(..., batched=True) do"

@@ -19,11 +19,11 @@ B = TypeVar("B")
 _COLUMNS = "a dict of columns, a DataFrame of pandas or polars, or a Table or RecordBatch of pyarrow"
 
 
-def column(batch: object, name: str) -> Any:
+def column(batch: object, name: str, replaced: str) -> Any:
     """The column `name` of a batch, as the batch has it; the rest is not looked at.
 
     Raises:
-        InvalidArgument: There is no such column, or several.
+        InvalidArgument: There is no such column, or several; or several of the name `replaced`.
         InvalidType: No batch of a kind that is known.
     """
     values: Any = batch
@@ -35,9 +35,10 @@ def column(batch: object, name: str) -> Any:
         there = values.schema.names
     else:
         raise InvalidType(f"a batch must be {_COLUMNS}, not {type(batch).__name__}{_instead(batch)}")
-    if there.count(name) != 1:
-        several = "several columns" if name in there else "no column"
-        raise InvalidArgument(f"the batch has {several} {name!r}; there: {', '.join(map(str, there)) or 'none'}")
+    for wanted in (name, replaced):
+        if there.count(wanted) > 1 or (wanted == name and name not in there):
+            several = "several columns" if wanted in there else "no column"
+            raise InvalidArgument(f"the batch has {several} {wanted!r}; there: {', '.join(map(str, there)) or 'none'}")
     return values.column(name) if _is_arrow(batch) else values[name]
 
 

@@ -59,6 +59,13 @@ class OneModel(Reconnecting):
         kind.asked(settings.model, self._one, rest)  # refuses what is wrong; nothing is sent
         self._start_unconnected()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The same before the first call and after it, where the model is named: caches look functions up by this."""
+        state = super().__getstate__()
+        if self._pin.identity:
+            state |= {"_pin": Pin(identity=self._pin.identity), "_none": None}
+        return state
+
     def _start_unconnected(self) -> None:
         self._first = threading.Lock()
 

@@ -111,11 +111,17 @@ class Job(Generic[R]):
         return measured_ranges(self.model, self._scalar.precision, self._parameters, self.model_version)
 
     def learn(self, measured: Measured) -> None:
-        """Take what the server says of the model, which is the one that has to answer."""
+        """Take what the server says of the model, which is the one that has to answer.
+
+        Raises:
+            VersionChanged: Another one has to.
+        """
         assert self._scalar is not None
+        if self._pin.identity:
+            measured.check(self.model, self._pin.identity)
         self._scalar.learn(measured.ranges)
         if self._pin.version is None:
-            self._pin.identity = measured.identity or self._pin.identity
+            self._pin.identity = measured.identity
 
     def batches(self, peer: Reach, deadline: Deadline) -> Iterator[Batch]:
         """What to send; batches are cut to the server's limit."""

@@ -233,6 +233,15 @@ class Measured:
     identity: str | None
     """Of the model that they are of; None if it has none."""
 
+    def check(self, model: str, identity: str) -> None:
+        """Raise VersionChanged unless they are of the family's model that has this identity, or if empty none."""
+        if (self.identity or "") != identity:
+            of, wanted = (name or "one of unknown identity" for name in (self.identity, identity))
+            raise VersionChanged(
+                f"the ranges that were asked for are of model {model!r} {of}, and {wanted} is to answer: vectors of "
+                "two models must not be mixed"
+            )
+
 
 _RANGES = "ranges."  # and the version: a parameter of the last step
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client_sdk._call.not_texts import instead_of_text, instead_of_texts
 from client_sdk._checks import utf8_problem
@@ -15,7 +17,7 @@ from client_sdk._errors import InvalidArgument, InvalidType
 Text = str | tuple[str, str]
 """One text, or a pair of texts that are encoded together."""
 
-Tokens = list[str] | list[int]
+Tokens = list[str] | list[int] | npt.NDArray[Any]
 """One text that has been cut into tokens already; `"|||"` stands between those of a pair. Or the ids of its tokens."""
 
 Texts = str | Iterable[Text | Tokens]
@@ -58,8 +60,9 @@ def open_texts(
     """Check `texts`, a collection at once and a stream (a generator, a lazy sequence) as it is read.
 
     A tuple at the top is a collection like a list; a pair is a tuple within a collection. With `is_tokenized`, an
-    element is a list or a tuple of tokens or of their ids, and comes out as the JSON array that the server reads. What
-    is no collection of texts, or not surely one (a table, a mapping), is refused with what to write instead.
+    element is a list, a tuple or an array of tokens or of their ids, and comes out as the JSON array that the server
+    reads. What is no collection of texts, or not surely one (a table, a mapping), is refused with what to write
+    instead.
 
     Args:
         texts: What the user gave.
@@ -75,6 +78,8 @@ def open_texts(
         return TextSource(iter([_checked(texts, None)]), 1, single=True, in_memory=True)
     if asynchronous and isinstance(texts, AsyncIterable) and not isinstance(texts, Iterable):
         return TextSource(_checked_async_stream(texts, check, name), None)
+    if is_tokenized and isinstance(texts, np.ndarray) and texts.ndim == 2:  # of texts that have as many tokens each
+        texts = list(texts)
     what = _WHAT.get(name, f"{name} must be an iterable of str")
     advice = instead_of_texts(texts)
     if advice is not None:
@@ -148,6 +153,7 @@ def _checked_single(text: object, index: int | None) -> Text:
 
 
 def _checked_tokens(tokens: object, index: int | None) -> str:
+    tokens = _listed(tokens)
     if not isinstance(tokens, (list, tuple)):
         raise _refused(index, f" is {_kind(tokens)}; with is_tokenized a text is a list of tokens", InvalidType)
     if not tokens:
@@ -161,6 +167,13 @@ def _checked_tokens(tokens: object, index: int | None) -> str:
             raise _refused(index, f": token {place} is {_kind(token)}, not str{instead_of_text(token)}", InvalidType)
         _check_string(token, index, f": token {place}")
     return json.dumps(tokens, ensure_ascii=False)
+
+
+def _listed(tokens: Any) -> Any:
+    """A column of lists has arrays of numpy where it comes from pandas or Ray, and where from polars its own."""
+    if isinstance(tokens, np.ndarray):
+        return tokens.tolist() if tokens.ndim == 1 else tokens
+    return tokens.to_list() if hasattr(tokens, "to_list") else tokens
 
 
 def _checked_id(value: object, index: int | None, place: int) -> int:

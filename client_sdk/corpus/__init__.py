@@ -1,6 +1,6 @@
 """Folders of texts to vectors, on Ray Data: what `corpus` runs.
 
-    run(CorpusSettings(inputs=["texts/"], output="vectors/", client=make_settings("localhost:8001", "bert")))
+    run(CorpusSettings(inputs=["texts/"], output="vectors/", client=Client("localhost:8001")))
 
 It needs what `bert-on-triton[corpus]` installs.
 """

@@ -49,9 +49,10 @@ def ask_about(settings: CorpusSettings) -> tuple[CorpusSettings, AboutVectors]:
 
     Raises:
         InvalidArgument: The model gives something else than vectors, or none with these options.
+        VersionChanged: Of several servers, some have another model than others.
         ClientError: As a client's methods.
     """
-    with closing(Session(settings.client, "Corpus")) as session:
+    with closing(Session(settings.servers, "Corpus")) as session:
         deadline = session.settings.deadline(None)
         info = session.info(deadline)
         if DENSE.name not in info.kinds:
@@ -59,7 +60,9 @@ def ask_about(settings: CorpusSettings) -> tuple[CorpusSettings, AboutVectors]:
         if settings.needs_ranges:
             version = settings.options.get("model_version")
             asked = measured_ranges(info.model, settings.precision, settings.parameters(), version)
-            settings = replace(settings, options={**settings.options, "ranges": session.ask(asked, deadline).ranges})
+            measured = session.ask(asked, deadline)
+            measured.check(info.model, info.identity)  # of several servers another may have been asked
+            settings = replace(settings, options={**settings.options, "ranges": measured.ranges})
         vector = session.encode([_ANY], settings.options)[0]
     about = AboutVectors(
         id_column=settings.id_name,

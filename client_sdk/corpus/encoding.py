@@ -47,7 +47,7 @@ class BlockEncoder:
         self._settings = settings
         self._about = about
         self._convert = settings.converter()
-        self._session = Session(settings.client, "Corpus")
+        self._session = Session(settings.servers, "Corpus")
 
     def encode(self, block: pa.Table, tell: Callable[[int], object] | None = None) -> tuple[pa.Table, Counts]:
         """The block with vectors in place of its texts; null, with a problem, where one cannot be encoded.
@@ -95,7 +95,7 @@ class BlockEncoder:
         vectors.servers.clear()  # of a try before this one, whose texts are all sent once more
         kind = AnswerKind("", ("EMBEDDING", "TOKEN_COUNT"), lambda _: vectors, self._about.identity, pairs=False)
         job = kind.job(
-            self._settings.client.model,
+            self._settings.servers.model,
             texts,
             self._settings.parameters(),
             options.get("batch_size"),
@@ -103,7 +103,7 @@ class BlockEncoder:
         )
         job.leave_out = vectors.leave_out
         job.answered = vectors.answered
-        self._session.run(job, self._settings.client.deadline(None))
+        self._session.run(job, self._settings.servers.deadline(None))
 
 
 def _readable(found: Sequence[bytes | None], problems: list[str | None]) -> tuple[list[str], list[int]]:

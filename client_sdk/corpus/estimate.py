@@ -36,10 +36,10 @@ def estimate(settings: CorpusSettings) -> Estimate:
     counts, seconds, width = Counts(), 0.0, 0
     row_bytes = []
     for file in _spread(files, _FILES):
-        row_bytes.append(reader_of(file.path).row_bytes(place(file.path)))
         rows = next(islice(reader_of(file.path).read(place(file.path), known.columns, _ROWS), 1), None)
         if rows is None:
             continue
+        row_bytes.append(reader_of(file.path).row_bytes(place(file.path)))
         block = block_of(0, rows, known.columns)
         started = time.monotonic()
         encoded, found = encoder.encode(block)

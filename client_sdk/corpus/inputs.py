@@ -14,6 +14,7 @@ from pyarrow.fs import FileInfo, FileType
 from ray.data.block import BlockMetadata
 
 from client_sdk._errors import ClientError, InvalidArgument
+from client_sdk._transport.connection import FilePath
 from client_sdk.corpus.places import Place, below, place
 from client_sdk.corpus.readers import FORMATS, Columns, Rows, reader_of
 
@@ -43,7 +44,7 @@ class InputFile:
         return [self.path, self.size, self.modified]
 
 
-def list_files(inputs: Sequence[str], output: Place | None = None) -> list[InputFile]:
+def list_files(inputs: Sequence[FilePath], output: Place | None = None) -> list[InputFile]:
     """The files that inputs name, those of a folder by name; hidden ones and `_SUCCESS` and its like are passed over.
 
     So is what stands in the output, if that is below an input.
@@ -52,8 +53,8 @@ def list_files(inputs: Sequence[str], output: Place | None = None) -> list[Input
         InvalidArgument: One is not there, of a format that is not known, or a folder has no file to read.
     """
     found: dict[str, InputFile] = {}
-    for name in inputs:
-        root = place(name)
+    for given in inputs:
+        name, root = os.fspath(given), place(given)
         if output is not None and root.is_within(output):
             raise InvalidArgument(f"the input {name!r} is in the output, {output.path}: name another folder")
         info = root.info()

@@ -33,6 +33,7 @@ from ray.data.block import BlockAccessor
 from ray.data.datasource import BlockBasedFileDatasink
 
 from client_sdk._errors import ClientError, InvalidArgument
+from client_sdk._transport.connection import FilePath
 from client_sdk.corpus.about import AboutVectors
 from client_sdk.corpus.inputs import KEY, PROBLEM, TOKENS, InputFile, origin
 from client_sdk.corpus.places import NEW, Place, place
@@ -56,7 +57,7 @@ _MOVING = 16  # files that are moved at a time
 class Output:
     """The folder, as one run of a job finds and leaves it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: FilePath) -> None:
         self.place = place(path)
         self._state: dict[str, Any] = {}
 

@@ -11,6 +11,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 
 from client_sdk._checks import utf8_problem
 from client_sdk._errors import InvalidArgument
+from client_sdk._transport.connection import FilePath
 
 NEW = ".new"
 """End of the name of a file that is being replaced."""
@@ -87,8 +88,9 @@ def name_of(path: str) -> str:
     return path.partition("?")[0] if "://" in path else path
 
 
-def place(path: str) -> Place:
+def place(given: FilePath) -> Place:
     """Of a path or a URI. Raises InvalidArgument for one that no file system here understands."""
+    path = os.fspath(given)
     if problem := utf8_problem(path):
         raise InvalidArgument(
             f"the name of {os.fsencode(path)!r} is not UTF-8 ({problem.partition(',')[0]}): rename it"

@@ -77,13 +77,16 @@ class Estimate:
     def __str__(self) -> str:
         """A few lines."""
         rows = f"{self.rows:,} rows" if self.is_counted else f"about {self.rows:,} rows"
-        seconds = self.rows / self.rate if self.rate else float("inf")
+        sample = f"a sample of {self.sampled:,} rows"
+        time = f"none of {sample} can be encoded, which says nothing of it"
+        if self.rate:
+            time = f"about {_duration(self.rows / self.rate)} at {self.rate:,.0f} texts/s: the servers' rate for "
+            time += f"{sample}, one call at a time"
         return "\n".join(
             [
                 f"input    {self.files:,} files, {rows}, about {self.tokens:,} tokens",
                 f"output   about {_bytes(self.output_bytes)} of vectors",
-                f"time     about {_duration(seconds)} at {self.rate:,.0f} texts/s: the servers' rate for a sample of "
-                f"{self.sampled:,} rows, one call at a time",
+                f"time     {time}",
                 f"refused  {self.refused:,} of those {self.sampled:,}",
             ]
         )

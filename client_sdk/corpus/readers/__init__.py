@@ -2,7 +2,7 @@
 
 from client_sdk._errors import InvalidArgument
 from client_sdk.corpus.places import name_of
-from client_sdk.corpus.readers.lines import PACKED, Lines, csv_header, csv_rows, json_rows, text_rows
+from client_sdk.corpus.readers.lines import Lines, csv_header, csv_rows, json_rows, text_rows, unpacked
 from client_sdk.corpus.readers.parquet import Parquet
 from client_sdk.corpus.readers.reader import Columns, Head, Reader, Rows
 
@@ -18,9 +18,7 @@ class _Formats:
         return ", ".join(self._readers) + " (those of lines also with .gz, .bz2, .zst, .lz4)"
 
     def of(self, path: str) -> Reader | None:
-        name = path.lower()
-        for packed in PACKED:
-            name = name.removesuffix(packed)
+        name = unpacked(path)
         reader = next((reader for end, reader in self._readers.items() if name.endswith(end)), None)
         return None if isinstance(reader, Parquet) and name != path.lower() else reader
 

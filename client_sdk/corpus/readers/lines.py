@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
@@ -105,14 +104,14 @@ def json_rows(stream: IO[bytes], name: str) -> Parsed:
 
 
 def csv_header(stream: IO[bytes], name: str) -> list[str]:
-    """The names of the columns; none of an empty file."""
-    return next(_csv(stream, name), [])
+    """The names of the columns, in the first row that is not blank; none of an empty file."""
+    return next(filter(None, _csv(stream, name)), [])
 
 
 def csv_rows(stream: IO[bytes], name: str) -> Parsed:
     """Those behind the header."""
     rows = _csv(stream, name)
-    names = next(rows, [])
+    names = next(filter(None, rows), [])
     while True:
         try:
             row = next(rows)
@@ -137,7 +136,15 @@ def _csv(stream: IO[bytes], name: str) -> Iterator[list[str]]:
     # Each side of `surrogateescape` gives back the bytes that were there, and those are looked at later.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(_LONGEST_LINE)
-    return csv.reader(text, delimiter="\t" if ".tsv" in posixpath.basename(name).lower() else ",")
+    return csv.reader(text, delimiter="\t" if unpacked(name).endswith(".tsv") else ",")
+
+
+def unpacked(name: str) -> str:
+    """A name in lower case, without the end that says how the file is packed."""
+    name = name.lower()
+    for end in PACKED:
+        name = name.removesuffix(end)
+    return name
 
 
 def _packed(file: Place) -> str | None:

@@ -39,7 +39,8 @@ def load(directory: str | Path, url: str, *, on_rows: Callable[[int], object] | 
         on_rows: Called with the number of rows that have just been written, a few thousand a time.
 
     Raises:
-        InvalidArgument: The URL is wrong, the corpus is none, or the store cannot hold it or has another model's.
+        InvalidArgument: The URL is wrong, the corpus is none, its job has not ended, or the store cannot hold it or has
+            another model's.
         ClientError: A package is not installed, or what the store answered: `ServerUnreachable`, `AccessDenied`,
             `ServerError`.
     """

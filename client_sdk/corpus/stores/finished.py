@@ -103,7 +103,7 @@ class Corpus:
         """That in a directory.
 
         Raises:
-            InvalidArgument: There is none, or its files do not go together.
+            InvalidArgument: There is none, its job has not ended, or its files do not go together.
         """
         files = tuple(sorted((directory / "vectors").glob("*.parquet")))
         if not files:
@@ -122,10 +122,15 @@ class Corpus:
             schema = pq.read_schema(files[0])
             kept = json.loads((schema.metadata or {})[KEY.encode()])
             known = {each.name: kept[each.name] for each in fields(Origin) if each.name != "options"}
-            made = Origin(**known, options=_options(directory / "corpus.json"))
+            state = _state(directory / "corpus.json")
+            made = Origin(**known, options=_options(state))
             corpus = cls(directory, files, kept["id_column"], kept["vector_column"], made, schema.remove_metadata())
         except (pa.ArrowInvalid, LookupError, TypeError, ValueError):
             raise InvalidArgument(f"{files[0]} is no file of a finished corpus: it does not say what made it") from None
+        if not state.get("finished", True):
+            raise InvalidArgument(
+                f"{directory} is of a job that has not ended: run it again, and load what it has then"
+            )
         corpus._check_columns()
         return corpus
 
@@ -215,11 +220,14 @@ class Corpus:
         return Rows(columns, ids, numbers.reshape(-1, self.size))
 
 
-def _options(state: Path) -> dict[str, Any]:
-    """Those of the job, from what it says of itself; none of a corpus that something else has made."""
-    if not state.exists():
-        return {}
-    fingerprint = json.loads(state.read_bytes())["fingerprint"]
+def _state(file: Path) -> dict[str, Any]:
+    """What a job says of itself; nothing of a corpus that something else has made."""
+    return json.loads(file.read_bytes()) if file.exists() else {}
+
+
+def _options(state: dict[str, Any]) -> dict[str, Any]:
+    """Those of the job."""
+    fingerprint = state["fingerprint"] if state else {}
     return {name: value for name, value in fingerprint.items() if name not in _OF_NO_VECTOR and value is not None}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lancedb
+import pyarrow as pa
 
 from client_sdk._errors import InvalidArgument, ServerError
 from client_sdk.corpus.stores.destination import path_and_name
@@ -38,6 +39,11 @@ class Lance:
     def opened(self, corpus: Corpus) -> Iterator[Callable[[Rows], None]]:
         """Makes the table, if it is not there; afterwards small files are joined."""
         corpus.holdable("LanceDB", _PRECISIONS, _SIMILARITIES)
+        for column in corpus.schema:
+            if _holds_map(column.type):  # it makes the column, and takes no row: Parquet names what is in one otherwise
+                raise InvalidArgument(
+                    f"LanceDB cannot hold column {column.name!r} of {column.type}: it takes no maps as Parquet has them"
+                )
         with _failures_told():
             table = self._made(corpus)
 
@@ -67,6 +73,11 @@ class Lance:
         # What is there and empty cannot be told afterwards whose vectors it has, so it is as if it were full.
         corpus.origin.agrees((table.schema.metadata or {}).get(KEY.encode()), place, filled=True)
         return table
+
+
+def _holds_map(kind: pa.DataType) -> bool:
+    inner = (kind.field(number).type for number in range(kind.num_fields))
+    return bool(pa.types.is_map(kind)) or any(map(_holds_map, inner))
 
 
 @contextmanager

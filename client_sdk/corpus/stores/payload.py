@@ -9,29 +9,40 @@ from typing import Any
 
 import pyarrow as pa
 
+from client_sdk._errors import InvalidArgument
+
 
 def payloads(columns: pa.RecordBatch, names: list[str]) -> list[dict[str, Any]]:
     """Each row's columns of these names: times in ISO 8601, bytes in base64, NaN and infinity as null."""
     if not names:
         return [{} for _ in range(columns.num_rows)]
-    lists = [_values(columns.column(name)) for name in names]
+    lists = [_values(name, columns.column(name)) for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
-def _values(column: pa.Array) -> list[Any]:
-    values: list[Any] = microseconds(column).to_pylist()
+def _values(name: str, column: pa.Array) -> list[Any]:
+    values = of_python(name, column)
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values
     return [jsonable(value) for value in values]
 
 
-def microseconds(column: pa.Array) -> pa.Array:
-    """The column; times of nanoseconds, which Python does not have, cut to microseconds."""
+def of_python(name: str, column: pa.Array) -> list[Any]:
+    """The values of a column; times of nanoseconds, which Python does not have, cut to microseconds.
+
+    Raises:
+        InvalidArgument: One is a date or a time of a year that Python does not have.
+    """
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        return column.cast(pa.timestamp("us", kind.tz), safe=False)
-    return column
+        column = column.cast(pa.timestamp("us", kind.tz), safe=False)
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except (OverflowError, ValueError) as error:
+        raise InvalidArgument(
+            f"column {name!r} has a {kind} that Python has no value for, such as one of a year beyond 9999: {error}"
+        ) from None
 
 
 def jsonable(value: Any) -> Any:

@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from client_sdk._errors import AccessDenied, ClientError, InvalidArgument, ServerBusy, ServerError, ServerUnreachable
 from client_sdk.corpus.stores.finished import Corpus, Rows
-from client_sdk.corpus.stores.payload import jsonable, microseconds
+from client_sdk.corpus.stores.payload import jsonable, of_python
 
 _FORM = "postgresql://USER@HOST:PORT/DATABASE?table=NAME"
 _TYPES = {"float32": "vector", "float16": "halfvec"}
@@ -144,7 +144,7 @@ class _Table:
         """All of them or, if that fails, none."""
         value = _VALUES[self._corpus.origin.precision]
         columns = [
-            map(value, rows.vectors) if name == self._corpus.vector_column else _values(rows.columns.column(name))
+            map(value, rows.vectors) if name == self._corpus.vector_column else _values(name, rows.columns.column(name))
             for name in self._corpus.schema.names
         ]
         with self._connection.transaction(), self._connection.cursor() as cursor:
@@ -224,8 +224,8 @@ def _column_type(kind: pa.DataType) -> str:
     return "text"
 
 
-def _values(column: pa.Array) -> list[Any]:
-    values: list[Any] = microseconds(column).to_pylist()
+def _values(name: str, column: pa.Array) -> list[Any]:
+    values = of_python(name, column)
     if pa.types.is_nested(column.type):
         return [jsonable(value) for value in values]
     if _column_type(column.type) == "text":  # which is there for what PostgreSQL has no type for

@@ -9,7 +9,7 @@ import polars
 import pyarrow
 import pytest
 
-from client_sdk import Client, Encoder, LocalServer
+from client_sdk import Client, Encoder, LocalServer, VersionChanged
 from client_sdk.sklearn import Vectorizer
 
 COUNT, DIMENSION = 90, 384
@@ -43,6 +43,13 @@ def test_frames_and_tables(encoder, rows, expected):
     table = encoder(pyarrow.table(rows))
     assert table.schema.field("vector").type == pyarrow.list_(pyarrow.float32(), DIMENSION)
     same(table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, DIMENSION), expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_another_model_than_the_one_that_is_named_gives_nothing(server, rows, precision):
+    encoder = Encoder(server.grpc_url, column="body", identity="a" * 32, precision=precision)
+    with pytest.raises(VersionChanged, match="one model alone, aaaa"):
+        encoder(rows)
 
 
 @pytest.mark.parametrize("formatted", [None, "numpy", "arrow", "pandas", "polars"])

@@ -17,7 +17,6 @@ from ray.cluster_utils import Cluster
 
 from client_sdk import Client, ClientError, Encoder, InvalidArgument, LocalServer
 from client_sdk._commands.main import main
-from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Summary, estimate, run
 from client_sdk.corpus.engine import data_context, ray_running
 from client_sdk.corpus.places import place
@@ -64,7 +63,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(url: str, texts: Path | str, output: Path | str, **other: Any) -> Summary:
     """Run one."""
     asked: dict[str, Any] = {"id_column": "id", "columns": ["n"], "rows_per_file": 128, **other}
-    return run(CorpusSettings([str(texts)], str(output), make_settings(url, "bert"), **asked))
+    return run(CorpusSettings([texts], output, Client(url, "bert"), **asked))
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +220,18 @@ def test_other_options_are_refused_and_nothing_is_changed(done, server, texts):
 
 
 def test_an_estimate_says_how_large_it_is_and_writes_nothing(server, texts, tmp_path):
-    found = estimate(CorpusSettings([str(texts)], str(tmp_path / "out"), make_settings(server.grpc_url, "bert")))
+    found = estimate(CorpusSettings([texts], tmp_path / "out", Client(server.grpc_url, "bert")))
     assert (found.files, found.rows, found.is_counted, found.sampled, found.refused) == (3, 703, True, 131, 2)
     assert found.output_bytes == pytest.approx(703 * 129 / 131 * 384 * 4, rel=0.01) and found.rate > 0
     assert not (tmp_path / "out").exists()
+
+
+def test_an_estimate_counts_rows_by_the_files_that_have_some(server, tmp_path):
+    for name in "abcdefg":
+        (tmp_path / f"{name}.jsonl").write_text("")
+    (tmp_path / "z.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    found = estimate(CorpusSettings([tmp_path], tmp_path / "out", Client(server.grpc_url)))
+    assert not found.is_counted and found.rows == pytest.approx(len(TEXTS), rel=0.02)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -271,7 +278,7 @@ def test_where_every_row_is_refused_none_is_written_to_a_store(server, tmp_path,
 
 
 def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):
-    """Its command line, and what it reads afterwards."""
+    """Its command line, what it reads afterwards, and the same job in Python."""
     import lancedb  # here, since every collection would wait for it
 
     page = (ROOT / "docs" / "corpora.md").read_text()
@@ -291,3 +298,6 @@ def test_the_page_begins_as_it_says(server, tmp_path, monkeypatch, capsys):
     assert names["table"].column_names == ["id", "title", "vector"]
     assert sorted(names["table"]["id"].to_pylist()) == ["d0", "d1"]
     assert lancedb.connect("search").open_table("texts").count_rows() == 2
+    (code,) = re.findall(r"^```python\n(from client_sdk import Client.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(compile(code.replace("localhost:8001", server.grpc_url), "corpora.md", "exec"), names)
+    assert (names["summary"].rows, names["summary"].new_rows) == (3, 0)

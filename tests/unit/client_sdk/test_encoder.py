@@ -1,7 +1,9 @@
 """Batches of every kind get vectors, without a server."""
 
+import base64
 import copy
 import inspect
+import json
 import pickle
 import subprocess
 import sys
@@ -126,6 +128,21 @@ def test_an_empty_batch_of_tokens_is_asked_for_in_tokens():
     assert texts_of(transport.requests[0]) == ['["a"]']
 
 
+@pytest.mark.parametrize("rows", [[["un", "##do"], ["a"]], [[101, 7, 102], [101, 8, 102]]])
+def test_columns_of_tokens_are_read_as_each_engine_has_them(rows):
+    table = pyarrow.table({"text": rows})
+    column = table["text"].to_numpy()  # of arrays
+    polar = polars.DataFrame(table)
+    batches = [{"text": rows}, {"text": column}, table.to_pandas(), polar, table]
+    if len({*map(len, rows)}) == 1:
+        lists = polars.Array(polars.Int64, len(rows[0]))
+        batches += [{"text": np.array(rows)}, polar.cast({"text": lists})]
+    for batch in batches:
+        encoder, transport = over(is_tokenized=True)
+        assert len(encoder(batch)["vector"]) == 2
+        assert texts_of(transport.requests[0]) == [json.dumps(row) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("texts", "message", "kind"),
     [
@@ -151,6 +168,7 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
         (polars.LazyFrame({"text": TEXTS}), r"not LazyFrame: give the encoder to its map_batches\(\)"),
         ({"text": "one"}, r"column 'text' is str, as in one row.*batched=True"),
         ({"text": 5}, "column 'text' is int, as in one row"),
+        ({"text": np.array("one")}, "column 'text' is ndarray, as in one row"),
         ({"text": pandas.DataFrame({"a": TEXTS})}, "it is a table"),
         ({"text": [5]}, "row 0 of column 'text' is int"),
     ):
@@ -161,6 +179,11 @@ def test_what_is_no_batch_is_refused_with_what_to_write():
         ({}, "no column 'text'; there: none"),
         (pandas.DataFrame([["a", "b"]], columns=["text", "text"]), "several columns 'text'; there: text, text"),
         (pyarrow.table([["a"], ["b"]], names=["text", "text"]), "several columns 'text'"),
+        (
+            pandas.DataFrame([["a", 1, 2]], columns=["text", "vector", "vector"]),
+            "several columns 'vector'; there: text,",
+        ),
+        (pyarrow.table([["a"], [1], [2]], names=["text", "vector", "vector"]), "several columns 'vector'"),
     ):
         with pytest.raises(InvalidArgument, match=message):
             encoder(batch)
@@ -234,6 +257,35 @@ def test_batches_are_of_the_model_that_it_is_told():
     assert encoder({"text": TEXTS})["vector"].tolist() == LENGTHS
 
 
+def measuring(encoder, identity, answered_by, largest=255.0):
+    """Its server says that it has the model of that identity, and ranges for it; another one may answer."""
+    transport = served_by(encoder, by(answered_by), identity)
+    ranges = np.array([[0, 0], [largest, largest]], "<f4")
+    transport.parameters = {"ranges.1": base64.b64encode(ranges.tobytes()).decode(), "dimension": "2"}
+    return transport
+
+
+def test_ranges_are_those_of_the_model_that_it_is_told():
+    encoder = Encoder(URL, precision="int8", identity=A)
+    transport = measuring(encoder, B, B)
+    with pytest.raises(VersionChanged, match=f"one model alone, {A}, .*ranges that were asked for are of .* {B}, and"):
+        encoder({"text": TEXTS})
+    assert encoder.identity == A and not transport.requests
+    measuring(encoder, A, A)
+    assert encoder({"text": ["three"]})["vector"].tolist() == [[5 - 128, 1 - 128]]
+
+
+def test_ranges_of_one_model_make_no_integers_of_the_vectors_of_another():
+    """As where one of two servers has been updated: it is asked for the ranges, and the other one answers."""
+    encoder = Encoder(URL, precision="int8")
+    measuring(encoder, A, A)
+    encoder({"text": TEXTS})
+    transport = measuring(encoder, B, A, largest=510.0)
+    transport.peer.may_serve = lambda request: True
+    with pytest.raises(VersionChanged, match=f"are of model 'bert' {B}, and {A} is to answer"):
+        encoder({"text": TEXTS})
+
+
 def test_without_an_identity_versions_are_compared():
     encoder, transport = over(lambda request: Reply(lengths(request), version))
     version = "1"
@@ -292,6 +344,17 @@ def test_it_travels_by_its_settings():
     assert pickle.dumps(Encoder(URL, pooling="cls")) == pickle.dumps(Encoder(URL, pooling="cls"))
     with pytest.raises(ClientError):
         Encoder(URL, timeout=5)({"text": ["one"]})
+
+
+def test_what_caches_look_it_up_by_does_not_change_with_its_use_where_its_model_is_named():
+    encoder, _ = over(by(A), A, identity=A)
+    before = pickle.dumps(encoder)
+    for texts in ([], TEXTS):
+        encoder({"text": texts})
+        assert pickle.dumps(encoder) == before
+    landed = pickle.loads(before)
+    served_by(landed, by(A), A)
+    assert landed({"text": []})["vector"].shape == (0, 2) and landed.identity == A
 
 
 def test_nothing_is_imported_for_it():

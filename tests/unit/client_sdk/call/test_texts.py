@@ -1,4 +1,6 @@
 import numpy as np
+import pandas
+import polars
 import pytest
 
 from client_sdk import InvalidArgument, InvalidType
@@ -83,6 +85,30 @@ def test_a_wrong_str_has_no_index():
 def test_lists_of_tokens_come_out_as_json_arrays(wrap):
     source = open_texts(wrap([["un", "##ü"], ("a", "|||", "b")]), is_tokenized=True)
     assert list(source.texts) == ['["un", "##ü"]', '["a", "|||", "b"]'] and not source.single
+
+
+@pytest.mark.parametrize("make", [np.array, lambda tokens: np.array(tokens, object), pandas.Series, polars.Series])
+def test_arrays_of_tokens_and_of_ids_are_as_lists_of_them(make):
+    for rows, expected in (
+        ([["un", "##ü"], ["a"]], ['["un", "##ü"]', '["a"]']),
+        ([[101, 7592, 102], [7]], ["[101, 7592, 102]", "[7]"]),
+    ):
+        assert list(open_texts([make(row) for row in rows], is_tokenized=True).texts) == expected
+    with pytest.raises(InvalidType, match="text 1: token 0 is float"):
+        open_texts([["a"], make([1.5, 2.5])], is_tokenized=True)
+    with pytest.raises(InvalidType, match="text 0 is .*; a text is a str"):
+        list(open_texts([make(["a"])]).texts)
+
+
+def test_an_array_of_texts_that_have_as_many_tokens_each_is_one_of_their_rows():
+    rows = np.array([[101, 5, 102], [101, 6, 102]], np.int32)
+    source = open_texts(rows, is_tokenized=True)
+    assert (list(source.texts), source.count) == (["[101, 5, 102]", "[101, 6, 102]"], 2)
+    assert list(open_texts(rows.astype(str), is_tokenized=True).texts)[1] == '["101", "6", "102"]'
+    with pytest.raises(InvalidType, match="text 0 is ndarray; with is_tokenized a text is a list of tokens"):
+        open_texts([rows], is_tokenized=True)
+    with pytest.raises(InvalidType, match="it has 3 dimensions"):
+        open_texts(rows[np.newaxis], is_tokenized=True)
 
 
 @pytest.mark.parametrize("wrap", [list, iter])

@@ -1,13 +1,15 @@
 """What becomes of a block of rows, with a transport without a wire."""
 
+import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from client_sdk import InvalidArgument, ServerBusy, ServerError
+from client_sdk import Client, InvalidArgument, ServerBusy, ServerError
 from client_sdk._settings import make_settings
 from client_sdk._transport.base import Arrays, InferRequest
 from client_sdk.corpus import CorpusSettings
@@ -213,6 +215,22 @@ def test_texts_of_a_block_under_way_count_until_it_is_done_and_once_whoever_begi
     ("wrong", "message"),
     [
         ({"inputs": []}, "no input was given"),
+        ({"inputs": "texts/"}, "inputs must be a list, also where there is one alone, not str"),
+        ({"inputs": Path("texts")}, "inputs must be a list, also where there is one alone, not PosixPath"),
+        ({"inputs": ["a", 5]}, r"inputs\[1\] must be a str or a path, not int"),
+        ({"output": None}, "output must be a str or a path, not NoneType"),
+        ({"client": "localhost:8001"}, "client must be a Client, not str"),
+        ({"text_column": None}, "text_column must be a str, not NoneType"),
+        ({"id_column": 5}, "id_column must be a str or None, not int"),
+        ({"columns": "title"}, "columns must be a list, also where there is one alone, not str"),
+        ({"max_errors": "3"}, "max_errors must be an int or None, not str"),
+        ({"patience": -1}, "patience must be a positive, finite number of seconds"),
+        ({"options": None}, "options must be a mapping, not NoneType"),
+        ({"options": {"poling": "cls"}}, "a corpus has no option 'poling'; it has batch_size, input_type, .*pooling"),
+        ({"options": {"priority": "bulk"}}, "no option 'priority'"),
+        ({"options": {"timeout": 5}}, "no option 'timeout'"),
+        ({"options": {"is_tokenized": True}}, "no option 'is_tokenized'"),
+        ({"options": {"batch_size": "8"}}, "batch_size must be an int, not str"),
         ({"columns": ["vector"]}, "has a column 'vector' of its own"),
         ({"columns": ["file"]}, "has a column 'file' of its own"),
         ({"columns": ["a", "a"]}, "'a' is asked for twice"),
@@ -227,6 +245,14 @@ def test_wrong_settings_are_refused_when_they_are_made(wrong, message):
     settings: dict[str, Any] = {"inputs": ["in"], "output": "out", "client": make_settings("localhost:1", "bert")}
     with pytest.raises(InvalidArgument, match=message):
         CorpusSettings(**{**settings, **wrong})
+
+
+def test_a_client_says_how_the_servers_are_reached_and_travels_with_the_settings():
+    client = Client("a:1,b:1", "minilm", api_key="secret-key", timeout=5)
+    settings = CorpusSettings([Path("in"), "s3://bucket/in"], Path("out"), client)
+    assert settings.servers == client._session.settings and settings.worker_count == 4
+    assert settings.fingerprint("abc")["model"] == "minilm" and "secret-key" not in repr(settings)
+    assert pickle.loads(pickle.dumps(settings)).servers == settings.servers
 
 
 def test_file_and_row_are_free_where_there_is_a_column_of_ids():

@@ -11,7 +11,8 @@ import pytest
 from ray.data.exceptions import SystemException
 from ray.exceptions import RayError
 
-from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy
+from client_sdk import ClientError, InvalidArgument, ModelInfo, ServerBusy, VersionChanged
+from client_sdk._call.questions import Measured
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
 from client_sdk.corpus import CorpusSettings, Estimate, Summary, progress
@@ -82,6 +83,18 @@ def test_a_family_that_gives_something_else_too_is_encoded(served):
     assert ask_about(settings())[1].dimension == 2
 
 
+def test_ranges_are_of_the_model_that_the_job_began_with(served, monkeypatch):
+    served(identity="of one")
+    for measured_of in ("of another", None, "of one"):
+        measured = Measured(np.array([[0, 0], [1, 1]], np.float32), measured_of)
+        monkeypatch.setattr(Session, "ask", lambda self, questions, deadline, measured=measured: measured)
+        if measured_of == "of one":
+            assert ask_about(settings(precision="int8"))[0].options["ranges"].tolist() == [[0, 0], [1, 1]]
+            continue
+        with pytest.raises(VersionChanged, match="'bert' (of another|one of unknown identity), and of one is to"):
+            ask_about(settings(precision="int8"))
+
+
 def test_what_decides_about_vectors_is_in_the_fingerprint():
     one = settings().fingerprint("abc")
     for other in (
@@ -134,6 +147,8 @@ def test_a_summary_is_a_line_and_an_estimate_a_few():
     ]
     small = str(Estimate(1, 300, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
     assert "about 0.4 MiB of vectors" in small and "about 2 seconds at 200 texts/s" in small
+    nothing = str(Estimate(1, 300, True, 64, 64, 0, 0, 0.0)).splitlines()
+    assert nothing[2] == "time     none of a sample of 64 rows can be encoded, which says nothing of it"
     assert "about 25 minutes at" in str(Estimate(1, 300_000, True, 64, 0, 3000, 300 * 384 * 4, 200.0))
 
 

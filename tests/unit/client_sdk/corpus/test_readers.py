@@ -124,6 +124,24 @@ def test_csv_with_quotes_new_lines_and_wrong_rows(tmp_path):
     assert problems(rows) == [None, None, "the row has 1 fields, and the header 2", None]
 
 
+def test_the_header_of_csv_is_the_first_row_that_is_not_blank(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbf\r\n\ntext,id\none,1\n")
+    rows = rows_of(path, "id")
+    assert [(row[TEXT], row["id"], row[PROBLEM], origin(row[KEY])) for row in rows] == [(b"one", "1", None, (0, 0))]
+    path.write_text("\nbody,id\none,1\n")
+    with pytest.raises(InvalidArgument, match="a.csv has no column 'text'; it has body, id"):
+        rows_of(path)
+    path.write_text("\n\n")
+    assert rows_of(path) == []
+
+
+def test_tabs_are_of_a_name_that_ends_so(tmp_path):
+    path = tmp_path / "a.tsv.csv.gz"
+    path.write_bytes(gzip.compress(b"text,id\none,1\n"))
+    assert texts(rows_of(path)) == [b"one"]
+
+
 def test_tabs_and_packed_files(tmp_path):
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(gzip.compress(b"text\tid\na, b\t1\n"))
@@ -149,7 +167,7 @@ def test_a_folder_is_read_by_name_without_what_is_hidden(tmp_path):
 def test_a_file_that_is_named_twice_is_read_once(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("x\n")
     monkeypatch.chdir(tmp_path)
-    assert len(list_files(["a.txt", "./a.txt", str(tmp_path)])) == 1
+    assert len(list_files(["a.txt", "./a.txt", str(tmp_path), Path("a.txt")])) == 1
 
 
 @pytest.mark.parametrize(

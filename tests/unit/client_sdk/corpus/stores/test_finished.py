@@ -53,6 +53,21 @@ def test_vectors_of_other_options_are_refused(tmp_path: Path):
         stores.load(tmp_path / "prompted", f"faiss:{tmp_path}/texts")
 
 
+def test_a_corpus_whose_job_has_not_ended_is_refused(tmp_path: Path):
+    folder = write_corpus(tmp_path / "corpus", [1, 2], vectors_of(2))
+    (folder / "corpus.json").write_text(json.dumps({"finished": False, "fingerprint": {}}))
+    with pytest.raises(InvalidArgument, match="/corpus is of a job that has not ended: run it again"):
+        stores.load(folder, f"faiss:{tmp_path}/texts")
+    (folder / "corpus.json").write_text(json.dumps({"finished": True, "fingerprint": {}}))
+    assert stores.load(folder, f"faiss:{tmp_path}/texts") == 2
+
+
+def test_a_date_that_python_does_not_have_is_told():
+    far = pa.record_batch({"at": pa.array([10**13], pa.timestamp("s"))})
+    with pytest.raises(InvalidArgument, match=r"column 'at' has a timestamp\[s\] that Python has no value for"):
+        payloads(far, ["at"])
+
+
 def test_a_directory_without_files_is_refused(tmp_path: Path):
     with pytest.raises(InvalidArgument, match=r"has no vectors/\*.parquet"):
         stores.load(tmp_path, f"faiss:{tmp_path}/texts")

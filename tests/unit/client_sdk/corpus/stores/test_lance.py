@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from client_sdk import InvalidArgument, ServerError
@@ -54,6 +55,17 @@ def test_a_table_with_other_columns_is_refused(kept: Lance, tmp_path: Path):
     corpus = write_corpus(tmp_path / "other", [1, 2], vectors_of(2), others={"year": [1, 2]})
     with pytest.raises(InvalidArgument, match="has columns id int64, title string, .* and the corpus id int64, year"):
         stores.load(corpus, kept.url)
+
+
+def test_maps_are_refused_before_a_row_is_there(kept: Lance, tmp_path: Path):
+    maps = pa.map_(pa.string(), pa.int64())
+    for kind in (maps, pa.list_(maps), pa.struct({"inner": maps})):
+        none = write_corpus(
+            tmp_path / "none", np.arange(0), vectors_of(0), others={"more": pa.array([], kind)}, files=1
+        )
+        with pytest.raises(InvalidArgument, match="cannot hold column 'more' of .*map<.*: it takes no maps as"):
+            stores.load(none, kept.url)
+    assert not (tmp_path / "lance").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path):

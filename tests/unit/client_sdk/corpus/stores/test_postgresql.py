@@ -169,6 +169,14 @@ def test_text_that_postgresql_cannot_hold_is_told(table: PostgreSQL, tmp_path: P
         stores.load(corpus, table.url)
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("s"), pa.list_(pa.date32())])
+def test_a_date_that_python_does_not_have_is_told(table: PostgreSQL, tmp_path: Path, kind: pa.DataType):
+    late = 300_000 * 366 * (86_400 if pa.types.is_timestamp(kind) else 1)
+    days = pa.array([[late], [0]] if pa.types.is_list(kind) else [late, 0], kind)
+    with pytest.raises(InvalidArgument, match="column 'day' has a .* that Python has no value for, such as"):
+        stores.load(write_corpus(tmp_path / "corpus", [1, 2], vectors_of(2), others={"day": days}), table.url)
+
+
 def test_a_name_that_postgresql_would_cut_is_refused(table: PostgreSQL, tmp_path: Path):
     corpus = write_corpus(tmp_path / "corpus", np.arange(2), vectors_of(2), others={"é" * 32: ["a", "b"]})
     with pytest.raises(InvalidArgument, match="names of up to 63 bytes"):
