@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from client_sdk import InvalidArgument, _session
+from client_sdk import InvalidArgument, ServerError, _session
 from client_sdk._commands.main import main
 from tests.support.fake_transport import FakeTransport, texts_of
 
@@ -34,6 +34,10 @@ class Server(FakeTransport):
     def query(self, query, timeout):
         answer = super().query(query, timeout)
         return {**answer, "parameters": {"labels": {"string_value": json.dumps(self.labels)}}}
+
+
+def broken(request):
+    raise ServerError("it broke")
 
 
 class Stream:
@@ -134,6 +138,34 @@ def test_where_every_line_is_refused_what_was_there_is_not_taken_for_the_answer(
     code, _, errors = answered(*command, "--on-error", "skip", "-o", output, lines=[b"refused\n"])
     assert code == 2 and errors.endswith("\nerror: the server refused every line, and so nothing is written\n")
     assert output.read_text() == "what was there before"
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_what_was_skipped_before_stays_beside_the_file_that_a_failed_run_leaves(answered, server, tmp_path, on_error):
+    output, report = tmp_path / "out.jsonl", tmp_path / "out.jsonl.skipped.jsonl"
+    assert answered("classify", "--on-error", "skip", "-o", output, lines=[b"a 1 2 3\n", b"\n"])[0] == 0
+    before = output.read_text(), report.read_text()
+    server.answer = broken
+    code, _, errors = answered("classify", "--on-error", on_error, "-o", output, lines=[b"b 1 2 3\n"])
+    assert (code, errors) == (1, "error: it broke\n")
+    assert (output.read_text(), report.read_text()) == before and len(os.listdir(tmp_path)) == 2
+
+
+def test_what_was_skipped_of_what_was_done_before_an_error_stands_beside_that(answered, server, tmp_path):
+    def reply(request):
+        if "c 1 2 3" in texts_of(request):
+            raise ServerError("it broke")
+        return Server.reply(server, request)
+
+    server.answer = reply
+    output, partial = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    lines = [b"a 1 2 3\n", b"refused\n", *[b"b 1 2 3\n"] * 10_000, b"c 1 2 3\n"]
+    code, _, errors = answered("classify", "--on-error", "skip", "-o", output, lines=lines)
+    report = tmp_path / "out.jsonl.partial.skipped.jsonl"
+    assert code == 1 and f"1 lines were skipped, the first: line 2 is refused; all are in {report}" in errors
+    assert [json.loads(line)["line"] for line in partial.read_text().splitlines()][:2] == [1, 3]
+    assert [json.loads(line) for line in report.read_text().splitlines()] == [{"line": 2, "reason": "is refused"}]
+    assert {*tmp_path.iterdir()} == {partial, report}
 
 
 @pytest.mark.parametrize("command", [["rerank", "q"], ["classify"]])
