@@ -142,8 +142,8 @@ def unread(pipe):
     return found[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_are_130_without_a_traceback(url, number, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_sigterm_and_a_lost_terminal_are_130_without_a_traceback(url, number, tmp_path):
     with ending(run_encode(subprocess.DEVNULL, "-o", str(tmp_path / "vectors.npy"))) as child:
         child.stdin.write("First do it\n" * 10)
         child.stdin.flush()
@@ -152,6 +152,23 @@ def test_ctrl_c_and_sigterm_are_130_without_a_traceback(url, number, tmp_path):
         assert child.wait(PATIENCE) == 130
         assert child.stderr.read() == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_a_command_behind_nohup_outlives_its_terminal(url, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which its children take over
+    try:
+        child = run_encode(subprocess.DEVNULL, "-o", str(tmp_path / "vectors.npy"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with ending(child):
+        child.stdin.write("First do it\n" * 10)
+        child.stdin.flush()
+        wait_for(lambda: unread(child.stdin) == 0)
+        child.send_signal(signal.SIGHUP)
+        child.stdin.close()
+        child.stdin = None
+        assert child.wait(PATIENCE) == 0
+    assert np.load(tmp_path / "vectors.npy").shape == (10, 384)
 
 
 def test_a_reader_that_leaves_is_141_without_a_traceback(url):
