@@ -45,10 +45,12 @@ class Stream:
 
     def __init__(self, lines):
         self.buffer = self
-        self._lines = lines
+        self._lines = iter(lines)
 
-    def __iter__(self):
-        return iter(self._lines)
+    def readline(self, size):
+        line = next(self._lines, b"")
+        assert len(line) <= size
+        return line
 
     def fileno(self):
         raise io.UnsupportedOperation
@@ -222,6 +224,30 @@ def test_a_stream_is_answered_in_bounded_memory(server, monkeypatch, tmp_path, c
     else:
         assert len(entries) == count and written[0] > 0  # before the last line was read
     assert peak < length * count / 3
+
+
+@pytest.mark.parametrize("options", [[], ["--pairs"]])
+def test_a_line_of_any_size_is_skipped_in_bounded_memory(tmp_path, capsys, options):
+    before, size = b"q\t" * bool(options), 48 << 20
+    with (tmp_path / "texts.txt").open("wb") as file:
+        file.write(before + b"a 1 2 3\n" + before)
+        for _ in range(size >> 20):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\r\n%sb 1 2 3\n%s%s\n" % (before, before, b"\xc3\xa9" * (1 << 19) + b" 1"))
+    tracemalloc.start()
+    try:
+        code = main(["classify", *options, "--on-error", "skip", str(tmp_path / "texts.txt")])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    shown = capsys.readouterr()
+    assert code == 0 and [json.loads(line)["line"] for line in shown.out.splitlines()] == [1, 3]
+    sizes = [size + len(before) + 2, (1 << 20) + 2]
+    assert shown.err.splitlines() == [
+        f"skipped: line {number} of {tmp_path / 'texts.txt'} has {size} bytes; a text may have 1048576 bytes at most"
+        for number, size in zip((2, 4), sizes, strict=True)
+    ]
+    assert peak < size / 2
 
 
 def test_a_score_that_is_no_number_is_told_by_the_place_of_its_text(answered):
