@@ -167,9 +167,8 @@ class AsyncClient(Reconnecting):
     async def classify(self, texts: Texts, **options: Unpack[TopOptions]) -> list[Label] | list[list[Label]]:
         """Say how well each of a classifier's labels fits each text, best first. See `Client.classify`."""
         top_k = checked_top_k(options.pop("top_k", None))
-        settings, timeout = self._session.settings, options.get("timeout")
-        names, identity = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        return await self._session.call(labels(names, identity, top_k), texts, options)
+        asked = labels_of(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: labels(*known, top_k), texts, options)
 
     @named
     async def similarity(
@@ -194,9 +193,8 @@ class AsyncClient(Reconnecting):
     @as_in(Client.encode_sparse)
     async def encode_sparse(self, texts: Texts, **options: Unpack[SparseOptions]) -> SparseVector | SparseVectors:
         """Encode each text into a sparse vector over the vocabulary. See `Client.encode_sparse`."""
-        settings, timeout = self._session.settings, options.get("timeout")
-        known = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return await self._session.call(sparse_vectors(*known), texts, options)
+        asked = sparse_dimension(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: sparse_vectors(*known), texts, options)
 
     @overload
     async def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
@@ -211,9 +209,8 @@ class AsyncClient(Reconnecting):
         self, texts: str | Iterable[str] | AsyncIterable[str], **options: Unpack[MultiOptions]
     ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
         """Encode each text into the vectors of its tokens, for late interaction. See `Client.encode_multi`."""
-        settings, timeout = self._session.settings, options.get("timeout")
-        known = await self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
-        return await self._session.call(late_vectors(*known), texts, options)
+        asked = multi_dimension(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: late_vectors(*known), texts, options, pairs=False)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

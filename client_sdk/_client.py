@@ -503,9 +503,8 @@ class Client(Reconnecting):
             For each text its labels with their scores, best first; for a single str those of it.
         """
         top_k = checked_top_k(top_k)
-        settings, timeout = self._session.settings, options.get("timeout")
-        names, identity = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        return self._session.call(labels(names, identity, top_k), texts, options)
+        asked = labels_of(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: labels(*known, top_k), texts, options)
 
     @named
     def similarity(
@@ -597,9 +596,8 @@ class Client(Reconnecting):
             "show_progress": show_progress,
             "timeout": timeout,
         }
-        settings = self._session.settings
-        known = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return self._session.call(sparse_vectors(*known), texts, options)
+        asked = sparse_dimension(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: sparse_vectors(*known), texts, options)
 
     @overload
     def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
@@ -664,9 +662,8 @@ class Client(Reconnecting):
             "show_progress": show_progress,
             "timeout": timeout,
         }
-        settings = self._session.settings
-        known = self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
-        return self._session.call(late_vectors(*known), texts, options)
+        asked = multi_dimension(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: late_vectors(*known), texts, options, pairs=False)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""
