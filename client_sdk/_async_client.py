@@ -25,6 +25,7 @@ from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, si
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import (
     Comparable,
+    Sparse,
     SparseVector,
     SparseVectors,
     is_sparse,
@@ -176,7 +177,7 @@ class AsyncClient(Reconnecting):
     ) -> npt.NDArray[np.float32]:
         """Compare each vector of `a` with each of `b`: [N, M] float32. See `Client.similarity`."""
         if is_sparse(a) or is_sparse(b):
-            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
+            return sparse_similarity(cast(Sparse, a), cast(Sparse, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = await self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))

@@ -25,6 +25,7 @@ from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, si
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import (
     Comparable,
+    Sparse,
     SparseVector,
     SparseVectors,
     is_sparse,
@@ -514,7 +515,7 @@ class Client(Reconnecting):
 
         Args:
             a: Vectors of `encode`: [N, D], or one [D]. Of a model for late interaction the queries: N arrays of
-                `encode_multi`, or one; of one of sparse vectors those of `encode_sparse`.
+                `encode_multi`, or one; of one of sparse vectors those of `encode_sparse`, together or in a list.
             b: The same: [M, D], or one [D]; the documents.
             metric: `cosine`, `dot`, `euclidean` or `manhattan`, the last two negative distances; `maxsim` or
                 `meanmaxsim` for late interaction (see `client_sdk.maxsim`). Default: what the checkpoint was trained
@@ -529,7 +530,7 @@ class Client(Reconnecting):
             InvalidType: Vectors of integers, as `encode` gives them with a `precision`.
         """
         if is_sparse(a) or is_sparse(b):
-            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
+            return sparse_similarity(cast(Sparse, a), cast(Sparse, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
