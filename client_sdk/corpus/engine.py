@@ -44,6 +44,8 @@ def ray_running(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's workers make way for all else by default; here they keep servers busy, which is what the job is for.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Of Ray's processes that nobody uses all but one end, where one for each processor would go on looking for work.
+    os.environ.setdefault("RAY_num_workers_soft_limit", "1")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     own = {

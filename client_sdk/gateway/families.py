@@ -177,13 +177,6 @@ class Families:
             raise Failure("invalid", words, "model")
         return target
 
-    async def named(self, model: str) -> Family:
-        """The family of just this name. Raises as `find`."""
-        family = await self._looked_up(lambda: self._known.get(model))
-        if family is None:
-            raise self._missing(model, None)
-        return family
-
     async def first(self, kind: Kind | None = None) -> Family:
         """The gateway's default, or one of a kind if that is not there. Raises as `find`."""
         families = await self.all()

@@ -1,7 +1,10 @@
 """What the server costs beside bare ONNX Runtime, in one run on this machine: one text at a time, and one bulk call.
 
+Servers are in huge pages (docs/operations.md), bare ONNX Runtime where this process is told to be: the second example.
+
 Examples:
   python -m perf ceiling                          a minute or two
+  GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m perf ceiling
   python -m perf ceiling --texts 1000 --repeats 1 a glance
 """
 

@@ -87,19 +87,21 @@ async def embeddings(call: Call, body: EmbeddingsRequest) -> Response:
 @openai.get("/v1/models")
 async def models(call: Call) -> Response:
     """What is served."""
-    return json_answer({"object": "list", "data": [_model(family) for family in await call.gateway.families.all()]})
+    families = await call.gateway.families.all()
+    return json_answer({"object": "list", "data": [_model(family, family.name) for family in families]})
 
 
 @openai.get("/v1/models/{model:path}")
 async def model(call: Call) -> Response:
-    """One that is served."""
-    return json_answer(_model(await call.gateway.families.named(call.request.path_params["model"])))
+    """One that is served, by any name that a request may give it."""
+    name = call.request.path_params["model"]
+    return json_answer(_model((await call.gateway.families.find(name, None)).family, name))
 
 
-def _model(family: Family) -> dict[str, Any]:
+def _model(family: Family, name: str) -> dict[str, Any]:
     info = family.info
     return {
-        "id": family.name,
+        "id": name,
         "object": "model",
         "created": 0,
         "owned_by": "bert-on-triton",

@@ -70,7 +70,7 @@ def running(peer: Peer, model: Model) -> Iterator[Session]:
             stderr=log.fileno(),
             text=True,
             cwd=ROOT,
-            env=environment_variables(),
+            env=environment_variables(peer.variables),
         )
         stack.callback(_stop, process)
         session = Session(process, Path(log.name), serving.pid)

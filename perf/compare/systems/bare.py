@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from client_sdk._server.tritonserver import HUGE_PAGES
 from perf.compare.systems.system import BULK, InProcess, Model
 
 _MAX_SEQ_LEN = 512
@@ -18,9 +19,13 @@ class BareWide(InProcess):
 
     name = "bare"
     title = "bare ONNX Runtime, slices one after the other"
-    settings = "the exported network, one session with a thread a core; texts sorted by length, slices of 384 tokens"
+    settings = (
+        "the exported network in huge pages, one session with a thread a core; texts sorted by length, slices of 384 "
+        "tokens"
+    )
     loads = ("1x1", BULK)
     mode = "one after the other"
+    variables = {"GLIBC_TUNABLES": HUGE_PAGES}
 
     def config(self, model: Model) -> dict[str, Any]:
         """Where the network is."""

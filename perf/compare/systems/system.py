@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from perf.compare.systems.environment import Environment
@@ -62,6 +63,7 @@ class Peer(ABC):
         contract: How its vectors are compared: "vectors" (the greatest difference) or "directions" (the cosine),
             where the peer does not scale them to length 1; in INT8 it is the cosine that is compared, and a lower one.
         precision: What it computes in, "fp32" or "int8": ratios are between systems of the same.
+        variables: Of the environment of its client, beside those that all have.
         on_ids: Whether it is an engine that is fed ids made before the clock, to which ratios are not to be had.
     """
 
@@ -72,6 +74,7 @@ class Peer(ABC):
     environments: tuple[Environment, ...] = ()
     contract = "vectors"
     precision = "fp32"
+    variables: Mapping[str, str] = MappingProxyType({})
     on_ids = False
 
     @property

@@ -188,6 +188,8 @@ def test_models_are_listed(gateway: RunningGateway):
         ["sparse vectors"],
     ]
     assert gateway.get("/v1/models/small").json == small
+    for name in ("small:1", "small-query", "small-passage"):
+        assert gateway.get(f"/v1/models/{name}").json == small | {"id": name}
     answer = gateway.get("/v1/models/none")
     assert answer.status == 404 and answer.json["error"]["code"] == "model_not_found"
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from client_sdk._errors import ServerStartError
 from client_sdk._server.local_server import CLOSED_ENDPOINTS, LocalServer
+from perf.processes import server_processes
 from tests.support.patience import PATIENCE
 from tests.support.servers.local_servers import (
     UPPER,
@@ -75,6 +78,27 @@ def test_what_operators_need_is_open(shared_server: LocalServer):
         "/v2/models/upper/stats",
     ):
         assert http_request(shared_server.http_url, "GET", path)[0] == 200, path
+
+
+def huge_pages_are_had() -> bool:
+    libc, version = (os.confstr("CS_GNU_LIBC_VERSION") or "? 0").split()
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return (
+        libc == "glibc"
+        and tuple(map(int, version.split("."))) >= (2, 35)
+        and setting.exists()
+        and "[never]" not in setting.read_text()
+    )
+
+
+@pytest.mark.skipif(not huge_pages_are_had(), reason="this system, or its glibc, has no huge pages on request")
+def test_weights_are_in_huge_pages(server: LocalServer, repository: Path):
+    (encoder,) = [
+        pid for pid, name in server_processes(tritonserver_of(repository)).items() if name.startswith("bert_encoder")
+    ]
+    (huge,) = re.findall(r"AnonHugePages: +(\d+) kB", Path(f"/proc/{encoder}/smaps_rollup").read_text())
+    weights = (repository / "bert_encoder" / "1" / "model.onnx").stat().st_size
+    assert int(huge) * 1024 > weights / 2
 
 
 CLOSED_PATHS = {

@@ -39,6 +39,8 @@ GATEWAY = EVERYTHING | {
         "keys": {"secret": "callers"},
         "tracesEndpoint": "http://collector.monitoring:4318",
         "extraArgs": ["--max-texts=4096"],
+        "nodeSelector": {"pool": "web"},
+        "tolerations": [{"key": "web", "operator": "Exists"}],
     },
 }
 LEAST_GATEWAY = LEAST | {"gateway": {"enabled": True, "image": {"repository": "registry/gateway"}}}
@@ -142,6 +144,19 @@ def test_wrong_values_are_refused_by_name(values, what):
         chart.validate_schema(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"drainSeconds": 60}, "drainSeconds is 60: below terminationGracePeriodSeconds, which is 60"),
+        ({"autoscaling": {"enabled": True, "minReplicas": 9}}, "minReplicas is 9: at most autoscaling.maxReplicas"),
+        ({"gateway": LEAST_GATEWAY["gateway"] | {"maxReplicas": 1}}, "replicas is 2: at most gateway.maxReplicas"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_by_name(values, what):
+    with pytest.raises(helm.HelmRenderError, match=what):
+        render(LEAST | values)
+
+
 def test_the_schema_knows_every_value():
     with helm.Chart.load(CHART) as chart:
         defaults, schema = chart.values, chart.schema
@@ -182,6 +197,17 @@ def test_a_gateway_has_pods_services_and_policies_of_its_own():
     assert "replicas" not in objects["Deployment"]["spec"]
     assert of_gateway(LEAST_GATEWAY)["Deployment"]["spec"]["replicas"] == 2
     assert "HorizontalPodAutoscaler" not in of_gateway(LEAST_GATEWAY)
+
+
+def test_a_gateway_runs_on_nodes_of_its_own():
+    def places(objects: dict[str, dict[str, Any]]) -> tuple[Any, Any]:
+        pod = objects["Deployment"]["spec"]["template"]["spec"]
+        return pod.get("nodeSelector"), pod.get("tolerations")
+
+    own = GATEWAY["gateway"]
+    assert places(of_gateway(GATEWAY)) == (own["nodeSelector"], own["tolerations"])
+    assert places(render(EVERYTHING)) == (EVERYTHING["nodeSelector"], EVERYTHING["tolerations"])
+    assert places(of_gateway(EVERYTHING | LEAST_GATEWAY)) == (None, None)
 
 
 def test_a_gateway_asks_all_servers_and_reaches_nothing_but_its_collector():

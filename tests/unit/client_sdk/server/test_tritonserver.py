@@ -9,7 +9,7 @@ import pytest
 from client_sdk import LocalServer
 from client_sdk._errors import ServerStartError, TritonServerNotFound
 from client_sdk._server import tritonserver
-from client_sdk._server.tritonserver import find_tritonserver
+from client_sdk._server.tritonserver import TritonServer, find_tritonserver
 from tests.support.servers.local_servers import UPPER, make_model
 
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -85,9 +85,26 @@ def test_a_complete_server_is_started_as_it_is_with_its_own_backends(bare_machin
         str(executable),
         f"--backend-directory={tmp_path / 'opt' / 'backends'}",
     ]
-    always = {"MALLOC_TRIM_THRESHOLD_": "131072", "ORT_DISABLE_TELEMETRY": "1"}
+    always = {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
     assert server.environment({"PATH": "/bin"}) == {"PATH": "/bin"} | always
     assert server.environment({"MALLOC_TRIM_THRESHOLD_": "0"}) == always | {"MALLOC_TRIM_THRESHOLD_": "0"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+        ("glibc.malloc.arena_max=2", "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1"),
+    ],
+)
+def test_huge_pages_are_asked_for_beside_what_else_is_set_of_glibc(tmp_path: Path, before: str, after: str):
+    server = TritonServer(make_program(tmp_path / "tritonserver"))
+    assert server.environment({"GLIBC_TUNABLES": before})["GLIBC_TUNABLES"] == after
 
 
 def test_the_wheels_python_backend_is_put_together(bare_machine: Path, tmp_path: Path):
