@@ -25,6 +25,7 @@ from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, si
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import (
     Comparable,
+    Sparse,
     SparseVector,
     SparseVectors,
     is_sparse,
@@ -167,9 +168,8 @@ class AsyncClient(Reconnecting):
     async def classify(self, texts: Texts, **options: Unpack[TopOptions]) -> list[Label] | list[list[Label]]:
         """Say how well each of a classifier's labels fits each text, best first. See `Client.classify`."""
         top_k = checked_top_k(options.pop("top_k", None))
-        settings, timeout = self._session.settings, options.get("timeout")
-        names, identity = await self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        return await self._session.call(labels(names, identity, top_k), texts, options)
+        asked = labels_of(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: labels(*known, top_k), texts, options)
 
     @named
     async def similarity(
@@ -177,7 +177,7 @@ class AsyncClient(Reconnecting):
     ) -> npt.NDArray[np.float32]:
         """Compare each vector of `a` with each of `b`: [N, M] float32. See `Client.similarity`."""
         if is_sparse(a) or is_sparse(b):
-            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
+            return sparse_similarity(cast(Sparse, a), cast(Sparse, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = await self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
@@ -194,9 +194,8 @@ class AsyncClient(Reconnecting):
     @as_in(Client.encode_sparse)
     async def encode_sparse(self, texts: Texts, **options: Unpack[SparseOptions]) -> SparseVector | SparseVectors:
         """Encode each text into a sparse vector over the vocabulary. See `Client.encode_sparse`."""
-        settings, timeout = self._session.settings, options.get("timeout")
-        known = await self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return await self._session.call(sparse_vectors(*known), texts, options)
+        asked = sparse_dimension(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: sparse_vectors(*known), texts, options)
 
     @overload
     async def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
@@ -211,9 +210,8 @@ class AsyncClient(Reconnecting):
         self, texts: str | Iterable[str] | AsyncIterable[str], **options: Unpack[MultiOptions]
     ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
         """Encode each text into the vectors of its tokens, for late interaction. See `Client.encode_multi`."""
-        settings, timeout = self._session.settings, options.get("timeout")
-        known = await self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
-        return await self._session.call(late_vectors(*known), texts, options)
+        asked = multi_dimension(self._session.settings.model)
+        return await self._session.call_knowing(asked, lambda known: late_vectors(*known), texts, options, pairs=False)
 
     async def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

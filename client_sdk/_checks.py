@@ -12,6 +12,9 @@ from client_sdk._errors import InvalidArgument, InvalidType
 LARGEST_INT = 2**63 - 1
 """Both protocols carry integers of 64 bits."""
 
+LONGEST_TEXT = 1 << 20
+"""Bytes of UTF-8; servers take no longer text."""
+
 LONGEST_TIMEOUT = 30 * 24 * 3600.0
 """Seconds. More than that is no other wish, and too much for the clocks of the libraries below."""
 
@@ -66,3 +69,10 @@ def utf8_problem(text: str) -> str | None:
             "decode it with errors='replace'"
         )
     return None
+
+
+def too_long(text: str) -> str | None:
+    """What is wrong with a text of more than LONGEST_TEXT bytes; None for all others."""
+    if 4 * len(text) <= LONGEST_TEXT or (size := len(text.encode())) <= LONGEST_TEXT:
+        return None
+    return f"{size} bytes; a text may have {LONGEST_TEXT} bytes at most"

@@ -25,6 +25,7 @@ from client_sdk._call.questions import ModelInfo, labels_of, multi_dimension, si
 from client_sdk._call.scores import SCORES, Label, Ranked, Ranking, checked_top_k, labels, open_pairs
 from client_sdk._call.sparse import (
     Comparable,
+    Sparse,
     SparseVector,
     SparseVectors,
     is_sparse,
@@ -503,9 +504,8 @@ class Client(Reconnecting):
             For each text its labels with their scores, best first; for a single str those of it.
         """
         top_k = checked_top_k(top_k)
-        settings, timeout = self._session.settings, options.get("timeout")
-        names, identity = self._session.ask(labels_of(settings.model), settings.deadline(timeout))
-        return self._session.call(labels(names, identity, top_k), texts, options)
+        asked = labels_of(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: labels(*known, top_k), texts, options)
 
     @named
     def similarity(
@@ -515,7 +515,7 @@ class Client(Reconnecting):
 
         Args:
             a: Vectors of `encode`: [N, D], or one [D]. Of a model for late interaction the queries: N arrays of
-                `encode_multi`, or one; of one of sparse vectors those of `encode_sparse`.
+                `encode_multi`, or one; of one of sparse vectors those of `encode_sparse`, together or in a list.
             b: The same: [M, D], or one [D]; the documents.
             metric: `cosine`, `dot`, `euclidean` or `manhattan`, the last two negative distances; `maxsim` or
                 `meanmaxsim` for late interaction (see `client_sdk.maxsim`). Default: what the checkpoint was trained
@@ -530,7 +530,7 @@ class Client(Reconnecting):
             InvalidType: Vectors of integers, as `encode` gives them with a `precision`.
         """
         if is_sparse(a) or is_sparse(b):
-            return sparse_similarity(cast(SparseVectors, a), cast(SparseVectors, b), metric)
+            return sparse_similarity(cast(Sparse, a), cast(Sparse, b), metric)
         if metric is None:
             settings = self._session.settings
             metric = self._session.ask(similarity_metric(settings.model), settings.deadline(timeout))
@@ -597,9 +597,8 @@ class Client(Reconnecting):
             "show_progress": show_progress,
             "timeout": timeout,
         }
-        settings = self._session.settings
-        known = self._session.ask(sparse_dimension(settings.model), settings.deadline(timeout))
-        return self._session.call(sparse_vectors(*known), texts, options)
+        asked = sparse_dimension(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: sparse_vectors(*known), texts, options)
 
     @overload
     def encode_multi(self, texts: str, **options: Unpack[MultiOptions]) -> npt.NDArray[np.float32]: ...  # type: ignore[overload-overlap]
@@ -664,9 +663,8 @@ class Client(Reconnecting):
             "show_progress": show_progress,
             "timeout": timeout,
         }
-        settings = self._session.settings
-        known = self._session.ask(multi_dimension(settings.model), settings.deadline(timeout))
-        return self._session.call(late_vectors(*known), texts, options)
+        asked = multi_dimension(self._session.settings.model)
+        return self._session.call_knowing(asked, lambda known: late_vectors(*known), texts, options, pairs=False)
 
     def info(self, *, timeout: float | None = None) -> ModelInfo:
         """Ask the server what the model is: its dimension, limits and defaults."""

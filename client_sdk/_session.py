@@ -17,9 +17,9 @@ from client_sdk._call.blocks import Block
 from client_sdk._call.drive import drive, drive_blocks
 from client_sdk._call.drive_async import drive_async, drive_blocks_async
 from client_sdk._call.job import Job
-from client_sdk._call.kinds import AnswerKind, blocks, vectors
+from client_sdk._call.kinds import VECTORS, AnswerKind, blocks, vectors
 from client_sdk._call.questions import EXPLAIN_TIMEOUT, ModelInfo, missing_model, model_info, readiness
-from client_sdk._call.texts import AnyTexts, TextSource
+from client_sdk._call.texts import AnyTexts, TextSource, open_texts
 from client_sdk._errors import ClientError, InvalidType, ModelNotFound
 from client_sdk._reconnecting import Reconnecting
 from client_sdk._settings import Settings
@@ -28,6 +28,7 @@ from client_sdk._transport.opening import open_async_transport, open_transport
 from client_sdk._transport.retry import Deadline
 
 R = TypeVar("R")
+K = TypeVar("K")
 
 _inherited: list[Transport | None] = []  # transports of a parent process, kept so that they are not collected
 
@@ -54,6 +55,21 @@ class Session(Reconnecting):
         """Have each text answered, with the options of a client's method."""
         deadline, rest = _timed(self.settings, options)
         return self.run(kind.asked(self.settings.model, texts, rest), deadline)
+
+    def call_knowing(
+        self,
+        questions: Generator[Query, dict[str, Any], K],
+        make: Callable[[K], AnswerKind[R]],
+        texts: AnyTexts,
+        options: Mapping[str, Any],
+        *,
+        pairs: bool = True,
+    ) -> R:
+        """As `call`, of the kind that is made of what the model's server says; it is not asked in vain."""
+        deadline, rest = _timed(self.settings, options)
+        source = _checked(self.settings, texts, rest, pairs=pairs)
+        kind = make(self.ask(questions, deadline))
+        return self.run(kind.asked(self.settings.model, source, rest), deadline)
 
     def encode(self, texts: AnyTexts, options: Mapping[str, Any]) -> npt.NDArray[Any]:
         """Have each text made a vector, with the options of `Client.encode`."""
@@ -165,6 +181,21 @@ class AsyncSession(Reconnecting):
         deadline, rest = _timed(self.settings, options)
         return await self.run(kind.asked(self.settings.model, texts, rest, asynchronous=True), deadline)
 
+    async def call_knowing(
+        self,
+        questions: Generator[Query, dict[str, Any], K],
+        make: Callable[[K], AnswerKind[R]],
+        texts: AnyTexts,
+        options: Mapping[str, Any],
+        *,
+        pairs: bool = True,
+    ) -> R:
+        """As `call`, of the kind that is made of what the model's server says; it is not asked in vain."""
+        deadline, rest = _timed(self.settings, options)
+        source = _checked(self.settings, texts, rest, pairs=pairs, asynchronous=True)
+        kind = make(await self.ask(questions, deadline))
+        return await self.run(kind.asked(self.settings.model, source, rest, asynchronous=True), deadline)
+
     async def encode(self, texts: AnyTexts, options: Mapping[str, Any]) -> npt.NDArray[Any]:
         """Have each text made a vector, with the options of `Client.encode`."""
         kind, rest = vectors(options)
@@ -257,6 +288,15 @@ def _timed(settings: Settings, options: Mapping[str, Any]) -> tuple[Deadline, di
     """The end of a call that starts now, and the options but for its timeout."""
     rest = dict(options)
     return settings.deadline(rest.pop("timeout", None)), rest
+
+
+def _checked(
+    settings: Settings, texts: AnyTexts, options: Mapping[str, Any], *, pairs: bool, asynchronous: bool = False
+) -> TextSource:
+    """The texts, where neither they nor the options are wrong whatever the model is."""
+    source = open_texts(texts, pairs=pairs, asynchronous=asynchronous)
+    VECTORS.asked(settings.model, source, options, asynchronous=asynchronous)  # which refuses what is; nothing is sent
+    return source
 
 
 def _iterated(

@@ -46,9 +46,12 @@ def similarity_of(a: npt.ArrayLike, b: npt.ArrayLike, metric: str) -> _Vectors:
 def _rows(name: str, value: Any) -> _Vectors:
     try:
         array = np.asarray(value)
+        if array.dtype == object and array.ndim == 1:  # a column of a frame, of which each is a vector
+            array = np.asarray(list(array))
     except ValueError:  # rows of unlike lengths
         raise InvalidArgument(f"{name} must be one vector [D] or several [N, D], all of the same length") from None
-    if array.dtype.kind != "f" and (isinstance(value, np.ndarray) or array.dtype.kind not in "iu"):
+    is_of_python = array.dtype == int and not isinstance(value, np.ndarray)  # who writes 1 means 1.0
+    if array.dtype.kind != "f" and not is_of_python:
         raise InvalidType(
             f"{name} must be vectors of floating-point numbers, not {array.dtype}: compare those of encode() without "
             "precision, or of float16"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from client_sdk._call.collect import Rows, finite_rows
 from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.texts import AnyPairs, AnyTexts, Text, TextSource, open_texts
-from client_sdk._checks import positive_int, utf8_problem
+from client_sdk._checks import positive_int, too_long, utf8_problem
 from client_sdk._errors import InvalidArgument, InvalidType, VersionChanged
 from client_sdk._transport.base import Arrays
 
@@ -173,6 +173,8 @@ def checked_query(query: Any) -> str:
         raise InvalidArgument(f"query is {'blank' if query else 'empty'}: nothing answers it")
     if problem := utf8_problem(query):
         raise InvalidArgument(f"query {problem}")
+    if problem := too_long(query):
+        raise InvalidArgument(f"query: {problem}")
     return query
 
 

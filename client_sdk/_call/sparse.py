@@ -68,11 +68,11 @@ class SparseVectors(Sequence[SparseVector]):
         """Where each text's words begin, and where the last end: [N + 1]."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
-    def similarity(self, other: SparseVector | SparseVectors, metric: str = "dot") -> npt.NDArray[np.float32]:
+    def similarity(self, other: SparseVector | Sequence[SparseVector], metric: str = "dot") -> npt.NDArray[np.float32]:
         """The similarity of each text to each of `other`, as sentence-transformers' SparseEncoder.similarity.
 
         Args:
-            other: Vectors of `encode_sparse`, of the same model.
+            other: Vectors of `encode_sparse`, of the same model; or one, or a list of such.
             metric: `dot`, `cosine`, `euclidean` or `manhattan`, the last two negative distances.
 
         Returns:
@@ -99,18 +99,20 @@ class SparseVectors(Sequence[SparseVector]):
         return array
 
 
-Comparable = npt.ArrayLike | SparseVector | SparseVectors
+Sparse = SparseVector | Sequence[SparseVector]
+"""One sparse vector or several: `SparseVectors`, or a list."""
+
+Comparable = npt.ArrayLike | Sparse
 """What may be compared: vectors of any kind."""
 
 
 def is_sparse(value: object) -> bool:
     """Whether it is one sparse vector, or several."""
-    return isinstance(value, (SparseVector, SparseVectors))
+    several = isinstance(value, (list, tuple)) and len(value) > 0 and isinstance(value[0], SparseVector)
+    return several or isinstance(value, (SparseVector, SparseVectors))
 
 
-def sparse_similarity(
-    a: SparseVector | SparseVectors, b: SparseVector | SparseVectors, metric: str | None
-) -> npt.NDArray[np.float32]:
+def sparse_similarity(a: Sparse, b: Sparse, metric: str | None) -> npt.NDArray[np.float32]:
     """The similarity of each of `a` to each of `b`: [N, M] float32. Raises as `SparseVectors.similarity`."""
     metric = "dot" if metric is None else metric
     if not isinstance(metric, str):
@@ -143,12 +145,17 @@ def sparse_similarity(
     return found
 
 
-def _several(name: str, value: SparseVector | SparseVectors) -> SparseVectors:
+def _several(name: str, value: Sparse) -> SparseVectors:
     if isinstance(value, SparseVectors):
         return value
-    if not isinstance(value, SparseVector):
+    if not is_sparse(value):
         raise InvalidType(f"{name} must be of encode_sparse, as the other is, not {type(value).__name__}")
-    return SparseVectors(value.indices, value.weights, np.array([len(value.indices)]), 0)
+    vectors = [value] if isinstance(value, SparseVector) else value
+    for index, vector in enumerate(vectors):
+        if not isinstance(vector, SparseVector):
+            raise InvalidType(f"{name}: vector {index} must be of encode_sparse, not {type(vector).__name__}")
+    indices, weights = (np.concatenate(parts) for parts in zip(*vectors, strict=True))
+    return SparseVectors(indices, weights, np.array([len(vector.indices) for vector in vectors]), 0)
 
 
 def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk._call.not_texts import instead_of_text, instead_of_texts
-from client_sdk._checks import utf8_problem
+from client_sdk._checks import too_long, utf8_problem
 from client_sdk._errors import InvalidArgument, InvalidType
 
 Text = str | tuple[str, str]
@@ -187,6 +187,8 @@ def _check_string(text: str, index: int | None, part: str = "") -> None:
         raise _refused(index, f"{part} is {'blank' if text else 'empty'}: there is nothing in it to read")
     if not text.isascii() and (problem := utf8_problem(text)):
         raise _refused(index, f"{part} {problem}")
+    if problem := too_long(text):
+        raise _refused(index, f"{part}: {problem}")
 
 
 def _refused(index: int | None, reason: str, kind: type[InvalidArgument] = InvalidArgument) -> InvalidArgument:

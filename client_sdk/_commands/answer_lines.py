@@ -120,15 +120,16 @@ class Run:
         session: Session,
         lines: Lines,
         total: int | None,
-        leave_out: Callable[[WrongLine], object],
+        skipped: list[WrongLine] | None,
     ) -> None:
-        self.skips = _skips(arguments)
+        """`skipped`: has those that are left out; None: the first one ends the run."""
+        self.skips = skipped is not None
         self.deadline = session.settings.deadline(None)
         self._arguments = arguments
         self._session = session
         self._lines = lines
         self._total = total
-        self._leave_out = leave_out
+        self._skipped = skipped
 
     def answer(
         self,
@@ -160,8 +161,8 @@ class Run:
             job = AnswerKind(answers.role, answers.outputs, lambda _: rows, identity).job(
                 session.settings.model, texts, parameters, arguments.batch_size, model_version=arguments.model_version
             )
-            if self.skips:
-                job.leave_out = lambda position, reason: rows.leave_out(position, reason, self._leave_out)
+            if (skipped := self._skipped) is not None:
+                job.leave_out = lambda position, reason: rows.leave_out(position, reason, skipped.append)
             try:
                 session.run(job, self.deadline)
             except InvalidArgument as error:
@@ -171,27 +172,41 @@ class Run:
             if not rows.answered:
                 raise InvalidArgument("the server refused every line, and so nothing is written")
 
+    def report(self, output: Path | None) -> None:
+        """Say which lines were skipped: beside the file that was written, or on standard error where none was.
+
+        What an earlier run has said of that file does not stay there.
+        """
+        skipped = sorted(self._skipped or (), key=lambda line: line.number)
+        if output is None:
+            for line in skipped:
+                print(f"skipped: {line}", file=sys.stderr)
+            return
+        path = output.with_name(output.name + ".skipped.jsonl")
+        if not skipped:
+            path.unlink(missing_ok=True)
+            return
+        entries = [{"line": line.number, "reason": line.reason} for line in skipped]
+        path.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries), encoding="utf-8")
+        print(f"note: {len(skipped):,} lines were skipped, the first: {skipped[0]}; all are in {path}", file=sys.stderr)
+
 
 @contextlib.contextmanager
 def open_run(arguments: argparse.Namespace, session: Session) -> Iterator[Run]:
-    """The lines that a command's arguments name, looked through where they can be; says at the end what was skipped.
+    """The lines that a command's arguments name, looked through where they can be.
 
     Raises:
         InvalidArgument: There is none, or one is wrong.
         OSError: The file cannot be read.
     """
-    skips = _skips(arguments)
-    skipped: list[WrongLine] = []
-    leave_out: Callable[[WrongLine], object] = skipped.append if skips else _stop
+    skipped: list[WrongLine] | None = [] if arguments.on_error == "skip" else None
+    leave_out: Callable[[WrongLine], object] = _stop if skipped is None else skipped.append
     file = "-" if arguments.file is None else arguments.file
     name = "standard input" if file == "-" else file
     with _opened(file) as stream:
         lines = Lines(stream, name, getattr(arguments, "pairs", False), leave_out)
-        total = lines.count((lambda line: None) if skips else _stop)
-        try:
-            yield Run(arguments, session, lines, total, leave_out)
-        finally:
-            _report(skipped, arguments.output)
+        total = lines.count(_stop if skipped is None else lambda line: None)
+        yield Run(arguments, session, lines, total, skipped)
 
 
 class Answers(Protocol):
@@ -319,28 +334,8 @@ class _RowsInOrder:
         self._progress.update(len(lines))
 
 
-def _skips(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.on_error == "skip")
-
-
 def _stop(line: WrongLine) -> None:
     raise line
-
-
-def _report(skipped: list[WrongLine], output: Path | None) -> None:
-    """Say which lines were skipped; a report of an earlier run does not stay beside answers that are not its own."""
-    skipped.sort(key=lambda line: line.number)
-    if output is None:
-        for line in skipped:
-            print(f"skipped: {line}", file=sys.stderr)
-        return
-    path = output.with_name(output.name + ".skipped.jsonl")
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    entries = [{"line": line.number, "reason": line.reason} for line in skipped]
-    path.write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries), encoding="utf-8")
-    print(f"note: {len(skipped):,} lines were skipped, the first: {skipped[0]}; all are in {path}", file=sys.stderr)
 
 
 def _opened(file: str) -> contextlib.AbstractContextManager[IO[bytes]]:

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     with open_run(arguments, session) as lines:
         names, identity = session.ask(labels_of(session.settings.model), lines.deadline)
         make = partial(LabelLines, names=names, top_k=top_k, numbered=lines.skips)
-        with open_output(arguments.output, make, "texts") as writer:
+        with open_output(arguments.output, make, "texts", lines.report) as writer:
             lines.answer(Numbers("SCORES", len(names)), parameters, writer, identity=identity)
     return 0
 

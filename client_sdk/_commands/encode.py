@@ -133,7 +133,7 @@ def _dense(arguments: argparse.Namespace, session: Session) -> int:
             identity = measured.identity
         is_array = output is not None and output.suffix == ".npy"
         make: Callable[[IO[bytes]], Writer[Vectors]] = Array if is_array else partial(VectorLines, numbered=lines.skips)
-        with open_output(output, make, "vectors") as writer:
+        with open_output(output, make, "vectors", lines.report) as writer:
             lines.answer(Numbers("EMBEDDING", convert=convert), parameters, writer, identity=identity)
     return 0
 
@@ -156,7 +156,8 @@ def _sparse(arguments: argparse.Namespace, session: Session) -> int:
     parameters = parameters_of(arguments, input_type=arguments.input_type, max_active_dims=arguments.max_active_dims)
     with open_run(arguments, session) as lines:
         _, identity = session.ask(sparse_dimension(session.settings.model), lines.deadline)  # refuses another kind
-        with open_output(arguments.output, partial(WordLines, numbered=lines.skips), "vectors") as writer:
+        make = partial(WordLines, numbered=lines.skips)
+        with open_output(arguments.output, make, "vectors", lines.report) as writer:
             lines.answer(WeighedWords(), parameters, writer, identity=identity)
     return 0
 
@@ -173,6 +174,6 @@ def _multi(arguments: argparse.Namespace, session: Session) -> int:
         make: Callable[[IO[bytes]], Writer[TokenArrays]] = (
             partial(TokenFile, dimension=dimension) if is_array else partial(TokenLines, numbered=lines.skips)
         )
-        with open_output(output, make, "texts") as writer:
+        with open_output(output, make, "texts", lines.report) as writer:
             lines.answer(LateVectors(dimension), parameters, writer, identity=identity)
     return 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from client_sdk._call.texts import Text
+from client_sdk._checks import LONGEST_TEXT, too_long
 from client_sdk._errors import InvalidArgument
+
+_LONGEST_LINE = 2 * LONGEST_TEXT + 8  # bytes of a pair, and of what stands around and between its texts
 
 
 class WrongLine(InvalidArgument):
@@ -22,7 +25,7 @@ class WrongLine(InvalidArgument):
 
 
 def read_lines(
-    lines: Iterable[bytes], name: str, pairs: bool, leave_out: Callable[[WrongLine], object]
+    stream: IO[bytes], name: str, pairs: bool, leave_out: Callable[[WrongLine], object]
 ) -> Iterator[tuple[int, Text]]:
     """The number, from 1, and the text of each line that has one; the others are given to `leave_out`, or it raises.
 
@@ -30,8 +33,10 @@ def read_lines(
         InvalidArgument: No line has a text.
     """
     number = texts = 0
-    for number, line in enumerate(lines, 1):
+    for number, (line, size) in enumerate(_bounded(stream), 1):
         try:
+            if size > len(line):
+                raise WrongLine(number, f"of {name} has {size} bytes; a text may have {LONGEST_TEXT} bytes at most")
             text = _text(line, number, name, pairs)
         except WrongLine as error:
             leave_out(error)
@@ -41,6 +46,16 @@ def read_lines(
     if not texts:
         found = "has no line with a text" if number else "is empty"
         raise InvalidArgument(f"{name} {found}: give at least one")
+
+
+def _bounded(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Each line, or what begins one that is too long for any text, so that memory is bounded; and its size in bytes."""
+    while line := stream.readline(_LONGEST_LINE):
+        piece, size = line, len(line)
+        while len(piece) == _LONGEST_LINE and not piece.endswith(b"\n"):  # which may go on
+            piece = stream.readline(_LONGEST_LINE)
+            size += len(piece)
+        yield line, size
 
 
 class Lines:
@@ -109,11 +124,12 @@ def _text(line: bytes, number: int, name: str, pairs: bool) -> Text:
         raise WrongLine(number, f"of {name} is not UTF-8: {error.reason}") from None
     if not text.strip():
         raise WrongLine(number, f"of {name} is blank: there is nothing in it to read")
-    if not pairs:
-        return text
-    parts = text.split("\t")
-    if len(parts) != 2:
+    parts = text.split("\t") if pairs else [text]
+    if pairs and len(parts) != 2:
         raise WrongLine(number, f"of {name} has {len(parts) - 1} tabs: a pair is two texts with one tab between them")
     if not all(part.strip() for part in parts):
         raise WrongLine(number, f"of {name} has a blank text beside its tab: there is nothing in it to read")
-    return parts[0], parts[1]
+    for part in parts:
+        if problem := too_long(part):
+            raise WrongLine(number, f"of {name} has {problem}")
+    return (parts[0], parts[1]) if pairs else text

@@ -264,14 +264,19 @@ def check_output(path: Path | None, *suffixes: str) -> None:
 
 
 @contextlib.contextmanager
-def open_output(path: Path | None, make: Callable[[IO[bytes]], Out], rows: str) -> Iterator[Out]:
+def open_output(
+    path: Path | None, make: Callable[[IO[bytes]], Out], rows: str, ended: Callable[[Path | None], object]
+) -> Iterator[Out]:
     """What `make` writes to standard output by, or to a file that takes the place of `path` when it is complete.
 
     What was written before an error (or Ctrl-C) is kept beside `path`, as PATH.partial, and standard error says so;
-    `rows`: what it calls them.
+    `rows`: what it calls them. `ended` is told at the end which file was written; None: none.
     """
     if path is None:
-        yield make(sys.stdout.buffer)
+        try:
+            yield make(sys.stdout.buffer)
+        finally:
+            ended(None)
         return
     # Without a buffer: what a full disk did not take would be in the way of what it took.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False, buffering=0) as stream:
@@ -284,6 +289,7 @@ def open_output(path: Path | None, make: Callable[[IO[bytes]], Out], rows: str) 
             raise
         finally:
             _put(stream, output, place, "" if place is path else rows)
+            ended(place if output.rows else None)
 
 
 def _put(stream: Any, output: Output, place: Path, partial_rows: str) -> None:

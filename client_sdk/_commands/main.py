@@ -67,7 +67,7 @@ environment:
 exit codes:
   0 done    1 the server, the machine or a file failed    2 the arguments or a text of the input are wrong
   3 not reachable, busy or too slow: try again later
-  130 Ctrl-C or SIGTERM    141 the reader of the output is gone
+  130 Ctrl-C, SIGTERM or SIGHUP    141 the reader of the output is gone
   (health: 0 a vector came, or the server is busy and said so; 1 neither)
   (gateway: 0 Ctrl-C or SIGTERM)
   (serve: 0 Ctrl-C or SIGTERM; 2 options that cannot be parsed; 1 all else)
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None, prog: str = _PROG, others: Mapping[s
         prog: What the program is called.
         others: Further commands that the program has, which are not run here, each with its line of help.
     """
+    if sys.stderr is None:  # closed by whoever started the program; print() would take standard output for it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the program runs
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -120,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return corpus.run(arguments)
     if arguments.command == "health":
         return health.run(arguments)
-    with sigterm_as_ctrl_c(), connection_arguments.open_session(arguments) as session:
+    with sigterm_as_ctrl_c(hang_up=True), connection_arguments.open_session(arguments) as session:
         if arguments.command in _OF_LINES:
             code: int = _OF_LINES[arguments.command].run(arguments, session)
             return code

@@ -41,7 +41,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     query = checked_query(arguments.query)
     best = _BestLines(arguments.top_k)
     parameters = parameters_of(arguments, activation=arguments.activation)
-    with open_run(arguments, session) as lines, open_output(arguments.output, JsonLines, "documents") as writer:
+    with (
+        open_run(arguments, session) as lines,
+        open_output(arguments.output, JsonLines, "documents", lines.report) as writer,
+    ):
         lines.answer(Numbers("SCORES"), parameters, best, query=query)
         writer.put({**one._asdict(), "score": shortest(one.score)} for one in best.result())
     return 0

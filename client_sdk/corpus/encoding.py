@@ -14,7 +14,7 @@ import pyarrow as pa
 from client_sdk._call.collect import finite_rows
 from client_sdk._call.kinds import AnswerKind
 from client_sdk._call.precision import PRECISIONS, Converter
-from client_sdk._checks import utf8_problem
+from client_sdk._checks import LONGEST_TEXT, utf8_problem
 from client_sdk._errors import ClientError, DeadlineExceeded, InvalidArgument, ServerBusy, ServerUnreachable, StepDied
 from client_sdk._session import Session
 from client_sdk._transport.base import Arrays
@@ -22,9 +22,6 @@ from client_sdk.corpus.about import AboutVectors
 from client_sdk.corpus.inputs import KEY, PROBLEM, TEXT, TOKENS, origin
 from client_sdk.corpus.settings import VECTOR, CorpusSettings
 from client_sdk.corpus.tally import Counts, Tally
-
-_LONGEST_TEXT = 1 << 20
-"""Bytes; the server takes no longer one."""
 
 _AWAY = (DeadlineExceeded, ServerBusy, ServerUnreachable, StepDied)
 """What may be over when a server has been started again."""
@@ -125,8 +122,8 @@ def _readable(found: Sequence[bytes | None], problems: list[str | None]) -> tupl
 def _decoded(content: bytes | None) -> tuple[str, str | None]:
     if content is None:
         return "", "the text is null"
-    if len(content) > _LONGEST_TEXT:
-        return "", f"the text has {len(content):,} bytes, and {_LONGEST_TEXT:,} are allowed"
+    if len(content) > LONGEST_TEXT:
+        return "", f"the text has {len(content):,} bytes, and {LONGEST_TEXT:,} are allowed"
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

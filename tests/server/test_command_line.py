@@ -118,10 +118,11 @@ def test_more_lines_than_a_chunk_come_out_in_order(url, tmp_path, capsys):
         same(np.load(output)[[0, 2047, 2048, 2499]], client.encode([texts[i] for i in (0, 2047, 2048, 2499)]))
 
 
-def test_a_text_that_the_server_refuses_is_named_by_its_line(url, tmp_path, capsys):
+def test_a_text_that_is_too_long_is_named_by_its_line(url, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("fine\n" * 2100 + "x" * (1 << 20) + "y\n")
     assert main(["encode", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out.npy")]) == 2
-    assert capsys.readouterr().err.startswith("error: line 2101: 1048577 bytes")
+    message = f"line 2101 of {tmp_path / 'texts.txt'} has 1048577 bytes; a text may have 1048576 bytes at most"
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_an_unknown_model_is_one_line(url, capsys):
@@ -142,8 +143,8 @@ def unread(pipe):
     return found[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_are_130_without_a_traceback(url, number, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_sigterm_and_a_lost_terminal_are_130_without_a_traceback(url, number, tmp_path):
     with ending(run_encode(subprocess.DEVNULL, "-o", str(tmp_path / "vectors.npy"))) as child:
         child.stdin.write("First do it\n" * 10)
         child.stdin.flush()
@@ -152,6 +153,23 @@ def test_ctrl_c_and_sigterm_are_130_without_a_traceback(url, number, tmp_path):
         assert child.wait(PATIENCE) == 130
         assert child.stderr.read() == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_a_command_behind_nohup_outlives_its_terminal(url, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which its children take over
+    try:
+        child = run_encode(subprocess.DEVNULL, "-o", str(tmp_path / "vectors.npy"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with ending(child):
+        child.stdin.write("First do it\n" * 10)
+        child.stdin.flush()
+        wait_for(lambda: unread(child.stdin) == 0)
+        child.send_signal(signal.SIGHUP)
+        child.stdin.close()
+        child.stdin = None
+        assert child.wait(PATIENCE) == 0
+    assert np.load(tmp_path / "vectors.npy").shape == (10, 384)
 
 
 def test_a_reader_that_leaves_is_141_without_a_traceback(url):

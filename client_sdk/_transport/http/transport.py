@@ -23,6 +23,7 @@ from client_sdk._transport.base import InferRequest, Query, Reply, trace_headers
 from client_sdk._transport.connection import Connection
 from client_sdk._transport.http.loop_thread import in_loop_thread, submit
 from client_sdk._transport.http.messages import infer_body, query_path, read_error, read_json, read_reply
+from client_sdk._transport.outcome import ended
 from client_sdk._transport.peer import Peer
 from client_sdk._transport.retry import GRACE
 from client_sdk._transport.unbroken import get
@@ -108,12 +109,13 @@ class AsyncHttpTransport:
         self, method: str, path: str, timeout: float, headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and content of the answer."""
+        exchange = asyncio.ensure_future(self._exchange(method, path, headers or {}, body))
+        if not await ended(exchange, timeout):
+            raise self.peer.too_late()
         try:
-            answer = await asyncio.wait_for(self._exchange(method, path, headers or {}, body), timeout)
+            return exchange.result()
         except aiohttp.ServerTimeoutError:  # before asyncio's TimeoutError, which it also is
             raise self.peer.unreachable(f"no connection within {CONNECT_TIMEOUT:g} s") from None
-        except asyncio.TimeoutError:
-            raise self.peer.too_late() from None
         except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
             raise self._broken(error) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -122,7 +124,6 @@ class AsyncHttpTransport:
             if not self._closed:
                 raise
             raise ClientError(f"the client was closed while in use ({error})") from None
-        return answer
 
     async def _exchange(
         self, method: str, path: str, headers: dict[str, str], body: bytes | None

@@ -10,6 +10,7 @@ from typing import Any
 
 from client_sdk._errors import ClientError, DeadlineExceeded
 from client_sdk._transport.base import AsyncTransport, InferRequest, Pending, Query, Reply, Transport
+from client_sdk._transport.outcome import ended
 from client_sdk._transport.pool.members import Pool, Turn
 from client_sdk._transport.pool.watch import AsyncWatch, Watch
 from client_sdk._transport.retry import GRACE, Silent
@@ -114,11 +115,10 @@ class AsyncPoolTransport:
         turn.cancel = sent.cancel
         self._watch.begin()
         try:
-            reply = await sent
-        except asyncio.CancelledError:
-            if not turn.given_up:
-                raise
-            raise self._pool.failed(turn, turn.silence()) from None
+            await ended(sent)
+            if turn.given_up and sent.cancelled():
+                raise turn.silence()
+            reply = sent.result()
         except ClientError as error:
             raise self._pool.failed(turn, error) from None
         finally:

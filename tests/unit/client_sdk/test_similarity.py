@@ -50,7 +50,9 @@ def test_they_are_those_of_sentence_transformers(metric):
 
 def test_vectors_may_be_one_alone_lists_and_of_other_precisions():
     rows = np.eye(3, dtype=np.float32)
-    for a in ([1, 0, 0], rows[0], rows[0].astype(np.float16), rows[:1].astype(float)):
+    column = np.empty(1, object)
+    column[0] = rows[0]
+    for a in ([1, 0, 0], rows[0], rows[0].astype(np.float16), rows[:1].astype(float), [rows[0]], column):
         assert client_sdk.similarity(a, rows, metric="dot").tolist() == [[1, 0, 0]]
 
 
@@ -74,6 +76,9 @@ def test_memory_beside_the_result_is_bounded(metric):
         ([1.0], np.zeros((2, 2, 2)), "dot", InvalidArgument, r"b must be .*, not of shape \(2, 2, 2\)"),
         ([], [1.0], "dot", InvalidArgument, r"a must be .*, not of shape \(0,\)"),
         ([1.0], np.zeros((2, 3), np.int8), "dot", InvalidType, "b must be vectors of floating-point numbers, not int8"),
+        ([1.0], [np.zeros(3, np.int8)], "dot", InvalidType, "b must be vectors of floating-point numbers, not int8"),
+        ([1.0], [np.zeros(3, np.uint8)], "dot", InvalidType, "b must be vectors of floating-point numbers, not uint8"),
+        (np.array([None]), [1.0], "dot", InvalidType, "a must be vectors of floating-point numbers, not object"),
         (["a"], [1.0], "dot", InvalidType, "a must be vectors of floating-point numbers, not <U1"),
         ([np.nan], [1.0], "cosine", InvalidArgument, "a has numbers that are not finite"),
     ],

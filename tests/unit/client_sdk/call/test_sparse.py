@@ -97,6 +97,8 @@ def test_sparse_vectors_are_as_near_as_the_same_dense_ones(metric):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
         assert found.dtype == np.float32
         np.testing.assert_allclose(client.similarity(a[2], b, metric=metric), expected[2:3], rtol=0, atol=1e-5)
+        found = client.similarity(list(a), (b[1], b[0]), metric=metric)
+        np.testing.assert_allclose(found, expected[:, 1::-1], rtol=0, atol=1e-5)
     np.testing.assert_allclose(a.similarity(b[3], metric or "dot"), expected[:, 3:4], rtol=0, atol=1e-5)
 
 
@@ -104,6 +106,7 @@ def test_sparse_vectors_are_as_near_as_the_same_dense_ones(metric):
     ("b", "metric", "error", "message"),
     [
         (np.ones((2, 40), np.float32), None, InvalidType, "b must be of encode_sparse, as the other is, not ndarray"),
+        ([some_vectors(1, 2)[0][0], "b"], None, InvalidType, "b: vector 1 must be of encode_sparse, not str"),
         (some_vectors(1, 2, 50)[0], None, InvalidArgument, "a is over 40 words and b over 50: are both of a model"),
         (
             some_vectors(1, 2)[0],

@@ -133,3 +133,18 @@ def test_one_text_alone_is_a_list_of_tokens_within_a_list():
         open_texts("a", is_tokenized=True)
     with pytest.raises(InvalidType, match="needs is_tokenized=True"):
         open_texts([["a"]])
+
+
+LONGEST = "é" * (1 << 19)  # 1 MiB
+
+
+@pytest.mark.parametrize("wrap", [list, iter])
+@pytest.mark.parametrize(
+    ("text", "part"), [(LONGEST + "a", ""), (("a", LONGEST + "a"), ": the second of the pair"), ("a" * (1 << 21), "")]
+)
+def test_a_text_that_no_server_takes_is_named_before_it_is_sent(wrap, text, part):
+    size = len((text if isinstance(text, str) else text[1]).encode())
+    message = f"^text 1{part}: {size} bytes; a text may have 1048576 bytes at most$"
+    with pytest.raises(InvalidArgument, match=message) as e:
+        list(open_texts(wrap([LONGEST, text])).texts)
+    assert e.value.text_index == 1

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import time
 
 import numpy as np
 import pytest
 
-from client_sdk import AsyncClient, Client, VersionChanged, _session
+from client_sdk import AsyncClient, Client, InvalidArgument, VersionChanged, _session
 from client_sdk._commands.main import main
 from tests.support.fake_transport import FakeTransport
+from tests.support.patience import PATIENCE
 
 OLD, NEW = "0" * 32, "1" * 32
 
@@ -82,3 +84,42 @@ def test_nor_does_it_on_the_command_line(monkeypatch, tmp_path, capsys):
     assert main(["classify", str(tmp_path / "texts.txt")]) == 1
     shown = capsys.readouterr()
     assert shown.out == "" and "replaced" in shown.err
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("method", ["classify", "encode_sparse", "encode_multi"])
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ([], {}, "texts is empty"),
+        (["one", " "], {}, "text 1 is blank"),
+        (["one", 2], {}, "text 1 is int"),
+        (["one"], {"max_seq_len": 0}, "max_seq_len must be at least 1"),
+        (["one"], {"batch_size": 0}, "batch_size must be at least 1"),
+        (["one"], {"timeout": -1}, "timeout must be a positive"),
+    ],
+)
+def test_nothing_is_asked_about_what_is_wrong_in_itself(method, texts, options, message, asynchronous):
+    client = (AsyncClient if asynchronous else Client)("127.0.0.1:1")
+    with pytest.raises(InvalidArgument, match=message):
+        found = getattr(client, method)(texts, **options)
+        if asynchronous:
+            asyncio.run(found)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("method", ["classify", "encode_sparse"])
+def test_what_is_asked_first_is_in_the_time_of_the_call(method, asynchronous, monkeypatch):
+    server = (AsyncServer if asynchronous else Server)(False, method)
+    query = server.query
+
+    def late(*arguments):
+        time.sleep(0.2)
+        return query(*arguments)
+
+    server.query = late
+    monkeypatch.setattr(_session, "open_transport", lambda connections: server)
+    monkeypatch.setattr(_session, "open_async_transport", lambda connections: server)
+    found = getattr((AsyncClient if asynchronous else Client)(), method)("one", timeout=PATIENCE)
+    assert len(asyncio.run(found) if asynchronous else found) == 2
+    assert server.timeouts[0] <= PATIENCE - 0.2

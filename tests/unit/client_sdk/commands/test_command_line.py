@@ -79,6 +79,13 @@ def test_a_closed_input_or_output_is_said_before_anything_is_read(closed, messag
     assert (ran.returncode, ran.stderr) == (2, message)
 
 
+def test_what_is_for_a_closed_standard_error_goes_nowhere_else(tmp_path, command):
+    (tmp_path / "texts.txt").write_text("text\n")
+    program = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "client_sdk", *command]
+    ran = subprocess.run([*program, str(tmp_path / "texts.txt")], stdout=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stdout) == (3, "")
+
+
 def test_a_file_that_is_not_there_is_named(capsys, command):
     assert failed(capsys, *command, "texts.txt") == (1, "error: texts.txt: No such file or directory")
 

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from client_sdk import InvalidArgument, _session
+from client_sdk import InvalidArgument, ServerError, _session
 from client_sdk._commands.main import main
 from tests.support.fake_transport import FakeTransport, texts_of
 
@@ -36,15 +36,21 @@ class Server(FakeTransport):
         return {**answer, "parameters": {"labels": {"string_value": json.dumps(self.labels)}}}
 
 
+def broken(request):
+    raise ServerError("it broke")
+
+
 class Stream:
     """Standard input without an end that could be looked for."""
 
     def __init__(self, lines):
         self.buffer = self
-        self._lines = lines
+        self._lines = iter(lines)
 
-    def __iter__(self):
-        return iter(self._lines)
+    def readline(self, size):
+        line = next(self._lines, b"")
+        assert len(line) <= size
+        return line
 
     def fileno(self):
         raise io.UnsupportedOperation
@@ -136,6 +142,34 @@ def test_where_every_line_is_refused_what_was_there_is_not_taken_for_the_answer(
     assert output.read_text() == "what was there before"
 
 
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_what_was_skipped_before_stays_beside_the_file_that_a_failed_run_leaves(answered, server, tmp_path, on_error):
+    output, report = tmp_path / "out.jsonl", tmp_path / "out.jsonl.skipped.jsonl"
+    assert answered("classify", "--on-error", "skip", "-o", output, lines=[b"a 1 2 3\n", b"\n"])[0] == 0
+    before = output.read_text(), report.read_text()
+    server.answer = broken
+    code, _, errors = answered("classify", "--on-error", on_error, "-o", output, lines=[b"b 1 2 3\n"])
+    assert (code, errors) == (1, "error: it broke\n")
+    assert (output.read_text(), report.read_text()) == before and len(os.listdir(tmp_path)) == 2
+
+
+def test_what_was_skipped_of_what_was_done_before_an_error_stands_beside_that(answered, server, tmp_path):
+    def reply(request):
+        if "c 1 2 3" in texts_of(request):
+            raise ServerError("it broke")
+        return Server.reply(server, request)
+
+    server.answer = reply
+    output, partial = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    lines = [b"a 1 2 3\n", b"refused\n", *[b"b 1 2 3\n"] * 10_000, b"c 1 2 3\n"]
+    code, _, errors = answered("classify", "--on-error", "skip", "-o", output, lines=lines)
+    report = tmp_path / "out.jsonl.partial.skipped.jsonl"
+    assert code == 1 and f"1 lines were skipped, the first: line 2 is refused; all are in {report}" in errors
+    assert [json.loads(line)["line"] for line in partial.read_text().splitlines()][:2] == [1, 3]
+    assert [json.loads(line) for line in report.read_text().splitlines()] == [{"line": 2, "reason": "is refused"}]
+    assert {*tmp_path.iterdir()} == {partial, report}
+
+
 @pytest.mark.parametrize("command", [["rerank", "q"], ["classify"]])
 def test_a_refused_text_is_named_by_its_line(answered, server, command):
     server.labels = ["yes"]
@@ -190,6 +224,30 @@ def test_a_stream_is_answered_in_bounded_memory(server, monkeypatch, tmp_path, c
     else:
         assert len(entries) == count and written[0] > 0  # before the last line was read
     assert peak < length * count / 3
+
+
+@pytest.mark.parametrize("options", [[], ["--pairs"]])
+def test_a_line_of_any_size_is_skipped_in_bounded_memory(tmp_path, capsys, options):
+    before, size = b"q\t" * bool(options), 48 << 20
+    with (tmp_path / "texts.txt").open("wb") as file:
+        file.write(before + b"a 1 2 3\n" + before)
+        for _ in range(size >> 20):
+            file.write(b"x" * (1 << 20))
+        file.write(b"\r\n%sb 1 2 3\n%s%s\n" % (before, before, b"\xc3\xa9" * (1 << 19) + b" 1"))
+    tracemalloc.start()
+    try:
+        code = main(["classify", *options, "--on-error", "skip", str(tmp_path / "texts.txt")])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    shown = capsys.readouterr()
+    assert code == 0 and [json.loads(line)["line"] for line in shown.out.splitlines()] == [1, 3]
+    sizes = [size + len(before) + 2, (1 << 20) + 2]
+    assert shown.err.splitlines() == [
+        f"skipped: line {number} of {tmp_path / 'texts.txt'} has {size} bytes; a text may have 1048576 bytes at most"
+        for number, size in zip((2, 4), sizes, strict=True)
+    ]
+    assert peak < size / 2
 
 
 def test_a_score_that_is_no_number_is_told_by_the_place_of_its_text(answered):
