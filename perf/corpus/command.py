@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import client_sdk
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
 from perf.corpus.plot import draw
 from perf.corpus.watch import Watch, while_encoding
 from perf.failure import Failure
@@ -38,12 +38,12 @@ _ROWS_OF_A_FILE = 50_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--rows", type=int, default=20_000, help="of the input (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
+    parser.add_argument("--rows", type=numbers.count, default=20_000, help="of the input (default: %(default)s)")
+    parser.add_argument("--repeats", type=numbers.count, default=2, help="rounds (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="texts of a few words, for a model that takes no time")
     parser.add_argument(
         "--interval",
-        type=float,
+        type=numbers.above_zero,
         default=10.0,
         help="seconds between samples, each of which takes 0.1 s of a processor from the job (default: %(default)s)",
     )

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 import client_sdk
-from perf import machine, plots, report
+from perf import machine, numbers, plots, report
 from perf.memory.samples import Samples, Trend, look, trend
 from perf.processes import server_processes, shared_files
 from perf.soak.families import copy_family
@@ -43,11 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="bert", help="family to serve (default: %(default)s)")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
     report.add_output(parser)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of the run (default: %(default)s)")
+    parser.add_argument("--minutes", type=numbers.above_zero, default=30.0, help="of the run (default: %(default)s)")
     parser.add_argument(
-        "--warm-up", type=float, default=0.2, metavar="SHARE", help="of the run that is not judged (default: 0.2)"
+        "--warm-up",
+        type=numbers.part,
+        default=0.2,
+        metavar="SHARE",
+        help="of the run that is not judged (default: 0.2)",
     )
-    parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples (default: %(default)s)")
+    parser.add_argument(
+        "--interval", type=numbers.above_zero, default=2.0, help="seconds between samples (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the traffic (default: %(default)s)")
 
 
