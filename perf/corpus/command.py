@@ -139,9 +139,17 @@ def _job(source: Path, output: Path, url: str, args: argparse.Namespace) -> tupl
     """One job, as a user starts it; its memory is looked at meanwhile."""
     command = [sys.executable, "-m", "client_sdk", "corpus", str(source), "--output", str(output), "--id-column", "id"]
     started = time.monotonic()
-    job = subprocess.Popen([*command, "--triton", url, "--model", args.model], stdout=subprocess.PIPE, text=True)
+    # In a session of its own Ctrl-C does not reach it, so that what ends it is one signal, whoever sent which to whom.
+    job = subprocess.Popen(
+        [*command, "--triton", url, "--model", args.model], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     with Watch(job.pid, args.interval) as watch:
-        said, _ = job.communicate()
+        try:
+            said, _ = job.communicate()
+        finally:
+            if job.poll() is None:
+                job.terminate()
+                job.wait()
     whole = time.monotonic() - started
     if job.returncode:
         raise Failure(f"the job ended with {job.returncode}")
