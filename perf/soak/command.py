@@ -28,10 +28,13 @@ from perf import machine, numbers, plots, report
 from perf.memory.samples import Samples, Trend, look, trend
 from perf.processes import server_processes, shared_files
 from perf.soak.families import copy_family
+from perf.soak.malformed import FAMILY
 from perf.soak.plot import draw
 from perf.soak.traffic import FAILED, REFUSED, SERVED, UNANSWERED, WRONG, SoakTraffic
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
+SERVED_AS = FAMILY[0]
+"""The name of the family in the soak's own repository: that which malformed requests are for."""
 VISITOR = "visitor"
 TEXTS = 2000
 COUNT_SHARE = 0.05
@@ -63,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
     here = machine.describe()
     texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)[:TEXTS]
     with tempfile.TemporaryDirectory() as folder:
-        copy_family(args.repository, args.model, Path(folder), args.model)
+        copy_family(args.repository, args.model, Path(folder), SERVED_AS)
         visitors = copy_family(args.repository, args.model, Path(folder), VISITOR)
         steps_first = [*visitors[2:], *visitors[:2][::-1]]
         print("starting tritonserver ...", flush=True)
         with client_sdk.LocalServer(folder, open_endpoints=["model-repository"]) as server:
-            traffic = SoakTraffic(server, args.model, texts, steps_first, args.seed)
+            traffic = SoakTraffic(server, SERVED_AS, texts, steps_first, args.seed)
             print(f"mixed traffic for {args.minutes:g} minutes ...", flush=True)
             with traffic:
                 samples, counts = _sampled(traffic, args)
