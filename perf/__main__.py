@@ -10,6 +10,7 @@ from types import ModuleType
 
 from client_sdk import ClientError
 from perf.failure import Failure
+from perf.report import check_output
 
 COMMANDS = {
     "load": "perf_analyzer: throughput and latency against concurrency, by protocol and batch size",
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     args = parser.parse_args(argv)
     try:
+        check_output(args.output)
         return int(args.run(args))
     except (ClientError, Failure) as error:
         print(f"error: {error}", file=sys.stderr)

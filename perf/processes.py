@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from perf.failure import Failure
+
 MIB = 2**20
 
 
@@ -27,6 +29,18 @@ def server_processes(process: int) -> dict[int, str]:
         if name:
             named[candidate] = name
     return named
+
+
+def measured_processes(server: int | None) -> dict[int, str]:
+    """Those of the server whose process is named, or of the one that this process has started.
+
+    Raises:
+        Failure: there are none.
+    """
+    found = server_processes(server or os.getpid())
+    if not found:
+        raise Failure(f"process {server} is no tritonserver, or belongs to another user")
+    return found
 
 
 def own_bytes(process: int) -> int:

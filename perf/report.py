@@ -6,9 +6,12 @@ import argparse
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from perf.failure import Failure
 
 RESULTS = Path("build/perf")
 """Where measurements go, which git ignores; perf/results holds those that README shows."""
@@ -25,6 +28,20 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the results go; perf/results: over those that README shows (default: %(default)s)",
     )
+
+
+def check_output(folder: Path) -> None:
+    """Make the folder of the results, so that one that cannot be written is told before the measurement.
+
+    Raises:
+        Failure: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Failure(f"--output {folder}: nothing can be written there ({error.strerror})") from None
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:

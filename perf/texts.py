@@ -99,7 +99,7 @@ def _cut_one(text: str, encoding: object, tokenizer: Tokenizer, max_tokens: int)
         if len(tokenizer.encode(shortened).ids) <= max_tokens:
             return shortened
         kept -= 1
-    raise ValueError(f"max_tokens is {max_tokens}: a text of one token does not fit beside the special tokens")
+    raise Failure(f"max_tokens is {max_tokens}: a text of one token does not fit beside the special tokens")
 
 
 def _running(source: Sequence[str], tokenizer: Tokenizer, tokens: int) -> Iterator[str]:

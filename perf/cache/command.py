@@ -12,20 +12,20 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import client_sdk
-from perf import machine, report
+from perf import machine, numbers, report
 from perf.compare.comparison import Figure
+from perf.compare.running.closed_loop import Measured, Send, closed_loop
+from perf.failure import Failure
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
 ENTRY = 9000
@@ -40,11 +40,13 @@ Next = Callable[[np.random.Generator], str]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR", help="with bert")
-    parser.add_argument("--distinct", type=int, default=100_000, help="texts (default: %(default)s)")
-    parser.add_argument("--kept", type=int, default=10_000, help="that the cache has room for (default: %(default)s)")
-    parser.add_argument("--callers", type=int, default=16, help="at once (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each load (default: %(default)s)")
+    parser.add_argument("--distinct", type=numbers.count, default=100_000, help="texts (default: %(default)s)")
+    parser.add_argument(
+        "--kept", type=numbers.count, default=10_000, help="that the cache has room for (default: %(default)s)"
+    )
+    parser.add_argument("--callers", type=numbers.count, default=16, help="at once (default: %(default)s)")
+    parser.add_argument("--repeats", type=numbers.count, default=3, help="rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=numbers.above_zero, default=15.0, help="of each load (default: %(default)s)")
     report.add_output(parser)
 
 
@@ -61,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
                 with client_sdk.LocalServer(path) as server, client_sdk.Client(server.grpc_url) as client:
                     here["tritonserver"] = client.info().server_version
                     for load, following in loads.items():
-                        _ask(client, following, args.callers, args.seconds, seed=0)  # until the cache is as it will be
-                        latencies = _ask(client, following, args.callers, args.seconds, seed=number)
-                        found = {"rate": len(latencies) / args.seconds, "p50": 1000 * statistics.median(latencies)}
+                        _ask(client, following, args.callers, args.seconds, seed=0)  # the cache fills
+                        asked = _ask(client, following, args.callers, args.seconds, seed=number)
+                        found = {"rate": asked.calls_per_second, "p50": 1000 * statistics.median(asked.latencies)}
                         for what, value in found.items():
                             measured[name].setdefault(f"{load} {what}", []).append(value)
                         print(f"round {number}, {name}, {load}: {found['rate']:,.0f} texts/s, {found['p50']:.2f} ms")
@@ -103,7 +105,10 @@ def _loads(args: argparse.Namespace) -> dict[str, Next]:
 
 
 def _with_cache(args: argparse.Namespace, folder: Path) -> Path:
-    """The same repository, as `--cache` would have written it."""
+    """The same repository, as `--cache` would have written it. Raises Failure where it has a cache."""
+    settings = args.repository / "bert_encoder" / "config.pbtxt"
+    if "cache_bytes" in settings.read_text("utf-8"):
+        raise Failure(f"{settings}: the family has a cache already; export it without --cache")
     repository = folder / "models"
     shutil.copytree(args.repository, repository, ignore=shutil.ignore_patterns("__pycache__"))
     with (repository / "bert_encoder" / "config.pbtxt").open("a") as config:
@@ -111,20 +116,12 @@ def _with_cache(args: argparse.Namespace, folder: Path) -> Path:
     return repository
 
 
-def _ask(client: client_sdk.Client, following: Next, callers: int, seconds: float, seed: int) -> list[float]:
-    """The seconds that each call took."""
-    taken: list[float] = []
-    until = time.monotonic() + seconds
+def _ask(client: client_sdk.Client, following: Next, callers: int, seconds: float, seed: int) -> Measured:
+    """Callers that each draw their texts; raises ClientError if one is not answered."""
+    callers_so_far = itertools.count()
 
-    def call(number: int) -> None:
-        chance = np.random.default_rng([seed, number])
-        while (started := time.monotonic()) < until:
-            client.encode(following(chance))
-            taken.append(time.monotonic() - started)
+    def connect() -> Send:
+        chance = np.random.default_rng([seed, next(callers_so_far)])
+        return lambda _: client.encode(following(chance))
 
-    threads: list[Any] = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return taken
+    return closed_loop(connect, [None], callers, seconds)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
 
 from perf.ceiling.slices import longest_first
+from perf.texts import load_tokenizer
 
 Feed = dict[str, np.ndarray]
 
@@ -23,11 +23,13 @@ class Bare:
         repository: A model repository that holds the family.
         name: Of the family.
         max_seq_len: Where texts are cut, in tokens.
+
+    Raises:
+        Failure: The repository does not hold the family.
     """
 
     def __init__(self, repository: Path, name: str = "bert", max_seq_len: int = 128) -> None:
-        self._tokenizer = Tokenizer.from_file(str(repository / f"{name}_tokenizer/1/tokenizer.json"))
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer(repository, name)
         self._tokenizer.enable_truncation(max_seq_len)
         self.cores = len(os.sched_getaffinity(0))
         path = repository / f"{name}_encoder/1/model.onnx"

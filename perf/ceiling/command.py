@@ -15,8 +15,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 import client_sdk
-from perf import machine, report, serving
+from perf import machine, numbers, report, serving
 from perf.ceiling.ceiling import Bare
 from perf.texts import MAX_TOKENS, sentences, take
 
@@ -26,9 +28,9 @@ WARM_UPS = 30
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--texts", type=int, default=4000, help="in the bulk call (default: %(default)s)")
-    parser.add_argument("--calls", type=int, default=300, help="with one text (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="of all, interleaved (default: %(default)s)")
+    parser.add_argument("--texts", type=numbers.count, default=4000, help="in the bulk call (default: %(default)s)")
+    parser.add_argument("--calls", type=numbers.count, default=300, help="with one text (default: %(default)s)")
+    parser.add_argument("--repeats", type=numbers.count, default=3, help="of all, interleaved (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,9 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _latency_rows(milliseconds: Mapping[str, Sequence[float]]) -> list[list[report.Cell]]:
-    return [
-        [name, statistics.median(times), statistics.quantiles(times, n=20)[-1]] for name, times in milliseconds.items()
-    ]
+    return [[name, *map(float, np.percentile(times, (50, 95)))] for name, times in milliseconds.items()]
 
 
 def _interleaved(calls: dict[str, Callable[[], object]], repeats: int, count: int) -> dict[str, list[float]]:

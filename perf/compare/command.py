@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from perf import numbers
 from perf.compare import checkpoints
 from perf.compare.comparison import (
     AGAINST_HEADERS,
@@ -95,12 +96,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository", type=Path, default=Path("model_repository"), help="of the default model (default: %(default)s)"
     )
-    parser.add_argument("--texts", type=int, default=20_000, help="in the bulk call (default: %(default)s)")
+    parser.add_argument("--texts", type=numbers.count, default=20_000, help="in the bulk call (default: %(default)s)")
     parser.add_argument("--loads", nargs="+", choices=[*LOADS, BULK], default=[*LOADS, BULK], help="(default: all)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured for each load (default: %(default)s)")
+    parser.add_argument("--repeats", type=numbers.count, default=3, help="rounds (default: %(default)s)")
     parser.add_argument(
-        "--bulk-seconds", type=float, default=120.0, help="for a bulk call, about at most (default: %(default)s)"
+        "--seconds", type=numbers.above_zero, default=10.0, help="measured for each load (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--bulk-seconds",
+        type=numbers.above_zero,
+        default=120.0,
+        help="for a bulk call, about at most (default: %(default)s)",
     )
     add_output(parser)
 
@@ -299,14 +305,21 @@ def check(session: Session, texts: Sequence[str], reference: np.ndarray, contrac
             raise PeerAbsent(f"not timed: its vectors have the shape {vectors.shape}, not {expected.shape}")
     if contract != "vectors":
         least = MIN_COSINE if contract == "directions" else MIN_COSINE_INT8
-        cosines = np.concatenate([(vectors * expected).sum(1) for vectors, expected in found])
+        cosines = np.concatenate([_cosines(vectors, expected) for vectors, expected in found])
         if not (cosine := float(cosines.min())) >= least:
             raise PeerAbsent(f"not timed: cosine {cosine:.6f} to sentence-transformers', not {least:g}")
         return f"cosine >= {cosine:.6f}" + (f", mean {cosines.mean():.4f}" if contract == "near" else "")
-    difference = max(float(np.abs(vectors - expected).max()) for vectors, expected in found)
+    difference = float(np.max([np.abs(vectors - expected).max() for vectors, expected in found]))
     if not difference <= MAX_DIFFERENCE:
         raise PeerAbsent(f"not timed: its vectors differ from sentence-transformers' by {difference:.1e}")
     return f"{difference:.1e}"
+
+
+def _cosines(vectors: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Of each row, whatever its length."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
+    found: np.ndarray = (vectors * expected).sum(1) / lengths
+    return found
 
 
 def _said(load: str, found: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import client_sdk
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
 from perf.corpus.plot import draw
 from perf.corpus.watch import Watch, while_encoding
 from perf.failure import Failure
@@ -38,12 +38,12 @@ _ROWS_OF_A_FILE = 50_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--rows", type=int, default=20_000, help="of the input (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds (default: %(default)s)")
+    parser.add_argument("--rows", type=numbers.count, default=20_000, help="of the input (default: %(default)s)")
+    parser.add_argument("--repeats", type=numbers.count, default=2, help="rounds (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="texts of a few words, for a model that takes no time")
     parser.add_argument(
         "--interval",
-        type=float,
+        type=numbers.above_zero,
         default=10.0,
         help="seconds between samples, each of which takes 0.1 s of a processor from the job (default: %(default)s)",
     )
@@ -139,9 +139,17 @@ def _job(source: Path, output: Path, url: str, args: argparse.Namespace) -> tupl
     """One job, as a user starts it; its memory is looked at meanwhile."""
     command = [sys.executable, "-m", "client_sdk", "corpus", str(source), "--output", str(output), "--id-column", "id"]
     started = time.monotonic()
-    job = subprocess.Popen([*command, "--triton", url, "--model", args.model], stdout=subprocess.PIPE, text=True)
+    # In a session of its own Ctrl-C does not reach it, so that what ends it is one signal, whoever sent which to whom.
+    job = subprocess.Popen(
+        [*command, "--triton", url, "--model", args.model], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     with Watch(job.pid, args.interval) as watch:
-        said, _ = job.communicate()
+        try:
+            said, _ = job.communicate()
+        finally:
+            if job.poll() is None:
+                job.terminate()
+                job.wait()
     whole = time.monotonic() - started
     if job.returncode:
         raise Failure(f"the job ended with {job.returncode}")

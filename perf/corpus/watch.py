@@ -65,9 +65,11 @@ class Watch:
 
     def _watch(self) -> None:
         started = time.monotonic()
-        while not self._over.wait(self._interval):
+        while True:
             self._together.append(self._look(len(self._looks)))
             self._looks.append(time.monotonic() - started)
+            if self._over.wait(self._interval):
+                return
 
     def _look(self, number: int) -> float:
         """MiB of the job's processes; what they share is counted once."""

@@ -28,7 +28,7 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
 from perf.failure import Failure
 from perf.gpu import found as parts
 from perf.gpu import triton
@@ -49,12 +49,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU")
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="of equality (default: all)")
     parser.add_argument("--size", choices=("minilm", "base"), default="minilm", help="of speed (default: %(default)s)")
-    parser.add_argument("--lengths", type=int, nargs="+", metavar="N", help=f"tokens of a text (default: {LENGTHS})")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", metavar="N", help=f"texts (default: {BATCH_SIZES})")
-    parser.add_argument("--seconds", type=float, default=0.5, help="for each point of speed (default: %(default)s)")
+    parser.add_argument(
+        "--lengths", type=numbers.count, nargs="+", metavar="N", help=f"tokens of a text (default: {LENGTHS})"
+    )
+    parser.add_argument(
+        "--batch-sizes", type=numbers.count, nargs="+", metavar="N", help=f"texts (default: {BATCH_SIZES})"
+    )
+    parser.add_argument(
+        "--seconds", type=numbers.above_zero, default=0.5, help="for each point of speed (default: %(default)s)"
+    )
     parser.add_argument(
         "--most",
-        type=float,
+        type=numbers.above_zero,
         default=240,
         metavar="SECONDS",
         help="for the networks of equality by one runtime; what is left over is not tried (default: %(default)s)",

@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import client_sdk
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
 from perf.failure import Failure
 from perf.load import rates
 from perf.load.analyzer_report import Measurement, measurements, read_csv
@@ -46,12 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_arguments(parser)
     parser.add_argument(
         "--concurrency",
-        type=int,
+        type=numbers.count,
         nargs="+",
         metavar="N",
         help="requests on their way at a time (default: 1 2 4 8 16 32 64)",
     )
-    parser.add_argument("--batch-sizes", type=int, nargs="+", metavar="N", help="texts in a request (default: 1 8 64)")
+    parser.add_argument(
+        "--batch-sizes", type=numbers.count, nargs="+", metavar="N", help="texts in a request (default: 1 8 64)"
+    )
     parser.add_argument(
         "--protocols",
         nargs="+",
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=numbers.count,
         metavar="MS",
         help="of measurement, three a point (default: 5000); with --rate one (default: 20000)",
     )
@@ -68,13 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="1 4 16 at a time, one text each, windows of 1000 ms")
     parser.add_argument(
         "--most-in-flight",
-        type=int,
+        type=numbers.count,
         default=MOST_TEXTS_IN_FLIGHT,
         metavar="N",
         help="leave out points with more texts on their way than this (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=MAX_TOKENS, help="where texts are cut, in tokens (default: %(default)s)"
+        "--max-tokens",
+        type=numbers.count,
+        default=MAX_TOKENS,
+        help="where texts are cut, in tokens (default: %(default)s)",
     )
 
 
@@ -102,7 +107,10 @@ def run(args: argparse.Namespace) -> int:
         protocol, address = next(iter(target.addresses.items()))
         with client_sdk.Client(f"{protocol}://{address}", args.model) as client:
             here["tritonserver"] = client.info().server_version
-        for point in plan(args, list(target.addresses)):
+        points, left_out = plan(args, list(target.addresses))
+        if left_out:
+            print(f"left out: {left_out} points of more than {args.most_in_flight} texts at a time (--most-in-flight)")
+        for point in points:
             measurement, row = _measure(
                 analyzer, point, args.model, target.addresses[point.protocol], input_file, window
             )

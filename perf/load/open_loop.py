@@ -128,10 +128,10 @@ def outcome(rate: float, sent: Sequence[Sent]) -> Outcome:
 def knee(outcomes: Sequence[Outcome]) -> float | None:
     """The last rate up to which every request was answered, with a p99 below KNEE times that of the lowest rate.
 
-    None: not even the lowest rate was answered.
+    None: not even the lowest rate was answered. One at which no request came in the time says nothing.
     """
     found = None
-    by_rate = sorted(outcomes, key=lambda one: one.rate)
+    by_rate = sorted((one for one in outcomes if one.requests), key=lambda one: one.rate)
     for one in by_rate:
         if one.errors or one.latency[99] > KNEE * by_rate[0].latency[99]:
             break

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
 
 import client_sdk
-from perf import machine, plots, report, serving
+from client_sdk._transport.address import Address
+from perf import machine, numbers, plots, report, serving
 from perf.compare.running.closed_loop import Send, closed_loop
 from perf.compare.systems import openai_form, server
+from perf.compare.systems.http_client import Refused
 from perf.failure import Failure
 from perf.load.open_loop import KNEE, PERCENTILES, Outcome, arrivals, knee, outcome, send_at
 from perf.load.rate_plot import draw
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of an open loop."""
     parser.add_argument(
         "--rate",
-        type=_rate,
+        type=numbers.above_zero,
         nargs="*",
         metavar="N",
         help="requests a second, in an open loop (none: from a tenth of what the server can to more than that)",
@@ -68,9 +70,8 @@ def run(args: argparse.Namespace) -> int:
         with _gateway(args, target.grpc_url) as url:
             if url is not None:
                 asked[THROUGH] = _through(url, args.model, batches)
-            for one in asked.values():
-                one.connect()(one.requests[0])
-                one.close()
+            for name, one in asked.items():
+                _answers(name, one)
             for rate in args.rate or _rates(asked[DIRECT], 1.0 if args.quick else 5.0):
                 for name, one in asked.items():
                     sent = send_at(arrivals(rate, window), one.connect, one.requests)
@@ -103,13 +104,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _rate(word: str) -> float:
-    rate = float(word)
-    if not 0 < rate < float("inf"):
-        raise ValueError
-    return rate
-
-
 def checked(args: argparse.Namespace) -> int:
     """The texts of a request. Raises Failure for options that do not go together."""
     if args.rate is None:
@@ -117,13 +111,22 @@ def checked(args: argparse.Namespace) -> int:
     if args.gateway and not args.url:
         raise Failure("--gateway URL needs the address of the server behind it: --url grpc://host:port")
     if args.gateway:
-        _host_and_port(args.gateway)
+        _gateway_address(args.gateway)
     if args.concurrency or args.protocols:
         raise Failure("--rate says how many requests come; --concurrency and --protocols are for a closed loop")
     sizes = args.batch_sizes or [1]
     if len(sizes) != 1:
         raise Failure("--rate takes one of --batch-sizes")
     return int(sizes[0])
+
+
+def _answers(name: str, asked: Asked) -> None:
+    """Send one request. Raises Failure, or ClientError, where none is answered."""
+    try:
+        asked.connect()(asked.requests[0])
+    except (OSError, HTTPException, Refused) as error:
+        raise Failure(f"{name}: {type(error).__name__}: {error}") from None
+    asked.close()
 
 
 def _rates(asked: Asked, seconds: float) -> list[float]:
@@ -148,16 +151,13 @@ def _gateway(args: argparse.Namespace, triton: str) -> Iterator[str | None]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _host_and_port(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path.strip("/"):
-        raise Failure(f"--gateway {url}: it is http://host:port, without TLS or a path")
-    return parts.hostname, parts.port or 80
+def _gateway_address(url: str) -> Address:
+    return serving.read_address("--gateway", url, {"http": 80})
 
 
 def _through(url: str, model: str, batches: list[list[str]]) -> Asked:
-    host, port = _host_and_port(url)
-    config = {"host": host, "port": port, "path": "/v1/embeddings", "model": model}
+    address = _gateway_address(url)
+    config = {"host": address.host, "port": address.port, "path": "/v1/embeddings", "model": model}
     client = openai_form.Client(config)
     return Asked(client.connect, [client.prepare(batch) for batch in batches], client.close)
 

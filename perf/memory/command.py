@@ -13,40 +13,39 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 import time
 
 import client_sdk
-from perf import machine, plots, report, serving
-from perf.failure import Failure
+from perf import machine, numbers, plots, report, serving
 from perf.memory.plot import draw
 from perf.memory.samples import Samples, Trend, look, trend
-from perf.processes import server_processes
+from perf.processes import measured_processes
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the run (default: %(default)s)")
+    parser.add_argument("--minutes", type=numbers.above_zero, default=10.0, help="of the run (default: %(default)s)")
     parser.add_argument(
         "--warm-up",
-        type=float,
+        type=numbers.part,
         default=0.2,
         metavar="SHARE",
         help="of the run that is not judged (default: %(default)s)",
     )
-    parser.add_argument("--texts", type=int, default=2000, help="in a call (default: %(default)s)")
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between samples (default: %(default)s)")
-    parser.add_argument("--server-pid", type=int, help="process id of the tritonserver that --url names")
+    parser.add_argument("--texts", type=numbers.count, default=2000, help="in a call (default: %(default)s)")
+    parser.add_argument(
+        "--interval", type=numbers.above_zero, default=1.0, help="seconds between samples (default: %(default)s)"
+    )
+    serving.add_server_pid(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints, draws and writes; 1 if something grows."""
     plots.require()
-    if args.url and args.server_pid is None:
-        raise Failure("with --url, --server-pid says which process on this machine is the server")
+    serving.check_server_pid(args)
     here = machine.describe()
     texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)
     with (
@@ -54,9 +53,7 @@ def run(args: argparse.Namespace) -> int:
         client_sdk.Client(target.grpc_url, args.model, timeout=3600) as client,
     ):
         here["tritonserver"] = client.info().server_version
-        processes = server_processes(args.server_pid or os.getpid())
-        if not processes:
-            raise Failure(f"process {args.server_pid} is no tritonserver, or belongs to another user")
+        processes = measured_processes(args.server_pid)
         print(f"encoding for {args.minutes:g} minutes, {args.texts} texts a call ...", flush=True)
         samples, done = _sampled_run(client, texts, processes, args)
     warm = args.warm_up * samples.seconds[-1]

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import client_sdk
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
+from perf.failure import Failure
 from perf.profile.client_times import CallTimes, watching
 from perf.profile.plot import draw
 from perf.profile.server_statistics import StatisticsEndpoint, between
@@ -43,19 +44,24 @@ class Case:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=9, help="of which the median counts (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=numbers.count, default=9, help="of which the median counts (default: %(default)s)"
+    )
     parser.add_argument(
         "--calls",
-        type=int,
+        type=numbers.count,
         default=40,
         help="with a lone text in a round; a quarter with a batch (default: %(default)s)",
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="texts in a batch (default: %(default)s)")
+    parser.add_argument("--batch-size", type=numbers.count, default=64, help="texts in a batch (default: %(default)s)")
     parser.add_argument(
-        "--bulk", type=int, default=2000, help="texts for the client's processor time (default: %(default)s)"
+        "--bulk", type=numbers.count, default=2000, help="texts for the client's processor time (default: %(default)s)"
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=MAX_TOKENS, help="where texts are cut, in tokens (default: %(default)s)"
+        "--max-tokens",
+        type=numbers.count,
+        default=MAX_TOKENS,
+        help="where texts are cut, in tokens (default: %(default)s)",
     )
 
 
@@ -73,7 +79,12 @@ def run(args: argparse.Namespace) -> int:
         for name, requests in (("a lone text", lone), (f"a batch of {args.batch_size}", batches))
     ]
     with serving.serving(args) as target, client_sdk.Client(target.grpc_url, args.model, timeout=600) as client:
-        here["tritonserver"] = client.info().server_version
+        info = client.info()
+        here["tritonserver"] = info.server_version
+        if args.batch_size > info.max_batch_size:
+            raise Failure(
+                f"--batch-size {args.batch_size}: a request of {args.model} takes {info.max_batch_size} texts"
+            )
         statistics = StatisticsEndpoint(target.addresses["grpc"])
         spans, cpu = {}, {}
         for case in cases:

@@ -23,7 +23,7 @@ from client_sdk._call.precision import PRECISIONS, converter
 from client_sdk._call.questions import measured_ranges
 from client_sdk._session import Session
 from client_sdk._settings import make_settings
-from perf import machine, report, serving
+from perf import machine, numbers, report, serving
 from perf.texts import sentences
 
 NEIGHBOURS = 10
@@ -37,8 +37,10 @@ Vectors = npt.NDArray[np.float32]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
-    parser.add_argument("--texts", type=int, default=10_000, help="that are searched in (default: %(default)s)")
-    parser.add_argument("--queries", type=int, default=1_000, help="default: %(default)s")
+    parser.add_argument(
+        "--texts", type=numbers.count, default=10_000, help="that are searched in (default: %(default)s)"
+    )
+    parser.add_argument("--queries", type=numbers.count, default=1_000, help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

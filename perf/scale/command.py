@@ -15,21 +15,23 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import client_sdk
-from perf import machine, report, serving
+from perf import machine, numbers, report, serving
+from perf.compare.running.closed_loop import closed_loop
 from perf.compare.workload import distinct
 from perf.memory.samples import ALL, CLIENT, SHARED, look
-from perf.processes import server_processes
+from perf.processes import measured_processes
 from perf.soak.families import copy_family
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
@@ -44,12 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, help="default: all")
-    parser.add_argument("--server-pid", type=int, help="process id of the tritonserver that --url names")
-    parser.add_argument("--texts", type=int, default=100_000, help="of the call (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=1000, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="that connections are used (default: %(default)s)")
+    serving.add_server_pid(parser)
+    parser.add_argument("--texts", type=numbers.count, default=100_000, help="of the call (default: %(default)s)")
+    parser.add_argument("--connections", type=numbers.count, default=1000, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
-        "--families", type=int, nargs="+", default=(1, 4, 16, 64), metavar="N", help="at once (default: 1 4 16 64)"
+        "--seconds", type=numbers.above_zero, default=10.0, help="that connections are used (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--families",
+        type=numbers.count,
+        nargs="+",
+        default=(1, 4, 16, 64),
+        metavar="N",
+        help="at once (default: 1 4 16 64)",
     )
 
 
@@ -59,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
     machine.warn_if_busy(here)
     found: dict[str, list[dict[str, Any]]] = {}
     if {"call", "connections"} & {*args.only}:
+        serving.check_server_pid(args)
         texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)
         with serving.serving(args) as target, client_sdk.Client(target.grpc_url, args.model, timeout=86400) as client:
             here["tritonserver"] = client.info().server_version
             client.encode(texts[:_SOME_TEXTS])
-            processes = server_processes(args.server_pid or os.getpid())
+            processes = measured_processes(args.server_pid)
             if "call" in args.only:
                 found["call"] = [one_call(client, distinct(texts, args.texts), processes)]
             if "connections" in args.only:
@@ -72,7 +82,6 @@ def run(args: argparse.Namespace) -> int:
                     for count in (CALLERS, args.connections)
                 ]
     if "families" in args.only:
-        args.output.mkdir(parents=True, exist_ok=True)
         found["families"] = [loaded(args.repository, args.model, count, args.output) for count in args.families]
     print(f"\n{machine.summary(here)}")
     for measurement, rows in found.items():
@@ -103,7 +112,11 @@ def one_call(client: client_sdk.Client, texts: list[str], processes: dict[int, s
 def connected(
     url: str, model: str, count: int, texts: Sequence[str], seconds: float, processes: dict[int, str]
 ) -> dict[str, Any]:
-    """As many clients as connections, of which callers take one after the other for a text."""
+    """As many clients as connections, of which callers take one after the other for a text.
+
+    Raises:
+        ClientError: one was not answered.
+    """
     before = look(processes)
     with ExitStack() as stack:
         clients = [stack.enter_context(client_sdk.Client(url, model)) for _ in range(count)]
@@ -111,25 +124,17 @@ def connected(
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(lambda client: client.encode(texts[0]), clients))
         opened = time.monotonic() - started
-        turns, latencies = itertools.count(), []
-
-        def call() -> None:
-            until = time.monotonic() + seconds
-            while (began := time.monotonic()) < until:
-                turn = next(turns)
-                clients[turn % count].encode(texts[turn % len(texts)])
-                latencies.append(time.monotonic() - began)
-
-        _in_threads(call, CALLERS)
+        turns = itertools.count()
+        found = closed_loop(lambda: lambda text: clients[next(turns) % count].encode(text), texts, CALLERS, seconds)
         after = look(processes)
-    latencies.sort()
+    p50, p99 = np.percentile(found.latencies, (50, 99))
     return {
         "connections": count,
         "callers": CALLERS,
         "s to open": round(opened, 2),
-        "texts/s": round(len(latencies) / seconds, 1),
-        "p50 ms": round(1e3 * latencies[len(latencies) // 2], 1),
-        "p99 ms": round(1e3 * latencies[len(latencies) * 99 // 100], 1),
+        "texts/s": round(found.calls_per_second, 1),
+        "p50 ms": round(1e3 * float(p50), 1),
+        "p99 ms": round(1e3 * float(p99), 1),
         "MiB client": round(after[CLIENT] - before[CLIENT], 1),
         "MiB server": round(after[ALL] - before[ALL], 1),
     }
@@ -147,7 +152,7 @@ def loaded(repository: Path, model: str, count: int, beside: Path) -> dict[str, 
             for name in names:
                 with client_sdk.Client(server.grpc_url, name) as client:
                     client.encode("First do it, then do it right.")
-            processes = server_processes(os.getpid())
+            processes = measured_processes(None)
             held = look(processes)
     print(f"{count} families: {seconds:.0f} s, {held[ALL]:,.0f} MiB", flush=True)
     return {
@@ -181,11 +186,3 @@ def _watched(processes: dict[int, str]) -> Iterator[dict[str, float]]:
     finally:
         over.set()
         watcher.join()
-
-
-def _in_threads(call: Callable[[], None], count: int) -> None:
-    threads = [threading.Thread(target=call) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

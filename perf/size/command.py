@@ -20,7 +20,8 @@ from dataclasses import asdict
 from tokenizers import Tokenizer
 
 import client_sdk
-from perf import machine, plots, report, serving
+from perf import machine, numbers, plots, report, serving
+from perf.failure import Failure
 from perf.size.plot import draw
 from perf.size.rates import Rate, in_order, one_long_call, repeated, timed
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer, take, texts_of_length, token_counts
@@ -44,10 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     serving.add_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS, help="default: all")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each point (default: %(default)s)")
-    parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, metavar="N", help="texts in a call")
-    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N", help="tokens of a text")
-    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, metavar="PERCENT", help="of long texts")
+    parser.add_argument(
+        "--seconds", type=numbers.above_zero, default=10.0, help="for each point (default: %(default)s)"
+    )
+    parser.add_argument("--counts", type=numbers.count, nargs="+", default=COUNTS, metavar="N", help="texts in a call")
+    parser.add_argument(
+        "--lengths", type=numbers.count, nargs="+", default=LENGTHS, metavar="N", help="tokens of a text"
+    )
+    parser.add_argument(
+        "--shares", type=numbers.percent, nargs="+", default=SHARES, metavar="PERCENT", help="of long texts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
                 rates = by_count(client, texts, args.counts, args.seconds)
             elif measurement == "length":
                 lengths = [length for length in args.lengths if length <= longest]
+                if not lengths:
+                    raise Failure(
+                        f"--lengths {min(args.lengths)}: {args.model} reads {longest} tokens of a text at most"
+                    )
                 rates = by_length(client, tokenizer, lengths, args.seconds)
             elif measurement == "mixture":
                 rates = by_share(client, tokenizer, min(MAX_TOKENS, longest), args.shares, args.seconds)

@@ -24,14 +24,17 @@ from pathlib import Path
 import psutil
 
 import client_sdk
-from perf import machine, plots, report
+from perf import machine, numbers, plots, report
 from perf.memory.samples import Samples, Trend, look, trend
 from perf.processes import server_processes, shared_files
 from perf.soak.families import copy_family
+from perf.soak.malformed import FAMILY
 from perf.soak.plot import draw
 from perf.soak.traffic import FAILED, REFUSED, SERVED, UNANSWERED, WRONG, SoakTraffic
 from perf.texts import MAX_TOKENS, benchmark_texts, load_tokenizer
 
+SERVED_AS = FAMILY[0]
+"""The name of the family in the soak's own repository: that which malformed requests are for."""
 VISITOR = "visitor"
 TEXTS = 2000
 COUNT_SHARE = 0.05
@@ -43,11 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="bert", help="family to serve (default: %(default)s)")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"), metavar="DIR")
     report.add_output(parser)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of the run (default: %(default)s)")
+    parser.add_argument("--minutes", type=numbers.above_zero, default=30.0, help="of the run (default: %(default)s)")
     parser.add_argument(
-        "--warm-up", type=float, default=0.2, metavar="SHARE", help="of the run that is not judged (default: 0.2)"
+        "--warm-up",
+        type=numbers.part,
+        default=0.2,
+        metavar="SHARE",
+        help="of the run that is not judged (default: 0.2)",
     )
-    parser.add_argument("--interval", type=float, default=2.0, help="seconds between samples (default: %(default)s)")
+    parser.add_argument(
+        "--interval", type=numbers.above_zero, default=2.0, help="seconds between samples (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the traffic (default: %(default)s)")
 
 
@@ -57,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
     here = machine.describe()
     texts = benchmark_texts(load_tokenizer(args.repository, args.model), MAX_TOKENS)[:TEXTS]
     with tempfile.TemporaryDirectory() as folder:
-        copy_family(args.repository, args.model, Path(folder), args.model)
+        copy_family(args.repository, args.model, Path(folder), SERVED_AS)
         visitors = copy_family(args.repository, args.model, Path(folder), VISITOR)
         steps_first = [*visitors[2:], *visitors[:2][::-1]]
         print("starting tritonserver ...", flush=True)
         with client_sdk.LocalServer(folder, open_endpoints=["model-repository"]) as server:
-            traffic = SoakTraffic(server, args.model, texts, steps_first, args.seed)
+            traffic = SoakTraffic(server, SERVED_AS, texts, steps_first, args.seed)
             print(f"mixed traffic for {args.minutes:g} minutes ...", flush=True)
             with traffic:
                 samples, counts = _sampled(traffic, args)

@@ -47,7 +47,7 @@ class SoakTraffic:
         with client_sdk.Client(server.grpc_url, model, timeout=TIMEOUT) as client:
             self._vectors = client.encode(texts, timeout=600)
             self._tokens = client.encode_tokens(texts[:64])
-        self._threads = [threading.Thread(target=work, name=kind) for kind, work in self._kinds().items()]
+        self._threads = [threading.Thread(target=self._work, args=each, name=each[0]) for each in self._kinds().items()]
 
     def __enter__(self) -> SoakTraffic:
         for thread in self._threads:
@@ -74,6 +74,13 @@ class SoakTraffic:
             "malformed, HTTP": self._send_bad_http,
             "load and unload": self._visit,
         }
+
+    def _work(self, kind: str, work: Callable[[], None]) -> None:
+        """Work to the end; what ends it before has failed, and is told with the rest."""
+        try:
+            work()
+        except Exception as error:
+            self._count(kind, FAILED, repr(error))
 
     def _count(self, kind: str, outcome: str, why: str = "") -> None:
         with self._lock:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from perf.failure import Failure
+
 Send = Callable[[Any], Any]
 
 _STEADY = 0.1  # two windows of the warm-up whose rates are within this of each other
@@ -34,17 +36,24 @@ class Measured:
 
     Attributes:
         calls_per_second: Those that lie partly in the window count in part.
-        latencies: Of the calls that ended in it, seconds.
+        ended: Seconds that each call took which ended in it.
         meters: What each meter counted in it, a second.
         warm_up: Seconds of load before it.
         steady: Whether the rate had settled by then.
     """
 
     calls_per_second: float
-    latencies: list[float]
+    ended: list[float]
     meters: list[float]
     warm_up: float
     steady: bool
+
+    @property
+    def latencies(self) -> list[float]:
+        """The same, one at least. Raises Failure if no call ended."""
+        if not self.ended:
+            raise Failure("no call ended in the seconds that were measured; measure more of them")
+        return self.ended
 
 
 class _Clients:
@@ -128,7 +137,7 @@ def closed_loop(
     calls = [call for client in running.calls for call in client]
     return Measured(
         calls_per_second=sum(call.share(since, until) for call in calls) / (until - since),
-        latencies=[call.end - call.start for call in calls if since <= call.end <= until],
+        ended=[call.end - call.start for call in calls if since <= call.end <= until],
         meters=counted,
         warm_up=since - began,
         steady=steady,

@@ -1,6 +1,6 @@
 """The server that most people write first: FastAPI around sentence-transformers. Runs in its peer's environment.
 
-python -m perf.peers.fastapi_server CHECKPOINT PORT
+python -m perf.compare.systems.fastapi_server CHECKPOINT PORT
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ from collections.abc import Callable
 _TIMEOUT = 300.0
 
 
+class Refused(Exception):
+    """An answer with another status than 200."""
+
+
 class Posts:
     """Sends bodies to one path of a server."""
 
@@ -26,7 +30,7 @@ class Posts:
             response = connection.getresponse()
             answer = response.read()
             if response.status != 200:
-                raise RuntimeError(f"HTTP {response.status}: {answer[:200]!r}")
+                raise Refused(f"HTTP {response.status}: {answer[:200]!r}")
             return answer
 
         return post

@@ -1,6 +1,6 @@
 """Dynamic batching by mosec, the network by ONNX Runtime. Runs in its peer's environment.
 
-MODEL_FOLDER=... python -m perf.peers.mosec_server --address 127.0.0.1 --port PORT
+MODEL_FOLDER=... python -m perf.compare.systems.mosec_server --address 127.0.0.1 --port PORT
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from perf.compare import checkpoints
 from perf.compare.checkpoints import RANDOM, random_weights
 from perf.compare.command import check
 from perf.compare.comparison import Figure, System, against_each, markdown, ratios, rows, summary_lines
-from perf.compare.running.closed_loop import Call, closed_loop, each_once
+from perf.compare.running.closed_loop import Call, Measured, closed_loop, each_once
 from perf.compare.systems import openai_form
 from perf.compare.systems.bert_as_service.google_names import google_name
 from perf.compare.systems.environment import Environment, PeerAbsent, find_python, run
@@ -27,6 +27,7 @@ from perf.compare.systems.on_ids import padded
 from perf.compare.systems.registry import CEILINGS, OURS, SYSTEMS, chosen, environments
 from perf.compare.systems.server import serving
 from perf.compare.workload import BLOCK, balanced, bulk_texts, distinct, evenly, in_calls, workload
+from perf.failure import Failure
 from perf.processes import descendants
 
 
@@ -134,6 +135,28 @@ def test_int8_is_compared_by_cosine_and_refused_if_it_is_far() -> None:
     near.off = 0.3
     with pytest.raises(PeerAbsent, match="not 0.95"):
         check(near, texts, expected, "near")
+
+
+def test_a_cosine_is_of_directions_whatever_the_lengths() -> None:
+    expected = np.random.default_rng(0).standard_normal((80, 8), np.float32)
+
+    class Scaled:
+        def vectors(self, texts: list[str], in_call: int, clients: int) -> np.ndarray:
+            return 3 * expected[: len(texts)]
+
+    assert check(Scaled(), [""] * 80, expected, "directions") == "cosine >= 1.000000"
+
+
+@pytest.mark.parametrize("contract", ["vectors", "directions", "near"])
+def test_a_vector_that_is_not_finite_in_calls_of_one_text_is_not_near(contract: str) -> None:
+    expected = np.eye(80, dtype=np.float32)
+
+    class Broken:
+        def vectors(self, texts: list[str], in_call: int, clients: int) -> np.ndarray:
+            return expected[: len(texts)] + np.float32(np.nan if in_call == 1 else 0)
+
+    with pytest.raises(PeerAbsent, match="not timed"):
+        check(Broken(), [""] * 80, expected, contract)
 
 
 def test_without_bare_and_peers_there_are_no_ratios(systems: list[System]) -> None:
@@ -265,6 +288,11 @@ def test_calls_longer_than_the_window_are_measured_too() -> None:
 
     found = closed_loop(lambda: call, [0.5], clients=2, seconds=0.2)
     assert found.calls_per_second == pytest.approx(2 / np.mean(took), rel=0.3)
+
+
+def test_latencies_of_no_call_are_none() -> None:
+    with pytest.raises(Failure, match="no call ended"):
+        _ = Measured(1.5, [], [], 0.0, True).latencies
 
 
 def test_a_client_that_fails_ends_the_loop_with_its_error() -> None:

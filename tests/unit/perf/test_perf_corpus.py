@@ -32,6 +32,14 @@ def test_each_process_of_a_job_is_seen_and_those_alike_have_numbers():
     assert samples.mib[ALL][-1] >= samples.mib["the job"][-1] > 0
 
 
+def test_a_job_that_ends_before_the_second_look_has_been_seen():
+    job = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with Watch(job.pid, 600) as watch:
+        wait_for(lambda: watch.samples().seconds)
+        job.communicate(b"\n")
+    assert len(watch.samples().seconds) == 1 and max(watch.samples().mib[ALL]) > 0
+
+
 @pytest.mark.parametrize(
     ("command", "role"),
     [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from perf import serving
 from perf.failure import Failure
 from perf.load.analyzer_report import Measurement, measurements, read_csv
 from perf.load.command import add_arguments, arguments, write_input
@@ -102,14 +103,14 @@ def test_a_point_becomes_a_command(tmp_path: Path) -> None:
     assert words[-2:] == ["-f", str(tmp_path / "out.csv")]
 
 
-def planned(*words: str, protocols: tuple[str, ...] = ("grpc", "http")) -> list[Point]:
+def planned(*words: str, protocols: tuple[str, ...] = ("grpc", "http")) -> tuple[list[Point], int]:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return plan(parser.parse_args(words), protocols)
 
 
 def test_points_with_too_many_texts_on_their_way_are_left_out() -> None:
-    points = planned("--most-in-flight", "16", "--batch-sizes", "1", "8", "--concurrency", "1", "2", "16")
+    points, left_out = planned("--most-in-flight", "16", "--batch-sizes", "1", "8", "--concurrency", "1", "2", "16")
     assert [(p.batch_size, p.concurrency) for p in points if p.protocol == "grpc"] == [
         (1, 1),
         (1, 2),
@@ -117,14 +118,15 @@ def test_points_with_too_many_texts_on_their_way_are_left_out() -> None:
         (8, 1),
         (8, 2),
     ]
+    assert left_out == 2  # 16 at a time with 8 texts each, over both protocols
 
 
 def test_the_default_is_a_sweep_over_both_protocols() -> None:
-    points = planned()
+    points, _ = planned()
     for protocol in ("grpc", "http"):
         singles = [p.concurrency for p in points if (p.protocol, p.batch_size) == (protocol, 1)]
         assert singles == [1, 2, 4, 8, 16, 32, 64]
-    assert len(planned("--quick")) < 10
+    assert len(planned("--quick")[0]) < 10
 
 
 def test_a_protocol_without_an_address_is_refused() -> None:
@@ -134,6 +136,31 @@ def test_a_protocol_without_an_address_is_refused() -> None:
 
 def test_urls_are_read_by_protocol() -> None:
     assert read_urls(["localhost:9001", "http://[::1]"]) == {"grpc": "localhost:9001", "http": "[::1]:8000"}
-    for wrong in ("https://somewhere", "http://somewhere/path", "grpc://"):
+    assert read_urls(["http://somewhere:80", "grpc://[::1]:1"]) == {"http": "somewhere:80", "grpc": "[::1]:1"}
+    for wrong in (
+        *("https://somewhere", "http://somewhere/path", "grpc://", ""),
+        *("localhost:x", "localhost:0", "localhost:65536", "http://[::1"),
+    ):
         with pytest.raises(Failure, match="grpc://host:port or http://host:port"):
             read_urls([wrong])
+
+
+def test_one_server_is_measured() -> None:
+    with pytest.raises(Failure, match="--url there:9001: grpc://here:8001 was given too"):
+        read_urls(["here", "http://here", "there:9001"])
+
+
+def measured_server(*words: str) -> None:
+    parser = argparse.ArgumentParser()
+    serving.add_arguments(parser)
+    serving.add_server_pid(parser)
+    serving.check_server_pid(parser.parse_args(words))
+
+
+def test_the_process_of_a_server_that_runs_is_named_and_of_no_other() -> None:
+    measured_server()
+    measured_server("--url", "localhost", "--server-pid", "1")
+    with pytest.raises(Failure, match="--server-pid says which process"):
+        measured_server("--url", "localhost")
+    with pytest.raises(Failure, match="say where it is with --url"):
+        measured_server("--server-pid", "1")

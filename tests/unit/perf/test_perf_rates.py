@@ -3,6 +3,7 @@ import threading
 
 import pytest
 
+from perf.compare.systems.server import free_port
 from perf.failure import Failure
 from perf.load import rates
 from perf.load.command import add_arguments
@@ -87,6 +88,8 @@ def measured(rate: float, p99: float, **errors: int) -> Outcome:
         ([measured(20, 15), measured(10, 10)], 20),
         ([measured(10, 10), measured(20, 10, ServerBusy=1), measured(40, 10)], 10),
         ([measured(10, 10, ServerBusy=1)], None),
+        ([outcome(0.01, []), measured(10, 10), measured(20, 15)], 20),
+        ([outcome(0.01, [])], None),
     ],
 )
 def test_the_knee_is_the_last_rate_that_is_answered_as_soon_as_few(outcomes: list[Outcome], rate: float | None) -> None:
@@ -111,6 +114,7 @@ def parsed(*words: str) -> argparse.Namespace:
         (["--rate", "5", "--concurrency", "2"], "are for a closed loop"),
         (["--rate", "--batch-sizes", "1", "8"], "takes one"),
         (["--rate", "--url", "localhost:8001", "--gateway", "https://localhost"], "http://host:port, without TLS"),
+        (["--rate", "--url", "localhost:8001", "--gateway", "http://localhost:x"], "http://host:port, without TLS"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words: list[str], message: str) -> None:
@@ -122,6 +126,11 @@ def test_options_that_do_not_go_together_are_refused(words: list[str], message: 
 def test_a_rate_is_a_number_above_zero(word: str) -> None:
     with pytest.raises(SystemExit):
         parsed("--rate", word)
+
+
+def test_a_gateway_that_is_away_or_refuses_is_told() -> None:
+    with pytest.raises(Failure, match="the gateway: ConnectionRefusedError"):
+        rates._answers("the gateway", rates._through(f"http://127.0.0.1:{free_port()}", "bert", [["a text"]]))
 
 
 def test_the_picture_has_a_line_for_each_percentile_and_the_knee() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from perf import __main__ as command_line
 from perf.machine import describe
-from perf.report import shown_path, table, write_csv, write_json
+from perf.report import check_output, shown_path, table, write_csv, write_json
 from tests.support.places import ROOT
 
 
@@ -43,6 +43,17 @@ def test_json_begins_with_the_machine(tmp_path: Path) -> None:
     assert found["machine"] == machine
     assert machine["cores"] >= 1
     assert {"cpu", "python", "command", "date", "commit"} <= machine.keys()
+
+
+def test_results_that_cannot_be_written_are_told_before_the_measurement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        # Nothing listens there: it would be told else, after the texts.
+        assert command_line.main(["recall", "--url", "localhost:1", "--output", str(folder)]) == 1
+        assert capsys.readouterr().err.startswith(f"error: --output {folder}: nothing can be written there (")
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_paths_are_shown_from_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +91,11 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert end.value.code == 2
 
 
+def test_the_folder_of_results_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "results")
+    assert [*(tmp_path / "new").rglob("*")] == [tmp_path / "new" / "results"]
+
+
 @pytest.mark.parametrize("name", sorted(command_line.COMMANDS))
 def test_results_go_where_git_ignores_them_unless_it_is_said(name: str) -> None:
     parser = argparse.ArgumentParser()
@@ -102,8 +118,10 @@ def test_onnxruntime_is_imported_where_it_may_not_call_out(tmp_path: Path) -> No
     assert found.stdout == "1\n"
 
 
-def test_what_is_missing_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.main(["profile", "--repository", str(tmp_path)]) == 1
+@pytest.mark.parametrize("name", ["ceiling", "profile", "scale"])
+def test_what_is_missing_is_told_in_one_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--repository", str(tmp_path), "--output", str(tmp_path / "results")]
+    assert command_line.main([name, *where]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
     assert "tokenizer.json is missing" in error

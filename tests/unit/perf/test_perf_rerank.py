@@ -1,6 +1,9 @@
 """Ranking beside others: what is ranked, what comes back, and what is made of the figures."""
 
 import json
+import shutil
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from tokenizers import Tokenizer
 from export.checkpoint import checkpoint
 from perf.__main__ import main
 from perf.compare.checkpoints import write_cross_encoder
-from perf.rerank import cross_encoder, infinity
+from perf.compare.systems.system import Model
+from perf.rerank import command, cross_encoder, infinity
 from perf.rerank.command import SYSTEMS, against
 from perf.rerank.documents import MAX_TOKENS, alike, parts, unlike
 from perf.texts import token_counts
@@ -55,6 +59,27 @@ def test_ratios_are_those_within_a_round():
     other = {"unlike": [10.0, 10.0, 9.0], "alike": [5.0, 5.0, 5.0], "p50": [10.0, 20.0, 15.0]}
     assert against({"ours": ours, "x": other}, "ours", {"x": "X"}) == [["X", 2.0, 2.0, 3.0]]
     assert against({"x": other}, "ours", {"x": "X"}) == []
+
+
+def test_ctrl_c_in_the_first_round_ends_it_with_nothing_written(tmp_path, monkeypatch, capsys):
+    tokenizer = tmp_path / "models" / "bert_tokenizer" / "1"
+    tokenizer.mkdir(parents=True)
+    shutil.copy(minilm() / "tokenizer.json", tokenizer)
+    reference = SimpleNamespace(environments=(SimpleNamespace(require=lambda: None),))
+
+    @contextmanager
+    def running(peer, model):
+        if peer is not reference:
+            raise KeyboardInterrupt
+        yield SimpleNamespace(vectors=lambda pairs, in_call, clients: np.zeros(len(pairs), np.float32))
+
+    monkeypatch.setattr(command, "REFERENCE", reference)
+    monkeypatch.setattr(command, "running", running)
+    model = Model("cross-encoder", tmp_path, tmp_path / "models", "bert", tmp_path)
+    monkeypatch.setattr(command.checkpoints, "cross_encoder", lambda: model)
+    output = tmp_path / "output"
+    assert main(["rerank", "--systems", "ours", "--documents", "100", "--output", str(output)]) == 0
+    assert "round 1, bert-on-triton" in capsys.readouterr().out and not [*output.iterdir()]
 
 
 def test_too_few_documents_are_named(capsys):

@@ -38,7 +38,7 @@ def test_a_cut_keeps_the_first_tokens(tokenizer: Tokenizer) -> None:
 
 
 def test_a_cut_that_leaves_no_room_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match="max_tokens is 2"):
+    with pytest.raises(Failure, match="max_tokens is 2"):
         cut(["one two three"], tokenizer, 2)
 
 
