@@ -78,11 +78,15 @@ def fill(repository: Path, checkpoint: Path, name: str, **options: object) -> No
 
 
 @pytest.fixture(scope="session", autouse=True)
-def children_end_at_ctrl_c() -> Iterator[None]:
-    """A command that a script puts in the background ignores SIGINT, and so would all that the tests start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def children_end_by_signals() -> Iterator[None]:
+    """What a script puts in the background ignores SIGINT, what is behind nohup SIGHUP; so would all started here."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = signal.getsignal(signal.SIGHUP)
+    if hang_up is signal.SIG_IGN:  # here it stays so; what has a handler is the default in a child
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hang_up)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -207,10 +207,10 @@ def test_the_command_line_does_not_mix_two_models_in_one_file(place, scheme, tmp
     class Lines(io.BytesIO):
         """Standard input, in the middle of which the model is replaced."""
 
-        def __next__(self):
+        def readline(self, size=-1):
             if self.tell() == 25_000:
                 place.start(B, (2.0,))
-            return super().__next__()
+            return super().readline(size)
 
     place.start(A, (1.0,))
     output = tmp_path / "out.jsonl"
